@@ -1,0 +1,227 @@
+// `wakesleep bench`: the training step against its own bare integer products, in turn, on random data.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <numeric>
+
+#include <nlohmann/json.hpp>
+
+#include "command/commands.hpp"
+#include "command/progress.hpp"
+#include "wakesleep/bare_products.hpp"
+#include "wakesleep/error.hpp"
+#include "wakesleep/philox.hpp"
+#include "wakesleep/wake_sleep.hpp"
+
+namespace wakesleep::command {
+namespace {
+
+constexpr std::int64_t batches = 16;            ///< of the random data, visited in turn
+constexpr std::int64_t steps_per_epoch = 1000;  ///< what the schedule sees; bears on no timing
+
+struct Subject {
+  std::vector<std::int64_t> sizes;
+  TrainingSettings settings;
+};
+
+struct Timing {
+  double step_seconds = 0;
+  double products_seconds = 0;
+  double ratio = 0;
+};
+
+Subject subject_of(const Arguments& arguments) {
+  Subject subject;
+  subject.sizes = arguments.widths("layers");
+  if (subject.sizes.size() < 2) {
+    throw UsageError("option --layers has the value '" + arguments.text("layers") +
+                     "'; expected the visible units and at least one hidden layer, such as 784,200");
+  }
+  TrainingSettings& settings = subject.settings;
+  settings.layers.assign(subject.sizes.begin() + 1, subject.sizes.end());
+  settings.batch_size = arguments.whole("batch-size");
+  settings.weight_bits = static_cast<int>(arguments.whole("weight-bits"));
+  settings.optimizer = optimizer_named(arguments.text("optimizer"));
+  settings.seed = arguments.seed("seed");
+  check(settings);
+  return subject;
+}
+
+/// Fair coin flips by addressed draws.
+DataSet random_data(std::int64_t rows, std::int64_t units, std::uint64_t seed) {
+  DataSet data;
+  data.rows = rows;
+  data.units = units;
+  data.row_bytes = (units + 7) / 8;
+  data.source = "random data";
+  data.bytes.resize(static_cast<std::size_t>(rows * data.row_bytes));
+  const std::uint32_t domain = domain_word(Domain::binarize_fixed, 0);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t byte = 0; byte < data.row_bytes; ++byte) {
+      const auto group = static_cast<std::uint32_t>(byte);
+      const PhiloxBlock block =
+          philox4x32_10(draw_counter(group, static_cast<std::uint32_t>(r), 0, domain), seed);
+      const std::int64_t used = std::min<std::int64_t>(8, units - 8 * byte);
+      const std::uint32_t mask = 0xFFu << (8 - used) & 0xFFu;
+      data.bytes[static_cast<std::size_t>(r * data.row_bytes + byte)] =
+          static_cast<std::uint8_t>(block.word[0] & mask);
+    }
+  }
+  return data;
+}
+
+/// Does something so many times and blocks until it is done.
+using Work = std::function<void(std::int64_t times)>;
+
+double seconds_of(const Work& work, std::int64_t times) {
+  const auto begin = std::chrono::steady_clock::now();
+  work(times);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
+         static_cast<double>(times);
+}
+
+/// How often to repeat `work` so that it takes about `seconds`, from a few runs that also warm it up.
+std::int64_t repetitions(const Work& work, double seconds) {
+  constexpr std::int64_t warm_up = 5;
+  seconds_of(work, warm_up);
+  const double once = std::max(seconds_of(work, warm_up), 1e-9);
+  return std::max<std::int64_t>(1, std::llround(seconds / once));
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+/// Steps and products in turn, so that a machine that changes its speed changes it for both.
+Timing time_in_turn(const Work& steps, const Work& products, const Arguments& arguments) {
+  const std::int64_t rounds = arguments.whole("rounds");
+  double seconds = 0;
+  parse_number(arguments.text("seconds"), seconds);
+  const double share = seconds / (2.0 * static_cast<double>(rounds));
+  const std::int64_t step_count = repetitions(steps, share);
+  const std::int64_t product_count = repetitions(products, share);
+
+  Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "measuring", "rounds", rounds);
+  std::vector<double> step_times;
+  std::vector<double> product_times;
+  std::vector<double> ratios;
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    step_times.push_back(seconds_of(steps, step_count));
+    product_times.push_back(seconds_of(products, product_count));
+    ratios.push_back(step_times.back() / product_times.back());
+    progress.update(round + 1);
+  }
+  return {median(step_times), median(product_times), median(ratios)};
+}
+
+Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
+  const std::int64_t rows = subject.settings.batch_size;
+  const DataSet data = random_data(rows * batches, subject.sizes.front(), subject.settings.seed);
+  const DeviceData device_data(ops, data);
+  Machine machine(ops, subject.sizes, subject.settings.weight_bits);
+  machine.initialize(unit_means(data), subject.settings.seed);
+  WakeSleep algorithm(machine, subject.settings);
+  std::vector<std::uint32_t> order(static_cast<std::size_t>(data.rows));
+  std::iota(order.begin(), order.end(), 0u);
+  Buffer<std::uint32_t> device_order(ops, data.rows);
+  device_order.copy_in(order.data());
+
+  std::int64_t step = 0;
+  const Work steps = [&](std::int64_t times) {
+    for (std::int64_t i = 0; i < times; ++i, ++step) {
+      algorithm.step(device_data, device_order.data(), step % batches * rows, rows, step, steps_per_epoch);
+    }
+    ops.synchronize();
+  };
+  const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings.weight_bits, rows);
+  const Work products = [&](std::int64_t times) {
+    for (std::int64_t i = 0; i < times; ++i) bare();
+  };
+  const Timing timing = time_in_turn(steps, products, arguments);
+  algorithm.check_divergence();
+  return timing;
+}
+
+nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, Ops& ops,
+                                 const Arguments& arguments) {
+  return {
+      {"images_per_second", static_cast<double>(subject.settings.batch_size) / timing.step_seconds},
+      {"step_ms", 1e3 * timing.step_seconds},
+      {"products_ms", 1e3 * timing.products_seconds},
+      {"step_over_products", timing.ratio},
+      {"rounds", arguments.whole("rounds")},
+      {"layers", subject.sizes},
+      {"batch_size", subject.settings.batch_size},
+      {"weight_bits", subject.settings.weight_bits},
+      {"optimizer", name_of(subject.settings.optimizer)},
+      {"threads", arguments.whole("threads")},
+      {"device", ops.description()},
+      {"memory_bytes", ops.memory_use().peak},
+  };
+}
+
+void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Arguments& arguments) {
+  const auto print = [](const std::string& name, const std::string& value) {
+    std::printf("%-26s %s\n", name.c_str(), value.c_str());
+  };
+  const double images = static_cast<double>(subject.settings.batch_size) / timing.step_seconds;
+  print("device", ops.description());
+  print("layers", arguments.text("layers") + " (visible units first)");
+  print("batch size", full_number(subject.settings.batch_size));
+  print("weight bits, optimizer",
+        std::to_string(subject.settings.weight_bits) + ", " + name_of(subject.settings.optimizer));
+  print("images per second", full_number(std::llround(images)));
+  print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
+  print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
+  print("step / products", decimals(timing.ratio, 2));
+  print("memory at the peak", byte_text(static_cast<double>(ops.memory_use().peak)));
+  std::printf("(medians of %s rounds of steps and products in turn)\n", arguments.text("rounds").c_str());
+}
+
+}  // namespace
+
+const CommandSpec& bench_spec() {
+  static const CommandSpec spec = [] {
+    OptionSpec bits =
+        call("weight-bits", Kind::choice, "BITS", std::to_string(TrainingSettings{}.weight_bits), "Machine",
+             "bits of the integer weights");
+    bits.choices = {"16", "12", "8"};
+    OptionSpec optimizer = call("optimizer", Kind::choice, "NAME", name_of(TrainingSettings{}.optimizer),
+                                "Machine", "sgd, momentum or adam");
+    optimizer.choices = {"sgd", "momentum", "adam"};
+    return CommandSpec{
+        "bench",
+        "Times the training step and its own bare integer products on random data.",
+        {},
+        joined({{call("layers", Kind::layers, "WIDTHS", "784,200,200,200", "Machine",
+                      "widths of all layers, the visible one first"),
+                 call("batch-size", Kind::whole, "N", "100", "Machine", "rows of a step", {1, 524288}), bits,
+                 optimizer,
+                 call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
+                      above_zero),
+                 call("rounds", Kind::whole, "N", "9", "Measurement",
+                      "rounds of steps and bare products in turn; medians are reported", {1, 10000}),
+                 json_option()},
+                {seed_option("the data and the weights")},
+                computing_options(Role::call)})};
+  }();
+  return spec;
+}
+
+int bench(const Arguments& arguments) {
+  const Subject subject = subject_of(arguments);
+  const Device device = choose_device(arguments);
+  const Timing timing = measure(*device.ops, subject, arguments);
+  if (arguments.flag("json")) {
+    std::printf("%s\n", result_of(subject, timing, *device.ops, arguments).dump().c_str());
+  } else {
+    print_text(subject, timing, *device.ops, arguments);
+  }
+  return 0;
+}
+
+}  // namespace wakesleep::command

@@ -1,0 +1,132 @@
+// `wakesleep evaluate`: the likelihood of data under a model.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include <nlohmann/json.hpp>
+
+#include "command/commands.hpp"
+#include "command/model_input.hpp"
+#include "command/progress.hpp"
+#include "wakesleep/evaluate.hpp"
+
+namespace wakesleep::command {
+namespace {
+
+struct Measured {
+  Evaluation evaluation;
+  double seconds = 0;
+  bool has_exact = false;
+  double exact = 0;
+};
+
+Evaluation estimate(const OpenModel& open, const DataSet& data, const Arguments& arguments) {
+  Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "evaluating", "images",
+                    data.rows);
+  EvaluationSettings settings;
+  settings.samples = arguments.whole("samples");
+  settings.seed = arguments.seed("seed");
+  settings.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
+  return wakesleep::evaluate(open.machine, data, settings);
+}
+
+Measured measure(const OpenModel& open, const DataSet& data, const Arguments& arguments) {
+  Measured measured;
+  if (arguments.flag("exact")) {  // first, because it refuses at once what the estimate would take long for
+    const std::vector<double> exact = exact_log_likelihood(open.machine, data);
+    measured.exact = std::accumulate(exact.begin(), exact.end(), 0.0) / static_cast<double>(exact.size());
+    measured.has_exact = true;
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  measured.evaluation = estimate(open, data, arguments);
+  measured.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return measured;
+}
+
+double images_per_second(const Measured& measured) {
+  return static_cast<double>(measured.evaluation.rows) / std::max(measured.seconds, 1e-9);
+}
+
+void print_json(const Measured& measured, const std::string& hash) {
+  const Evaluation& e = measured.evaluation;
+  nlohmann::ordered_json json = {
+      {"nll", -e.log_likelihood},
+      {"log_likelihood", e.log_likelihood},
+      {"standard_error", e.standard_error},
+      {"bound", e.bound},
+      {"bound_standard_error", e.bound_standard_error},
+      {"effective_sample_size", e.effective_sample_size},
+      {"rows", e.rows},
+      {"samples", e.samples},
+      {"layer_kl", e.layer_kl},
+      {"active_units", e.active_units},
+      {"images_per_second", images_per_second(measured)},
+      {"seconds", measured.seconds},
+      {"hash", hash},
+  };
+  if (measured.has_exact) json["exact_log_likelihood"] = measured.exact;
+  std::printf("%s\n", json.dump().c_str());
+}
+
+void print_line(const std::string& name, const std::string& value) {
+  std::printf("%-46s %s\n", name.c_str(), value.c_str());
+}
+
+void print_text(const Measured& measured, const OpenModel& open, const DataSet& data) {
+  const Evaluation& e = measured.evaluation;
+  const std::string k = "K=" + full_number(e.samples);
+  print_line("data", data.source + ", " + full_number(e.rows) + " rows");
+  print_line("log-likelihood estimate (" + k + ")",
+             decimals(e.log_likelihood, 3) + " nats, standard error " + decimals(e.standard_error, 3));
+  print_line("negative log-likelihood estimate (" + k + ")", decimals(-e.log_likelihood, 3) + " nats");
+  print_line("bound (K=1)",
+             decimals(e.bound, 3) + " nats, standard error " + decimals(e.bound_standard_error, 3));
+  print_line("effective sample size (of " + k + ")", decimals(e.effective_sample_size, 2));
+  if (measured.has_exact)
+    print_line("exact log-likelihood (enumeration)", decimals(measured.exact, 6) + " nats");
+  for (std::size_t l = 0; l < e.layer_kl.size(); ++l) {
+    print_line("layer " + std::to_string(l + 1), "KL " + decimals(e.layer_kl[l], 3) + " nats, " +
+                                                     full_number(e.active_units[l]) + " of " +
+                                                     full_number(open.model.sizes[l + 1]) + " units active");
+  }
+  print_line("time", decimals(measured.seconds, 2) + " s, " +
+                         full_number(std::llround(images_per_second(measured))) + " images/s");
+  print_line("model hash", open.model.hash);
+}
+
+}  // namespace
+
+const CommandSpec& evaluate_spec() {
+  static const CommandSpec spec = {
+      "evaluate",
+      "Estimates the log-likelihood of DATA under MODEL.",
+      {model_positional(), data_positional()},
+      joined({{call("samples", Kind::whole, "K", std::to_string(EvaluationSettings{}.samples), "Evaluation",
+                    "samples per row of the importance-sampled estimate", {1, 1048576}),
+               flag("exact", "Evaluation",
+                    "also the exact log-likelihood, where the hidden states are few enough"),
+               limit_option("0", "use the first rows only; 0: all"), json_option()},
+              data_shape_options(Role::call),
+              {seed_option("the posterior samples")},
+              computing_options(Role::call)})};
+  return spec;
+}
+
+int evaluate(const Arguments& arguments) {
+  const OpenModel open(arguments);
+  const DataSet data = read_data_for(open, arguments, arguments.whole("limit"));
+  if (!arguments.flag("quiet")) {
+    std::fprintf(stderr, "device: %s: %s\n", open.device.reason.c_str(),
+                 open.device.ops->description().c_str());
+  }
+  const Measured measured = measure(open, data, arguments);
+  if (arguments.flag("json")) {
+    print_json(measured, open.model.hash);
+  } else {
+    print_text(measured, open, data);
+  }
+  return 0;
+}
+
+}  // namespace wakesleep::command

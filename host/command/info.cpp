@@ -1,0 +1,78 @@
+// `wakesleep info`: what a model file is.
+#include <cstdio>
+
+#include <nlohmann/json.hpp>
+
+#include "command/commands.hpp"
+#include "command/progress.hpp"
+#include "wakesleep/arithmetic.hpp"
+#include "wakesleep/model_file.hpp"
+
+namespace wakesleep::command {
+namespace {
+
+std::int64_t parameters_of(const Tensors& tensors) {
+  std::int64_t count = 0;
+  for (const auto& [name, tensor] : tensors) count += static_cast<std::int64_t>(tensor.values.size());
+  return count;
+}
+
+void print_json(const Model& model) {
+  nlohmann::ordered_json settings = nlohmann::ordered_json::object();
+  for (const auto& [name, value] : to_pairs(model.settings)) settings[name] = value;
+  const nlohmann::ordered_json json = {
+      {"hash", model.hash},
+      {"step", model.step},
+      {"seed", model.settings.seed},
+      {"algorithm", model.settings.algorithm},
+      {"layers", model.sizes},
+      {"parameters", parameters_of(model.tensors)},
+      {"image_height", model.height},
+      {"image_width", model.width},
+      {"contract", arithmetic_contract},
+      {"has_optimizer_state", !model.optimizer.empty()},
+      {"settings", settings},
+  };
+  std::printf("%s\n", json.dump().c_str());
+}
+
+void print_line(const std::string& name, const std::string& value) {
+  std::printf("%-28s %s\n", name.c_str(), value.c_str());
+}
+
+void print_text(const Model& model) {
+  std::string sizes;
+  for (const std::int64_t size : model.sizes) sizes += (sizes.empty() ? "" : "-") + std::to_string(size);
+  print_line("hash", model.hash);
+  print_line("layers", sizes + " (visible units first)");
+  print_line("parameters", full_number(parameters_of(model.tensors)));
+  if (model.height > 0) {
+    print_line("images", std::to_string(model.height) + " x " + std::to_string(model.width));
+  }
+  print_line("step", full_number(model.step));
+  print_line("optimiser state",
+             model.optimizer.empty() ? "none (a finished model)" : "present (a checkpoint)");
+  print_line("arithmetic contract", arithmetic_contract);
+  std::printf("settings (learning rates multiply the mean gradient over the batch)\n");
+  for (const auto& [name, value] : to_pairs(model.settings)) print_line("  " + name, value);
+}
+
+}  // namespace
+
+const CommandSpec& info_spec() {
+  static const CommandSpec spec = {
+      "info", "Says what MODEL is and how it was trained.", {model_positional()}, {json_option()}};
+  return spec;
+}
+
+int info(const Arguments& arguments) {
+  const Model model = load_model(arguments.required("model"));
+  if (arguments.flag("json")) {
+    print_json(model);
+  } else {
+    print_text(model);
+  }
+  return 0;
+}
+
+}  // namespace wakesleep::command

@@ -1,0 +1,53 @@
+// The report of a run: one self-contained HTML page, curves as SVG, pictures inline.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "command/pictures.hpp"
+
+namespace wakesleep::command {
+
+struct ReportPoint {
+  double epoch = 0;
+  double seconds = 0;         ///< of training, validation not counted
+  double log_likelihood = 0;  ///< importance-sampled estimate with `samples` samples, nats
+  double bound = 0;           ///< K = 1 bound, nats
+  double effective_sample_size = 0;
+  double images_per_second = 0;
+};
+
+struct ReportPicture {
+  std::string title;    ///< "Samples", "Reconstructions", "Receptive fields of the first layer"
+  std::string caption;  ///< what is seen, and from which tensors
+  Picture picture;
+};
+
+struct ReportLayer {
+  std::string name;  ///< "recognition.1", ...
+  std::string shape;
+  std::int64_t parameters = 0;
+  double kl = 0;             ///< nats; NaN where it does not apply
+  std::int64_t active = -1;  ///< active units; -1 where it does not apply
+};
+
+struct Report {
+  std::string title;                                       ///< run folder's name
+  std::vector<std::pair<std::string, std::string>> facts;  ///< headline: data, hash, test estimate, ...
+  std::vector<std::pair<std::string, std::string>> settings;
+  std::int64_t samples = 0;  ///< K of the curve
+  std::string evaluated_on;  ///< "validation, 1,000 rows"
+  std::vector<ReportPoint> curve;
+  std::vector<ReportLayer> layers;
+  std::vector<ReportPicture> pictures;
+};
+
+/// The page as UTF-8 HTML. Everything that comes from outside is escaped.
+std::string render(const Report& report);
+
+/// Text for HTML: & < > " ' escaped, invalid UTF-8 and control characters shown as U+FFFD.
+std::string escape_html(const std::string& text);
+
+}  // namespace wakesleep::command

@@ -1,0 +1,93 @@
+// The data of a training run: what it trains on and what it is evaluated on.
+#pragma once
+
+#include <cmath>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "command/model_input.hpp"
+#include "command/progress.hpp"
+
+namespace wakesleep::command {
+
+/// One line for logs and reports. `values` says what they are.
+inline std::string summary_of(const DataSet& data, const std::string& values) {
+  const std::vector<double> means = unit_means(data);
+  const double mean = std::accumulate(means.begin(), means.end(), 0.0) / static_cast<double>(means.size());
+  std::string summary =
+      data.source + ": " + full_number(data.rows) + " rows of " + full_number(data.units) + " units";
+  if (data.height > 0) {
+    summary += " (" + std::to_string(data.height) + " x " + std::to_string(data.width) + " images)";
+  }
+  summary += ", " + values + ", mean " + decimals(mean, 4);
+  return summary;
+}
+
+inline std::string binarization_text(const TrainingSettings& settings) {
+  if (settings.binarization == Binarization::threshold) {
+    return "grey, on from " + std::to_string(settings.threshold) + " upward";
+  }
+  return std::string("grey, binarized ") +
+         (settings.binarization == Binarization::fixed ? "once" : "anew each epoch") + " at random";
+}
+
+/// The data of a run: rows to train on and rows to evaluate on, the latter always binary.
+struct RunData {
+  DataSet training;
+  DataSet evaluated;
+  std::string evaluated_on;
+  std::string summary;  ///< of the training rows
+};
+
+inline std::int64_t held_out_rows(double fraction, std::int64_t rows, const std::string& text) {
+  const std::int64_t count = std::llround(fraction * static_cast<double>(rows));
+  if (fraction > 0 && fraction < 1 && count >= 1 && count < rows) return count;
+  throw UsageError(
+      "option --validation has the value '" + text + "', which would hold out " +
+      decimals(fraction * static_cast<double>(rows), 1) + " of " + std::to_string(rows) +
+      " rows; expected a file, or a fraction above 0 and below 1 that leaves rows on both sides");
+}
+
+inline DataSet read_validation_file(const std::string& path, const DataSet& training,
+                                    const Arguments& arguments) {
+  DataSet data = read_data(path, read_options(arguments));
+  if (data.units != training.units) {
+    throw DataError("the validation file " + data.source + " has rows of " + std::to_string(data.units) +
+                    " units where the training data " + training.source + " has " +
+                    std::to_string(training.units) + "; give files of the same shape");
+  }
+  return data;
+}
+
+inline RunData read_run_data(const Arguments& arguments, const TrainingSettings& settings) {
+  RunData data;
+  DataSet raw = read_data(arguments.required("data"), read_options(arguments));
+  const bool grey = raw.grey;
+  data.training = binarize(std::move(raw), settings.binarization, settings.threshold, settings.seed);
+
+  const std::int64_t limit = arguments.whole("evaluate-rows");
+  // Rows of another file draw by another seed, so that no two rows of a run are binarized by the same draws.
+  const std::uint64_t evaluation_seed = settings.seed + 1;
+  const std::string validation = arguments.text("validation");
+  double fraction = 0;
+  DataSet evaluated;
+  if (validation.empty()) {
+    data.evaluated_on = "training";
+    evaluated = first_rows(data.training, limit);
+  } else if (parse_number(validation, fraction)) {
+    data.evaluated_on = "validation";
+    const std::int64_t count = held_out_rows(fraction, data.training.rows, validation);
+    evaluated = hold_out(data.training, count, settings.seed);
+    keep_first_rows(evaluated, limit);
+  } else {
+    data.evaluated_on = "validation";
+    evaluated = read_validation_file(validation, data.training, arguments);
+    keep_first_rows(evaluated, limit);
+  }
+  data.evaluated = binarize_for_evaluation(std::move(evaluated), settings, evaluation_seed);
+  data.summary = summary_of(data.training, grey ? binarization_text(settings) : "binary");
+  return data;
+}
+
+}  // namespace wakesleep::command

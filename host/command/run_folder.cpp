@@ -1,0 +1,296 @@
+#include "command/run_folder.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include <nlohmann/json.hpp>
+
+#include "command/options.hpp"
+#include "file.hpp"
+#include "wakesleep/error.hpp"
+
+namespace wakesleep::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t checkpoints_kept = 2;
+const std::string lock_name = ".lock";
+
+std::string cause_of(int error) { return std::generic_category().message(error); }
+
+bool begins_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+/// What write_file_atomically leaves in a folder when the process is killed.
+bool is_temporary(const std::string& name) {
+  return begins_with(name, ".wakesleep-") && ends_with(name, ".tmp");
+}
+
+/// Names in a folder, sorted; none when it does not exist.
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw CannotCreateError("cannot list the run folder " + folder + ": " + error.message() +
+                            "; give another --out");
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool exists(const std::string& path) {
+  struct stat status;
+  return ::lstat(path.c_str(), &status) == 0;
+}
+
+void create_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error || !fs::is_directory(path, error)) {
+    throw CannotCreateError("cannot create the folder " + path + ": " +
+                            (error ? error.message() : std::string("a file is in its place")) +
+                            "; give another --out");
+  }
+}
+
+void remove_file(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    throw CannotCreateError("cannot remove " + path + ": " + cause_of(errno) + "; give another --out");
+  }
+}
+
+/// The nearest folder on the way to `path` that exists.
+std::string existing_part(const std::string& path) {
+  fs::path folder = fs::path(path);
+  while (!folder.empty() && !exists(folder.string())) folder = folder.parent_path();
+  return folder.empty() ? "." : folder.string();
+}
+
+std::string padded(std::int64_t number, std::size_t digits) {
+  std::string text = std::to_string(number);
+  if (text.size() < digits) text.insert(0, digits - text.size(), '0');
+  return text;
+}
+
+bool parse_checkpoint_name(const std::string& name, std::int64_t& step) {
+  const std::string start = "step-";
+  const std::string end = ".safetensors";
+  return begins_with(name, start) && ends_with(name, end) && name.size() > start.size() + end.size() &&
+         parse_whole(name.substr(start.size(), name.size() - start.size() - end.size()), step) && step >= 0;
+}
+
+/// The complete lines of a text; what follows the last line break is not one.
+std::vector<std::string> complete_lines(const std::vector<std::uint8_t>& bytes) {
+  std::vector<std::string> lines;
+  auto begin = bytes.begin();
+  for (auto end = std::find(begin, bytes.end(), '\n'); end != bytes.end();
+       end = std::find(begin, bytes.end(), '\n')) {
+    lines.emplace_back(begin, end);
+    begin = end + 1;
+  }
+  return lines;
+}
+
+/// One write, so that no reader ever sees half a line, and on to the disk before a checkpoint relies on it.
+bool append_synced(int file, const std::string& text) {
+  errno = ENOSPC;  // what a short write means
+  return ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+         ::fdatasync(file) == 0;
+}
+
+}  // namespace
+
+// -------------------------------------------------------------------------------- one line of metrics
+
+std::string to_json_line(const EpochRecord& record) {
+  const Evaluation& e = record.evaluation;
+  const nlohmann::ordered_json json = {
+      {"epoch", record.epoch},
+      {"step", record.step},
+      {"seconds", record.seconds},
+      {"images_per_second", record.images_per_second},
+      {"generative_learning_rate", record.generative_learning_rate},
+      {"recognition_learning_rate", record.recognition_learning_rate},
+      {"evaluated_on", record.evaluated_on},
+      {"rows", e.rows},
+      {"samples", e.samples},
+      {"log_likelihood", e.log_likelihood},
+      {"standard_error", e.standard_error},
+      {"bound", e.bound},
+      {"bound_standard_error", e.bound_standard_error},
+      {"effective_sample_size", e.effective_sample_size},
+      {"layer_kl", e.layer_kl},
+      {"active_units", e.active_units},
+  };
+  return json.dump() + "\n";
+}
+
+EpochRecord record_from_json(const std::string& line) {
+  try {
+    const nlohmann::json json = nlohmann::json::parse(line);
+    EpochRecord record;
+    Evaluation& e = record.evaluation;
+    json.at("epoch").get_to(record.epoch);
+    json.at("step").get_to(record.step);
+    json.at("seconds").get_to(record.seconds);
+    json.at("images_per_second").get_to(record.images_per_second);
+    json.at("generative_learning_rate").get_to(record.generative_learning_rate);
+    json.at("recognition_learning_rate").get_to(record.recognition_learning_rate);
+    json.at("evaluated_on").get_to(record.evaluated_on);
+    json.at("rows").get_to(e.rows);
+    json.at("samples").get_to(e.samples);
+    json.at("log_likelihood").get_to(e.log_likelihood);
+    json.at("standard_error").get_to(e.standard_error);
+    json.at("bound").get_to(e.bound);
+    json.at("bound_standard_error").get_to(e.bound_standard_error);
+    json.at("effective_sample_size").get_to(e.effective_sample_size);
+    json.at("layer_kl").get_to(e.layer_kl);
+    json.at("active_units").get_to(e.active_units);
+    return record;
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(std::string("not a line of metrics: ") + error.what());
+  }
+}
+
+// -------------------------------------------------------------------------------- the folder
+
+RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
+  while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
+  if (exists(path_ + "/" + lock_name)) take_lock(O_RDWR);
+  // The temporary of check_writable is made and removed at once, so this shows early what would fail late.
+  check_writable(existing_part(path_) + "/config.toml");
+}
+
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+void RunFolder::take_lock(int flags) {
+  const std::string file = path_ + "/" + lock_name;
+  lock_ = ::open(file.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+  if (lock_ < 0) {
+    const std::string cause = errno == ELOOP ? "it is a symbolic link" : cause_of(errno);
+    throw CannotCreateError("cannot open the lock " + file + ": " + cause + "; give another --out");
+  }
+  if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) return;
+  if (errno == EWOULDBLOCK) {
+    throw CannotCreateError("the run folder " + path_ +
+                            " is held by another run; wait for its end or give another --out");
+  }
+  throw CannotCreateError("cannot lock " + file + ": " + cause_of(errno) + "; give another --out");
+}
+
+std::string RunFolder::sample(std::int64_t epoch) const {
+  return path_ + "/samples/epoch-" + padded(epoch, 4) + ".png";
+}
+
+std::string RunFolder::checkpoint(std::int64_t step) const {
+  return path_ + "/checkpoints/step-" + padded(step, 9) + ".safetensors";
+}
+
+bool RunFolder::empty() const {
+  for (const std::string& name : names_in(path_)) {
+    const bool leftover = name == lock_name || is_temporary(name);
+    // A run that was killed while it began leaves its subfolders empty.
+    const bool subfolder =
+        (name == "checkpoints" || name == "samples") && names_in(path_ + "/" + name).empty();
+    if (!leftover && !subfolder) return false;
+  }
+  return true;
+}
+
+bool RunFolder::has_config() const { return exists(config()); }
+bool RunFolder::has_model() const { return exists(model()); }
+
+void RunFolder::create() {
+  create_folder(path_);
+  if (lock_ < 0) take_lock(O_RDWR | O_CREAT);
+  for (const std::string folder : {"", "/checkpoints", "/samples"}) {
+    create_folder(path_ + folder);
+    for (const std::string& name : names_in(path_ + folder)) {
+      if (is_temporary(name)) remove_file(path_ + folder + "/" + name);
+    }
+  }
+}
+
+void RunFolder::clear() {
+  // The model goes first: without it no half-removed run counts as finished.
+  for (const std::string& file : {model(), report(), metrics()}) remove_file(file);
+  for (const CheckpointFile& checkpoint : checkpoints()) remove_file(checkpoint.path);
+  for (const std::string& name : names_in(path_ + "/samples")) {
+    if (begins_with(name, "epoch-") && ends_with(name, ".png")) remove_file(path_ + "/samples/" + name);
+  }
+  remove_file(config());
+}
+
+std::vector<CheckpointFile> RunFolder::checkpoints() const {
+  std::vector<CheckpointFile> files;
+  const std::string folder = path_ + "/checkpoints";
+  for (const std::string& name : names_in(folder)) {
+    std::int64_t step = 0;
+    if (parse_checkpoint_name(name, step)) files.push_back({step, folder + "/" + name});
+  }
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  return files;
+}
+
+void RunFolder::save_checkpoint(const Model& model) {
+  save_model(checkpoint(model.step), model);
+  std::size_t kept = 0;
+  for (const CheckpointFile& file : checkpoints()) {
+    if (file.step > model.step) continue;  // a damaged one that this run fell back from: left to be looked at
+    if (++kept > checkpoints_kept) remove_file(file.path);
+  }
+}
+
+void RunFolder::append_metrics(const EpochRecord& record) {
+  const int file = ::open(metrics().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
+  if (file < 0)
+    throw CannotCreateError("cannot open " + metrics() + ": " + cause_of(errno) + "; check the run folder");
+  const off_t size = ::lseek(file, 0, SEEK_END);
+  const bool written = append_synced(file, to_json_line(record));
+  const int error = errno;
+  const bool clean = written || ::ftruncate(file, size) == 0;
+  ::close(file);
+  if (written) return;
+  throw OutputError("cannot append to " + metrics() + ": " + cause_of(error) +
+                    (clean ? "" : " (a torn line stays there, which --resume cuts off)") +
+                    "; free some space and go on with --resume");
+}
+
+std::vector<EpochRecord> RunFolder::cut_metrics(std::int64_t step, std::int64_t& dropped) {
+  dropped = 0;
+  if (!exists(metrics())) return {};
+  const std::vector<std::uint8_t> bytes = read_file(metrics());
+  const std::vector<std::string> lines = complete_lines(bytes);
+  std::vector<EpochRecord> records;
+  std::string kept;
+  for (const std::string& line : lines) {
+    try {
+      const EpochRecord record = record_from_json(line);
+      if (record.step > step || (!records.empty() && record.step <= records.back().step)) break;
+      records.push_back(record);
+    } catch (const DataError&) {
+      break;  // what stands behind an unreadable line cannot be trusted; the caller reports what was dropped
+    }
+    kept += line + "\n";
+  }
+  dropped = static_cast<std::int64_t>(lines.size() - records.size());
+  if (kept.size() != bytes.size()) write_file_atomically(metrics(), kept.data(), kept.size());
+  return records;
+}
+
+}  // namespace wakesleep::command

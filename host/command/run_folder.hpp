@@ -1,0 +1,80 @@
+// The folder of a run: its lock, checkpoints, metrics and where everything in it lies. docs/command-line.md
+// lists the files.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "wakesleep/evaluate.hpp"
+#include "wakesleep/model_file.hpp"
+
+namespace wakesleep::command {
+
+/// One line of metrics.jsonl: the state of a run after an epoch.
+struct EpochRecord {
+  std::int64_t epoch = 0;
+  std::int64_t step = 0;
+  double seconds = 0;  ///< of training since the run began, evaluation not counted
+  double images_per_second = 0;
+  double generative_learning_rate =
+      0;  ///< of the epoch's last step; multiplies the mean gradient over the batch
+  double recognition_learning_rate = 0;
+  std::string evaluated_on;  ///< "validation" or "training"
+  Evaluation evaluation;
+};
+
+std::string to_json_line(const EpochRecord& record);
+/// Throws DataError when the line is no such record.
+EpochRecord record_from_json(const std::string& line);
+
+struct CheckpointFile {
+  std::int64_t step = 0;
+  std::string path;
+};
+
+class RunFolder {
+ public:
+  /// Takes the lock if the folder exists and has one; creates nothing. Throws CannotCreateError when another
+  /// run holds the folder, or when it could not be created.
+  explicit RunFolder(std::string path);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string config() const { return path_ + "/config.toml"; }
+  std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string model() const { return path_ + "/model.safetensors"; }
+  std::string report() const { return path_ + "/report.html"; }
+  std::string sample(std::int64_t epoch) const;
+  std::string checkpoint(std::int64_t step) const;
+
+  /// True when it holds no file besides the lock and what killed writers left behind.
+  bool empty() const;
+  bool has_config() const;
+  bool has_model() const;
+
+  /// Creates the folder and its subfolders, takes the lock and removes what killed writers left behind.
+  void create();
+  /// Removes the files of a run, and only those.
+  void clear();
+
+  /// Newest first.
+  std::vector<CheckpointFile> checkpoints() const;
+  /// Saves, and only then removes all but the two newest checkpoints up to this step.
+  void save_checkpoint(const Model& model);
+
+  /// Appends one line, whole and synced or not at all.
+  void append_metrics(const EpochRecord& record);
+  /// The records up to `step`. Later ones and a torn end are cut off the file; `dropped` counts those lines.
+  std::vector<EpochRecord> cut_metrics(std::int64_t step, std::int64_t& dropped);
+
+ private:
+  void take_lock(int flags);
+
+  std::string path_;
+  int lock_ = -1;
+};
+
+}  // namespace wakesleep::command

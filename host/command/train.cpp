@@ -1,0 +1,575 @@
+// `wakesleep train`: a training run with its folder, log, pictures and signals around the Trainer.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <optional>
+
+#include "command/commands.hpp"
+#include "command/pictures.hpp"
+#include "command/progress.hpp"
+#include "command/report.hpp"
+#include "command/run_data.hpp"
+#include "command/run_folder.hpp"
+#include "command/signal_watch.hpp"
+#include "file.hpp"
+#include "wakesleep/generate.hpp"
+#include "wakesleep/trainer.hpp"
+
+namespace wakesleep::command {
+namespace {
+
+constexpr std::int64_t pictured_samples = 100;
+constexpr std::int64_t pictured_reconstructions = 10;
+constexpr std::int64_t pictured_fields = 100;
+
+/// Leaves an evaluation that a signal made superfluous.
+struct Interrupted {};
+
+// -------------------------------------------------------------------------------- texts
+
+class Log {
+ public:
+  explicit Log(bool quiet) : quiet_(quiet) {}
+  void line(const std::string& text) const {
+    if (!quiet_) warning(text);
+  }
+  /// Shown even when quiet.
+  static void warning(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }
+  void field(const std::string& name, const std::string& text) const {
+    line(name + std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') + text);
+  }
+
+ private:
+  bool quiet_;
+};
+
+std::string estimate_name(const EpochRecord& record) {
+  return "log-likelihood estimate (K=" + full_number(record.evaluation.samples) + ", " + record.evaluated_on +
+         ", " + full_number(record.evaluation.rows) + " rows)";
+}
+
+std::string estimate_text(const EpochRecord& record) {
+  const Evaluation& e = record.evaluation;
+  return estimate_name(record) + " " + decimals(e.log_likelihood, 2) + " +- " +
+         decimals(e.standard_error, 2) + " nats, bound (K=1) " + decimals(e.bound, 2) +
+         " nats, effective sample size " + decimals(e.effective_sample_size, 1);
+}
+
+std::string padded_left(const std::string& text, std::size_t width) {
+  return std::string(text.size() < width ? width - text.size() : 0, ' ') + text;
+}
+std::string padded_right(const std::string& text, std::size_t width) {
+  return text + std::string(text.size() < width ? width - text.size() : 0, ' ');
+}
+
+std::string shape_text(const Conditional& conditional) {
+  return conditional.sending == 0
+             ? std::to_string(conditional.receiving)
+             : std::to_string(conditional.receiving) + " x " + std::to_string(conditional.sending);
+}
+
+std::int64_t parameters_of(const Conditional& conditional) {
+  return conditional.receiving * conditional.sending + conditional.receiving;
+}
+
+/// Epochs 1, 2, 5, 10, 20, 50, ...
+bool is_pictured(std::int64_t epoch) {
+  while (epoch % 10 == 0) epoch /= 10;
+  return epoch == 1 || epoch == 2 || epoch == 5;
+}
+
+/// float32 numbers that the optimiser keeps for a parameter.
+std::int64_t optimizer_numbers(const TrainingSettings& settings) {
+  return settings.optimizer == OptimizerKind::adam       ? 2
+         : settings.optimizer == OptimizerKind::momentum ? 1
+                                                         : 0;
+}
+
+// -------------------------------------------------------------------------------- fresh or resumed
+
+/// Where a run begins: anew, or at a checkpoint.
+struct Start {
+  std::optional<Model> checkpoint;
+  TrainingSettings settings;
+  Arguments arguments;  ///< with what RUN/config.toml adds to a resumed run
+};
+
+/// The newest checkpoint that can be read. Every one that cannot is named.
+std::optional<Model> newest_checkpoint(const RunFolder& folder) {
+  const std::vector<CheckpointFile> files = folder.checkpoints();
+  for (const CheckpointFile& file : files) {
+    try {
+      return load_model(file.path);
+    } catch (const DataError& error) {
+      Log::warning(std::string("WARNING: a checkpoint cannot be used, falling back to the one before it: ") +
+                   error.what());
+    }
+  }
+  if (files.empty()) return std::nullopt;
+  throw DataError("no checkpoint in " + folder.path() +
+                  "/checkpoints can be read; start anew with --force, or give another --out");
+}
+
+void note_difference(std::string& differences, const Arguments& given, const std::string& name,
+                     const std::string& recorded, const std::string& wanted) {
+  if (recorded == wanted) return;
+  differences += (differences.empty() ? "" : ", ") + name + " " + wanted + " (" + given.place(name) +
+                 ") where the run has " + recorded;
+}
+
+/// Refuses settings that are not those of the run. `base` are the run's own.
+void refuse_differences(const RunFolder& folder, const Arguments& given, const TrainingSettings& base,
+                        const Start& start) {
+  std::string differences;
+  const auto wanted = to_pairs(start.settings);
+  const auto own = to_pairs(base);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    note_difference(differences, given, own[i].first, own[i].second, wanted[i].second);
+  }
+  const Metadata recorded = start.checkpoint ? start.checkpoint->run : Metadata{};
+  for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {
+    const auto found = recorded.find(name);
+    if (found != recorded.end() && given.given(name)) {
+      note_difference(differences, given, name, found->second, given.text(name));
+    }
+  }
+  if (differences.empty()) return;
+  throw UsageError("cannot resume " + folder.path() + " with other settings: " + differences +
+                   "; leave them out to go on with the run's own, or train into another --out");
+}
+
+/// What the checkpoint and RUN/config.toml know and the caller did not say.
+void add_recorded_layers(Arguments& arguments, const RunFolder& folder, const Start& start) {
+  if (start.checkpoint) {
+    GivenValues recorded;
+    for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {
+      const auto found = start.checkpoint->run.find(name);
+      if (found != start.checkpoint->run.end()) recorded[name] = {found->second, "the checkpoint's " + name};
+    }
+    arguments.add_layer(recorded);
+  }
+  if (folder.has_config()) arguments.add_layer(read_toml(arguments.spec(), folder.config()));
+}
+
+Start resumed_start(const RunFolder& folder, const Arguments& given, const Log& log) {
+  Start start = {newest_checkpoint(folder), {}, given};
+  if (!start.checkpoint && !folder.has_config() && !folder.empty()) {
+    throw UsageError("the folder " + folder.path() + " holds files but no run to resume; give another --out");
+  }
+  add_recorded_layers(start.arguments, folder, start);
+  TrainingSettings base = start.checkpoint ? start.checkpoint->settings : TrainingSettings{};
+  if (!start.checkpoint && folder.has_config()) {
+    Arguments recorded(given.spec());
+    recorded.add_layer(read_toml(given.spec(), folder.config()));
+    base = settings_over(base, recorded);
+  }
+  start.settings = settings_over(base, given);
+  if (start.checkpoint || folder.has_config()) refuse_differences(folder, given, base, start);
+  if (!start.checkpoint) {
+    log.line("no checkpoint in " + folder.path() + " yet: the run starts from its beginning");
+  }
+  return start;
+}
+
+void refuse_used_folder(const RunFolder& folder) {
+  if (folder.empty()) return;
+  throw UsageError(
+      "the run folder " + folder.path() +
+      " is not empty; go on with its run by --resume, replace it by --force, or give another --out");
+}
+
+Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) {
+  if (given.flag("resume")) return resumed_start(folder, given, log);
+  if (!given.flag("force")) refuse_used_folder(folder);
+  return {std::nullopt, settings_over(TrainingSettings{}, given), given};
+}
+
+/// A resumed run has nothing left to do when its model is there and its last checkpoint is that model.
+bool is_finished(const RunFolder& folder, const Start& start) {
+  if (!start.checkpoint || !folder.has_model()) return false;
+  const Model model = load_model(folder.model());
+  return model.step == start.checkpoint->step && model.hash == start.checkpoint->hash;
+}
+
+// -------------------------------------------------------------------------------- the run
+
+class Run {
+ public:
+  Run(RunFolder& folder, const Start& start, RunData data, const Device& device, const Log& log);
+
+  void describe() const;
+  /// From a locked folder to a finished model, or to a checkpoint when a signal came. Returns the exit code.
+  int go();
+
+ private:
+  void begin();
+  void train_to_the_end();
+  void train_epoch();
+  void finish_epoch();
+  void finish() const;
+  int stop_early();
+
+  bool owes_evaluation() const;
+  Evaluation evaluate_now() const;
+  EpochRecord record_now() const;
+  Model checkpoint() const;
+  void refuse_other_validation(const Model& checkpoint) const;
+  std::int64_t images_at(std::int64_t step) const;
+  void describe_layers() const;
+
+  void write_pictures() const;
+  Report report(const Model& model, const Picture& samples) const;
+  std::vector<ReportPicture> report_pictures(const Model& model, const Picture& samples) const;
+  std::vector<ReportLayer> report_layers() const;
+
+  RunFolder& folder_;
+  const Start& start_;
+  const Device& device_;
+  const Log& log_;
+  DataSet evaluated_;
+  std::string evaluated_on_;
+  std::string summary_;
+  std::string validation_fingerprint_;
+  std::int64_t rows_;
+  Trainer trainer_;
+  std::vector<EpochRecord> records_;
+  std::unique_ptr<Progress> progress_;
+  double seconds_ = 0;            ///< of training up to now
+  double images_per_second_ = 0;  ///< in the latest stretch of training
+};
+
+Run::Run(RunFolder& folder, const Start& start, RunData data, const Device& device, const Log& log)
+    : folder_(folder),
+      start_(start),
+      device_(device),
+      log_(log),
+      evaluated_(std::move(data.evaluated)),
+      evaluated_on_(std::move(data.evaluated_on)),
+      summary_(std::move(data.summary)),
+      validation_fingerprint_(fingerprint(evaluated_)),
+      rows_(data.training.rows),
+      trainer_(start.checkpoint ? Trainer(*device.ops, data.training, *start.checkpoint)
+                                : Trainer(*device.ops, data.training, start.settings)) {
+  if (start.checkpoint) refuse_other_validation(*start.checkpoint);
+}
+
+void Run::refuse_other_validation(const Model& checkpoint) const {
+  const auto found = checkpoint.run.find("validation");
+  if (found == checkpoint.run.end() || found->second == validation_fingerprint_) return;
+  throw DataError(
+      "cannot resume " + folder_.path() +
+      " with other rows to evaluate on than the run has; give the --validation that it began with");
+}
+
+/// Images trained up to `step`.
+std::int64_t Run::images_at(std::int64_t step) const {
+  const std::int64_t steps = trainer_.steps_per_epoch();
+  return step / steps * rows_ + std::min(step % steps * trainer_.settings().batch_size, rows_);
+}
+
+// -------------------------------------------------------------------------------- before training
+
+void Run::describe_layers() const {
+  const Machine& machine = trainer_.machine();
+  const std::int64_t numbers = optimizer_numbers(trainer_.settings());
+  const auto row = [&](const std::string& name, const std::string& shape, std::int64_t parameters) {
+    const auto bytes = static_cast<double>(4 * parameters);
+    log_.field("", padded_right(name, 20) + padded_left(shape, 14) +
+                       padded_left(full_number(parameters), 14) + padded_left(byte_text(bytes), 12) +
+                       padded_left(byte_text(bytes * static_cast<double>(numbers)), 17));
+  };
+  log_.field("layers", padded_right("conditional", 20) + padded_left("shape", 14) +
+                           padded_left("parameters", 14) + padded_left("float32", 12) +
+                           padded_left("optimiser state", 17));
+  for (int i = 0; i < machine.conditionals(); ++i) {
+    const Conditional& conditional = machine.conditional(i);
+    row(machine.conditional_name(i), shape_text(conditional), parameters_of(conditional));
+  }
+  row("total", "", machine.parameters());
+  log_.field("memory",
+             byte_text(static_cast<double>(device_.ops->memory_use().current)) +
+                 " held on the device: parameters, integers, optimiser state, data, one step's states");
+}
+
+void Run::describe() const {
+  const TrainingSettings& settings = trainer_.settings();
+  log_.field("device", device_.reason + ": " + device_.ops->description());
+  log_.field("contract", std::string(arithmetic_contract) +
+                             ": the same seed gives the same model, bit for bit, on every device");
+  log_.field("data", summary_);
+  log_.field("evaluation", "after each epoch on " + full_number(evaluated_.rows) + " " + evaluated_on_ +
+                               " rows, K=" + start_.arguments.text("evaluate-samples"));
+  describe_layers();
+  std::string text;
+  for (const auto& [name, value] : to_pairs(settings))
+    text += (text.empty() ? "" : ", ") + name + " " + value;
+  log_.field("settings", text);
+  log_.field("", "learning rates multiply the mean gradient over the batch");
+  log_.field("seed", std::to_string(settings.seed));
+  log_.field("run", folder_.path() + ": steps " + full_number(trainer_.step()) + " to " +
+                        full_number(trainer_.total_steps()) + " of " + full_number(settings.batch_size) +
+                        " rows");
+}
+
+Model Run::checkpoint() const {
+  Model model = trainer_.snapshot();
+  model.run["validation"] = validation_fingerprint_;
+  for (const std::string name : {"evaluate-samples", "evaluate-rows"})
+    model.run[name] = start_.arguments.text(name);
+  return model;
+}
+
+void Run::begin() {
+  folder_.create();
+  const bool resumed = start_.arguments.flag("resume");
+  if (start_.arguments.flag("force"))
+    folder_.clear();
+  else if (!resumed)
+    refuse_used_folder(folder_);  // again, now that nobody else can fill it
+
+  std::int64_t dropped = 0;
+  records_ = folder_.cut_metrics(trainer_.step(), dropped);
+  if (dropped > 0) {
+    log_.line(folder_.metrics() + ": dropped " + std::to_string(dropped) +
+              " lines that are not of steps up to " + full_number(trainer_.step()));
+  }
+  if (!records_.empty()) seconds_ = records_.back().seconds;
+  const std::string config = resolved_toml(start_.arguments, trainer_.settings());
+  write_file_atomically(folder_.config(), config.data(), config.size());
+  // The first checkpoint is the untrained machine, so that there always is one to go back to.
+  if (!start_.checkpoint) folder_.save_checkpoint(checkpoint());
+}
+
+// -------------------------------------------------------------------------------- training
+
+int Run::go() {
+  const SignalWatch watch;
+  begin();
+  const std::int64_t images = images_at(trainer_.total_steps()) - images_at(trainer_.step());
+  progress_ = std::make_unique<Progress>(stderr, verbosity_for(stderr, start_.arguments.flag("quiet")),
+                                         "training", "images", images);
+  try {
+    train_to_the_end();
+  } catch (const Interrupted&) {
+    return stop_early();
+  }
+  progress_.reset();
+  finish();
+  return 0;
+}
+
+void Run::train_to_the_end() {
+  while (true) {
+    // A run that was stopped between an epoch's last step and its evaluation still owes the latter.
+    if (owes_evaluation()) finish_epoch();
+    if (trainer_.finished()) return;
+    train_epoch();
+  }
+}
+
+bool Run::owes_evaluation() const {
+  const std::int64_t step = trainer_.step();
+  const bool evaluated = !records_.empty() && records_.back().step == step;
+  return step > 0 && step % trainer_.steps_per_epoch() == 0 && !evaluated;
+}
+
+void Run::train_epoch() {
+  const std::int64_t images_before = images_at(trainer_.step());
+  const std::int64_t images_at_start = start_.checkpoint ? images_at(start_.checkpoint->step) : 0;
+  const auto begin = std::chrono::steady_clock::now();
+  try {
+    trainer_.run_epoch(
+        [] { return SignalWatch::caught() != 0; },
+        [&](std::int64_t) { progress_->update(images_at(trainer_.step()) - images_at_start); });
+  } catch (const DivergenceError& error) {
+    throw DivergenceError(std::string(error.what()) + "; the last good checkpoint is " +
+                          folder_.checkpoints().front().path);
+  }
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  seconds_ += elapsed;
+  images_per_second_ =
+      static_cast<double>(images_at(trainer_.step()) - images_before) / std::max(elapsed, 1e-9);
+  if (SignalWatch::caught() != 0) throw Interrupted();
+}
+
+Evaluation Run::evaluate_now() const {
+  EvaluationSettings settings;
+  settings.samples = start_.arguments.whole("evaluate-samples");
+  settings.seed = trainer_.settings().seed;
+  settings.progress = [](std::int64_t, std::int64_t) {
+    if (SignalWatch::caught() != 0) throw Interrupted();
+  };
+  return wakesleep::evaluate(trainer_.machine(), evaluated_, settings);
+}
+
+EpochRecord Run::record_now() const {
+  const TrainingSettings& settings = trainer_.settings();
+  const double factor = schedule_factor_at(settings, trainer_.step() - 1, trainer_.steps_per_epoch());
+  EpochRecord record;
+  record.epoch = trainer_.epoch();
+  record.step = trainer_.step();
+  record.seconds = seconds_;
+  record.images_per_second = images_per_second_;
+  record.generative_learning_rate = settings.generative_learning_rate * factor;
+  record.recognition_learning_rate = settings.recognition_learning_rate * factor;
+  record.evaluated_on = evaluated_on_;
+  record.evaluation = evaluate_now();
+  return record;
+}
+
+/// The checkpoint comes last: whatever a kill leaves out before it is done again by the resumed run.
+void Run::finish_epoch() {
+  records_.push_back(record_now());
+  const EpochRecord& record = records_.back();
+  folder_.append_metrics(record);
+  if (is_pictured(record.epoch) || trainer_.finished()) write_pictures();
+  if (record.epoch % start_.arguments.whole("checkpoint-every") == 0 || trainer_.finished()) {
+    folder_.save_checkpoint(checkpoint());
+  }
+  progress_->clear();
+  log_.line("epoch " + std::to_string(record.epoch) + "/" + std::to_string(trainer_.settings().epochs) +
+            "  step " + full_number(record.step) + "  " +
+            full_number(std::llround(record.images_per_second)) + " images/s  " + estimate_text(record));
+}
+
+int Run::stop_early() {
+  progress_.reset();
+  folder_.save_checkpoint(checkpoint());
+  const int number = SignalWatch::caught();
+  Log::warning(std::string("wakesleep: stopped by ") + (number == SIGINT ? "SIGINT" : "SIGTERM") +
+               " after step " + full_number(trainer_.step()) + "; saved " +
+               folder_.checkpoint(trainer_.step()) + ", go on with --resume");
+  return 128 + number;
+}
+
+/// The model is written last: where it is, the run is finished.
+void Run::finish() const {
+  Model model = trainer_.snapshot();
+  model.optimizer.clear();
+  save_model(folder_.model(), model);
+  const EpochRecord& last = records_.back();
+  std::printf("%s\n", estimate_text(last).c_str());
+  std::printf("training time %s, %s steps\n", duration_text(last.seconds).c_str(),
+              full_number(model.step).c_str());
+  std::printf("model   %s\n", folder_.model().c_str());
+  std::printf("hash    %s\n", model.hash.c_str());
+  std::printf("samples %s\n", folder_.sample(last.epoch).c_str());
+  std::printf("report  %s\n", folder_.report().c_str());
+}
+
+// -------------------------------------------------------------------------------- pictures and report
+
+void Run::write_pictures() const {
+  const Model model = trainer_.snapshot();
+  const std::vector<float> dreams = dream(trainer_.machine(), pictured_samples, model.settings.seed);
+  std::int64_t height = model.height;
+  std::int64_t width = model.width;
+  picture_shape(model.sizes.front(), height, width);
+  const Picture samples = image_grid(dreams.data(), pictured_samples, height, width);
+  const std::vector<std::uint8_t> png = png_bytes(samples);
+  write_file_atomically(folder_.sample(trainer_.epoch()), png.data(), png.size());
+  const std::string page = render(report(model, samples));
+  write_file_atomically(folder_.report(), page.data(), page.size());
+}
+
+Report Run::report(const Model& model, const Picture& samples) const {
+  const EpochRecord& last = records_.back();
+  const Evaluation& e = last.evaluation;
+  Report report;
+  report.title = folder_.path().substr(folder_.path().rfind('/') + 1);
+  report.facts = {
+      {"Data", summary_},
+      {estimate_name(last), decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
+      {"Bound (K=1)", decimals(e.bound, 2) + " nats"},
+      {"Epoch", std::to_string(last.epoch) + " of " + std::to_string(model.settings.epochs)},
+      {"Training time", duration_text(last.seconds)},
+      {"Parameters", full_number(trainer_.machine().parameters())},
+      {"Device", device_.ops->description()},
+      {"Arithmetic contract", arithmetic_contract},
+      {"Model hash", model.hash},
+  };
+  report.settings = to_pairs(model.settings);
+  report.samples = e.samples;
+  report.evaluated_on = last.evaluated_on + ", " + full_number(e.rows) + " rows";
+  for (const EpochRecord& record : records_) {
+    report.curve.push_back({static_cast<double>(record.epoch), record.seconds,
+                            record.evaluation.log_likelihood, record.evaluation.bound,
+                            record.evaluation.effective_sample_size, record.images_per_second});
+  }
+  report.layers = report_layers();
+  report.pictures = report_pictures(model, samples);
+  return report;
+}
+
+std::vector<ReportLayer> Run::report_layers() const {
+  const Machine& machine = trainer_.machine();
+  const Evaluation& e = records_.back().evaluation;
+  std::vector<ReportLayer> layers;
+  for (int i = 0; i < machine.conditionals(); ++i) {
+    const Conditional& conditional = machine.conditional(i);
+    layers.push_back({machine.conditional_name(i), shape_text(conditional), parameters_of(conditional),
+                      std::numeric_limits<double>::quiet_NaN(), -1});
+  }
+  for (int l = 1; l <= machine.layers(); ++l) {
+    ReportLayer& layer = layers[static_cast<std::size_t>(Machine::recognition_index(l))];
+    layer.kl = e.layer_kl[static_cast<std::size_t>(l - 1)];
+    layer.active = e.active_units[static_cast<std::size_t>(l - 1)];
+  }
+  return layers;
+}
+
+std::vector<ReportPicture> Run::report_pictures(const Model& model, const Picture& samples) const {
+  std::int64_t height = model.height;
+  std::int64_t width = model.width;
+  picture_shape(model.sizes.front(), height, width);
+  const DataSet rows = first_rows(evaluated_, pictured_reconstructions);
+  std::vector<float> pairs = values_of(rows);
+  const std::vector<float> again = reconstruct(trainer_.machine(), rows, model.settings.seed);
+  pairs.insert(pairs.end(), again.begin(), again.end());
+  const std::int64_t fields = std::min(pictured_fields, model.sizes[1]);
+  return {
+      {"Samples",
+       "Visible probabilities of " + std::to_string(pictured_samples) +
+           " dreams: states from the prior downward by the generative weights.",
+       samples},
+      {"Reconstructions",
+       "Above: rows of the " + evaluated_on_ +
+           " data. Below: their reconstructions, up by the recognition weights and down again.",
+       image_grid(pairs.data(), 2 * rows.rows, height, width, rows.rows)},
+      {"Receptive fields of the first layer",
+       "Rows of recognition.1.weight, each scaled by its largest magnitude; zero is middle grey.",
+       receptive_fields(model.tensors.at("recognition.1.weight").values.data(), fields, height, width)},
+  };
+}
+
+/// The options of the command line, with those of --config below them.
+Arguments with_config(const Arguments& command_line) {
+  Arguments given = command_line;
+  if (given.given("config")) given.add_layer(read_toml(given.spec(), given.text("config")));
+  if (given.flag("resume") && given.flag("force")) {
+    throw UsageError("--resume goes on with a run and --force replaces it; give one of them");
+  }
+  return given;
+}
+
+}  // namespace
+
+int train(const Arguments& command_line) {
+  const Arguments given = with_config(command_line);
+  const Log log(given.flag("quiet"));
+  RunFolder folder(given.required("out"));
+  const Start start = start_of(folder, given, log);
+  if (is_finished(folder, start)) {
+    std::printf("the run in %s is finished: step %s, model %s, hash %s\n", folder.path().c_str(),
+                full_number(start.checkpoint->step).c_str(), folder.model().c_str(),
+                start.checkpoint->hash.c_str());
+    return 0;
+  }
+  RunData data = read_run_data(start.arguments, start.settings);
+  const Device device = choose_device(start.arguments);
+  Run run(folder, start, std::move(data), device, log);
+  run.describe();
+  return run.go();
+}
+
+}  // namespace wakesleep::command

@@ -1,0 +1,220 @@
+// The exact likelihood, where there are few enough hidden states to visit them all. In double precision: it
+// is the yardstick of the estimate and outside the bit-for-bit contract.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "visible_rows.hpp"
+#include "wakesleep/arithmetic.hpp"
+#include "wakesleep/error.hpp"
+#include "wakesleep/evaluate.hpp"
+
+namespace wakesleep {
+namespace {
+
+/// The prior is a table of its own, of 2^n_L entries.
+constexpr std::int64_t max_enumerated_top = max_enumerated_units - 4;
+
+void check_enumerable(const Machine& machine) {
+  const auto refuse = [](const std::string& what, std::int64_t units, std::int64_t limit) {
+    throw UsageError("the exact likelihood would enumerate " + what + " of " + std::to_string(units) +
+                     " units, but the limit is " + std::to_string(limit) +
+                     ": use the importance-sampled estimate instead");
+  };
+  const int top = machine.layers();
+  for (int l = 1; l < top; ++l) {
+    const std::int64_t units = machine.size(l) + machine.size(l + 1);
+    if (units > max_enumerated_units) {
+      refuse("hidden layers " + std::to_string(l) + " and " + std::to_string(l + 1), units,
+             max_enumerated_units);
+    }
+  }
+  if (machine.size(top) > max_enumerated_top) {
+    refuse("hidden layer " + std::to_string(top), machine.size(top), max_enumerated_top);
+  }
+}
+
+/// A generative conditional or the prior, with the weights that sampling uses: integers, and a power of two
+/// for each receiving unit.
+struct IntegerConditional {
+  std::int64_t receiving = 0;
+  std::int64_t sending = 0;
+  std::vector<std::int32_t>
+      weight;                 ///< [sending x receiving], so that one sending unit's weights lie together
+  std::vector<double> scale;  ///< [receiving], 2^-s
+  std::vector<double> bias;   ///< [receiving]
+};
+
+IntegerConditional integer_conditional(const Tensors& tensors, const std::string& name, int weight_bits) {
+  IntegerConditional result;
+  const std::vector<float>& bias = tensors.at(name + ".bias").values;
+  result.receiving = static_cast<std::int64_t>(bias.size());
+  result.bias.assign(bias.begin(), bias.end());
+  const auto found = tensors.find(name + ".weight");
+  if (found == tensors.end()) return result;  // the prior
+
+  const std::vector<float>& weight = found->second.values;
+  result.sending = found->second.shape[1];
+  result.weight.resize(weight.size());
+  result.scale.resize(bias.size());
+  for (std::int64_t i = 0; i < result.receiving; ++i) {
+    const float* row = weight.data() + i * result.sending;
+    float largest = 0;
+    for (std::int64_t j = 0; j < result.sending; ++j) {
+      largest = is_finite(row[j]) ? std::max(largest, absolute(row[j])) : infinity;
+    }
+    const std::int32_t shift = weight_shift(largest, weight_bits);
+    if (shift == shift_overflow) {
+      throw DivergenceError("row " + std::to_string(i) + " of " + name + ".weight is too large for " +
+                            std::to_string(weight_bits) +
+                            "-bit integer weights: the machine has diverged, use an earlier checkpoint");
+    }
+    for (std::int64_t j = 0; j < result.sending; ++j) {
+      result.weight[static_cast<std::size_t>(j * result.receiving + i)] =
+          integer_weight(row[j], power_of_two(shift));
+    }
+    result.scale[static_cast<std::size_t>(i)] = std::ldexp(1.0, -shift);
+  }
+  return result;
+}
+
+double log_one_plus_exp(double a) { return std::max(a, 0.0) + std::log1p(std::exp(-std::fabs(a))); }
+
+std::size_t state_count(std::int64_t units) { return std::size_t{1} << units; }
+
+/// table[s] = constant + the coefficients of the units that are on in s (unit i is bit i), for all states s.
+void fill_linear(double constant, const std::vector<double>& coefficients, std::vector<double>& table) {
+  table[0] = constant;
+  std::size_t filled = 1;
+  for (const double coefficient : coefficients) {
+    for (std::size_t s = 0; s < filled; ++s) table[filled + s] = table[s] + coefficient;
+    filled *= 2;
+  }
+}
+
+/// log sum exp, one term at a time.
+class LogSum {
+ public:
+  void add(double term) {
+    if (term <= largest_) {
+      sum_ += std::exp(term - largest_);
+    } else {
+      sum_ = sum_ * std::exp(largest_ - term) + 1;
+      largest_ = term;
+    }
+  }
+  double value() const { return largest_ + std::log(sum_); }
+
+ private:
+  double largest_ = -1e300;  // finite, so that the difference from the first term is a number
+  double sum_ = 0;
+};
+
+/// Calls visit(s, logits) for every state s of the sending layer, in the order of a Gray code: one unit
+/// changes at a time, and its column is added to or taken from the integer sums, which are exact and so never
+/// drift.
+template <class Visit>
+void for_each_sending_state(const IntegerConditional& conditional, Visit visit) {
+  const auto receiving = static_cast<std::size_t>(conditional.receiving);
+  std::vector<std::int64_t> sums(receiving, 0);
+  std::vector<double> logits = conditional.bias;
+  const std::size_t states = state_count(conditional.sending);
+  for (std::size_t n = 0; n < states; ++n) {
+    const std::size_t state = n ^ (n >> 1);
+    if (n > 0) {
+      const auto unit = static_cast<std::size_t>(std::countr_zero(n));
+      const std::int64_t sign = (state >> unit & 1) != 0 ? 1 : -1;
+      const std::int32_t* column = conditional.weight.data() + unit * receiving;
+      for (std::size_t i = 0; i < receiving; ++i) {
+        sums[i] += sign * column[i];
+        logits[i] = static_cast<double>(sums[i]) * conditional.scale[i] + conditional.bias[i];
+      }
+    }
+    visit(state, logits);
+  }
+}
+
+/// sum_i log(1 + exp(logit_i)): log p(state | .) = sum of the logits of the units that are on, minus this.
+double log_normalizer(const std::vector<double>& logits) {
+  double sum = 0;
+  for (const double logit : logits) sum += log_one_plus_exp(logit);
+  return sum;
+}
+
+std::vector<double> prior_table(const IntegerConditional& prior) {
+  std::vector<double> table(state_count(prior.receiving));
+  fill_linear(-log_normalizer(prior.bias), prior.bias, table);
+  return table;
+}
+
+/// From log p(h_{l+1}) for all states to log p(h_l) for all states: about 2^(n_l + n_{l+1}) exponentials.
+std::vector<double> push_down(const IntegerConditional& conditional, const std::vector<double>& log_p_above) {
+  std::vector<LogSum> sums(state_count(conditional.receiving));
+  std::vector<double> joint(sums.size());
+  for_each_sending_state(conditional, [&](std::size_t above, const std::vector<double>& logits) {
+    fill_linear(log_p_above[above] - log_normalizer(logits), logits, joint);
+    for (std::size_t s = 0; s < sums.size(); ++s) sums[s].add(joint[s]);
+  });
+  std::vector<double> log_p(sums.size());
+  std::transform(sums.begin(), sums.end(), log_p.begin(), [](const LogSum& sum) { return sum.value(); });
+  return log_p;
+}
+
+bool is_on(const std::uint8_t* packed_row, std::int64_t unit) {
+  return (packed_row[unit / 8] >> (7 - unit % 8) & 1) != 0;
+}
+
+/// log p(x) for one x, where log_weight[s] = log p(h_1 = s) - log_normalizer(logits given s): what remains of
+/// log p(x | h_1) is x . (W h_1 + b), linear in h_1.
+double log_likelihood_of(const std::uint8_t* packed_row, const IntegerConditional& visible,
+                         const std::vector<double>& log_weight, std::vector<double>& x_dot_logits) {
+  double constant = 0;
+  std::vector<double> coefficients(static_cast<std::size_t>(visible.sending), 0.0);
+  for (std::int64_t i = 0; i < visible.receiving; ++i) {
+    if (!is_on(packed_row, i)) continue;
+    const auto unit = static_cast<std::size_t>(i);
+    constant += visible.bias[unit];
+    for (std::size_t j = 0; j < coefficients.size(); ++j) {
+      const std::size_t at = j * static_cast<std::size_t>(visible.receiving) + unit;
+      coefficients[j] += visible.weight[at] * visible.scale[unit];
+    }
+  }
+  fill_linear(constant, coefficients, x_dot_logits);
+  LogSum sum;
+  for (std::size_t s = 0; s < log_weight.size(); ++s) sum.add(log_weight[s] + x_dot_logits[s]);
+  return sum.value();
+}
+
+}  // namespace
+
+// Cost: 2^(n_l + n_{l+1}) exponentials for each pair of hidden layers, 2^n_1 n_0 once for the normalizers of
+// the visible layer, and 2^n_1 for each row. Memory: at most 256 MiB, where a layer of 23 units stands below
+// one of a single unit.
+std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& data, std::int64_t limit) {
+  check_enumerable(machine);
+  const std::int64_t rows = rows_to_use(machine, data, limit);
+  const Tensors tensors = machine.download();
+
+  std::vector<double> table = prior_table(integer_conditional(tensors, "prior", machine.weight_bits()));
+  const auto generative = [&](int l) {
+    return integer_conditional(tensors, "generative." + std::to_string(l), machine.weight_bits());
+  };
+  for (int l = machine.layers(); l > 1; --l) table = push_down(generative(l), table);
+
+  const IntegerConditional visible = generative(1);
+  for_each_sending_state(visible, [&](std::size_t state, const std::vector<double>& logits) {
+    table[state] -= log_normalizer(logits);
+  });
+  std::vector<double> scratch(table.size());
+  std::vector<double> result;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    result.push_back(log_likelihood_of(data.row(r), visible, table, scratch));
+  }
+  return result;
+}
+
+}  // namespace wakesleep

@@ -1,0 +1,254 @@
+// The importance-sampled likelihood: log p^(x) = log 1/K sum_k p(x, h^k) / q(h^k | x), h^k ~ q(. | x).
+#include "wakesleep/evaluate.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <string>
+
+#include "visible_rows.hpp"
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+namespace {
+
+/// Totals over a whole data set can leave 64 bits.
+__extension__ typedef __int128 WideInteger;
+
+/// K (e_k >> 10)^2 <= 2^40 K stays inside int64 (ImportanceSummary::sum_of_squares).
+constexpr std::int64_t max_samples = (std::int64_t{1} << 23) - 1;
+
+void check(const EvaluationSettings& settings) {
+  if (settings.samples < 1 || settings.samples > max_samples) {
+    throw UsageError("the number of samples K is " + std::to_string(settings.samples) +
+                     ", but must be between 1 and " + std::to_string(max_samples) +
+                     ", up to which the sums over the samples are exact");
+  }
+  if (settings.memory_bytes < 1) {
+    throw UsageError("the working memory of an evaluation is " + std::to_string(settings.memory_bytes) +
+                     " bytes, but must be positive");
+  }
+}
+
+/// How rows and samples are cut so that the working memory keeps its bound.
+struct Chunk {
+  std::int64_t images;   ///< rows of the file at a time
+  std::int64_t samples;  ///< samples of each at a time: all K, or fewer where even one image has too many
+};
+
+std::int64_t widest_hidden(const Machine& machine) {
+  return *std::max_element(machine.sizes().begin() + 1, machine.sizes().end());
+}
+
+/// Two neighbouring hidden layers are alive at a time.
+std::int64_t live_layers(const Machine& machine) { return std::min(machine.layers(), 2); }
+
+/// The states and the log weights of a chunk fit `memory_bytes`. Where those of one image do not, its samples
+/// are drawn in pieces: then the states of a piece fit, beside the image's K log weights, which must all be
+/// there for their maximum; and the first layer's product, otherwise done once per image, is done once per
+/// piece.
+Chunk choose_chunk(const Machine& machine, std::int64_t rows, const EvaluationSettings& settings) {
+  const std::int64_t image_bytes = padded_units(machine.size(0)) + std::int64_t{sizeof(ImportanceSummary)};
+  const std::int64_t state_bytes = live_layers(machine) * padded_units(widest_hidden(machine));
+  const std::int64_t sample_bytes = state_bytes + std::int64_t{sizeof(std::int64_t)};
+  // With fewer than 2^31 states in a layer, totals of log-probabilities (at most 2^30 a unit) stay inside
+  // int64.
+  const std::int64_t most_rows = std::min(max_batch_rows, max_integer_sum / padded_units(machine.widest()));
+
+  const std::int64_t images = settings.memory_bytes / (image_bytes + settings.samples * sample_bytes);
+  if (images >= 1 && settings.samples <= most_rows) {
+    return {std::min({images, rows, most_rows / settings.samples}), settings.samples};
+  }
+  const std::int64_t samples = (settings.memory_bytes - image_bytes) / state_bytes;
+  return {1, std::max<std::int64_t>(1, std::min({samples, settings.samples, most_rows}))};
+}
+
+/// One hidden layer's sums over all rows and samples, in units of 2^-20 nats.
+struct LayerTotals {
+  WideInteger log_q = 0;
+  WideInteger log_p = 0;
+};
+
+struct MeanAndError {
+  double mean = 0;
+  double standard_error = 0;
+};
+
+/// The standard error is the sample standard deviation over the square root of the count, 0 for a single
+/// value.
+MeanAndError mean_and_error(const std::vector<double>& values) {
+  const double count = static_cast<double>(values.size());
+  double sum = 0;
+  for (const double value : values) sum += value;
+  const double mean = sum / count;
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return {mean, values.size() < 2 ? 0.0 : std::sqrt(squares / (count - 1) / count)};
+}
+
+class Evaluator {
+ public:
+  Evaluator(const Machine& machine, const DataSet& data, std::int64_t rows,
+            const EvaluationSettings& settings)
+      : machine_(machine),
+        ops_(machine.ops()),
+        settings_(settings),
+        rows_(rows),
+        chunk_(choose_chunk(machine, rows, settings)),
+        visible_(machine, data, chunk_.images),
+        log_weights_(ops_, chunk_.images * settings.samples),
+        summaries_(ops_, chunk_.images),
+        log_q_(ops_, machine.layers()),
+        log_p_(ops_, machine.layers()),
+        totals_(static_cast<std::size_t>(machine.layers())) {
+    const std::int64_t state_bytes = chunk_.images * chunk_.samples * padded_units(widest_hidden(machine));
+    for (int buffer = 0; buffer < live_layers(machine); ++buffer) {
+      states_[buffer] = Buffer<std::uint8_t>(ops_, state_bytes);
+    }
+    for (int l = 1; l <= machine.layers(); ++l) {
+      on_counts_.emplace_back(ops_, machine.size(l));
+      on_counts_.back().fill_zero();
+    }
+  }
+
+  Evaluation run() {
+    for (std::int64_t first = 0; first < rows_; first += chunk_.images) {
+      const std::int64_t images = std::min(chunk_.images, rows_ - first);
+      evaluate_chunk(first, images);
+      if (settings_.progress) settings_.progress(first + images, rows_);
+    }
+    return result();
+  }
+
+ private:
+  void evaluate_chunk(std::int64_t first_row, std::int64_t images) {
+    const ConstStates visible = visible_.read(first_row, images);
+    log_weights_.fill_zero();
+    for (std::int64_t first = 0; first < settings_.samples; first += chunk_.samples) {
+      // Pieces of samples lie side by side in the one row of log weights that there is then.
+      add_log_weights(visible, first_row, first, std::min(chunk_.samples, settings_.samples - first),
+                      log_weights_.data() + first);
+    }
+    ops_.importance({log_weights_.data(), images, settings_.samples, settings_.samples}, summaries_.data());
+    read_summaries(images);
+  }
+
+  /// Samples h ~ q(. | x) layer by layer, upward, and adds log p(x, h) - log q(h | x) to the log weights.
+  void add_log_weights(ConstStates visible, std::int64_t first_row, std::int64_t first_sample,
+                       std::int64_t samples, std::int64_t* log_weights) {
+    log_q_.fill_zero();
+    log_p_.fill_zero();
+    ConstStates below = visible;
+    for (int l = 1; l <= machine_.layers(); ++l) {
+      const std::int64_t units = machine_.size(l);
+      const States states{states_[l % live_layers(machine_)].data(), visible.rows * samples, units,
+                          padded_units(units)};
+      ops_.sample(machine_.recognition(l), below, draw(l, first_row, first_sample), samples, states,
+                  {log_weights, -1, log_q_of(l)});
+      ops_.score(machine_.generative(l), states, below, {log_weights, 1, l > 1 ? log_p_of(l - 1) : nullptr});
+      ops_.count(states, on_counts_[static_cast<std::size_t>(l - 1)].data());
+      below = states;
+    }
+    ops_.score(machine_.prior(), {}, below, {log_weights, 1, log_p_of(machine_.layers())});
+    read_totals();
+  }
+
+  Draw draw(int l, std::int64_t first_row, std::int64_t first_sample) const {
+    Draw draw;
+    draw.seed = settings_.seed;
+    draw.domain = Domain::evaluation_sample;
+    draw.layer = static_cast<std::uint32_t>(l);
+    draw.first_row = static_cast<std::uint32_t>(first_row);
+    draw.first_step = static_cast<std::uint32_t>(first_sample);
+    draw.samples = SampleAddress::step;
+    return draw;
+  }
+
+  std::int64_t* log_q_of(int l) const { return log_q_.data() + (l - 1); }
+  std::int64_t* log_p_of(int l) const { return log_p_.data() + (l - 1); }
+
+  void read_totals() {
+    std::vector<std::int64_t> log_q(totals_.size()), log_p(totals_.size());
+    log_q_.copy_out(log_q.data());
+    log_p_.copy_out(log_p.data());
+    for (std::size_t i = 0; i < totals_.size(); ++i) {
+      totals_[i].log_q += log_q[i];
+      totals_[i].log_p += log_p[i];
+    }
+  }
+
+  void read_summaries(std::int64_t images) {
+    std::vector<ImportanceSummary> summaries(static_cast<std::size_t>(images));
+    ops_.copy_out(summaries.data(), summaries_.data(), summaries.size() * sizeof(ImportanceSummary));
+    const double samples = static_cast<double>(settings_.samples);
+    for (const ImportanceSummary& s : summaries) {
+      const double sum = static_cast<double>(s.sum);
+      estimates_.push_back(static_cast<double>(s.maximum) * nats_per_log_unit + std::log(sum / 1073741824.0) -
+                           std::log(samples));
+      bounds_.push_back(
+          (static_cast<double>(s.total_high) + static_cast<double>(s.total_low) * nats_per_log_unit) /
+          samples);
+      // The squares are those of weights shortened by ten bits, which can lift the quotient a hair above K.
+      const double shortened_sum = sum / 1024.0;
+      const double effective = shortened_sum * shortened_sum / static_cast<double>(s.sum_of_squares);
+      effective_sample_sizes_.push_back(std::min(effective, samples));
+    }
+  }
+
+  Evaluation result() const {
+    Evaluation evaluation;
+    evaluation.rows = rows_;
+    evaluation.samples = settings_.samples;
+    const MeanAndError estimate = mean_and_error(estimates_);
+    evaluation.log_likelihood = estimate.mean;
+    evaluation.standard_error = estimate.standard_error;
+    const MeanAndError bound = mean_and_error(bounds_);
+    evaluation.bound = bound.mean;
+    evaluation.bound_standard_error = bound.standard_error;
+    evaluation.effective_sample_size = mean_and_error(effective_sample_sizes_).mean;
+    const double draws = static_cast<double>(rows_) * static_cast<double>(settings_.samples);
+    for (std::size_t i = 0; i < totals_.size(); ++i) {
+      evaluation.layer_kl.push_back(static_cast<double>(totals_[i].log_q - totals_[i].log_p) *
+                                    nats_per_log_unit / draws);
+      evaluation.active_units.push_back(count_active(on_counts_[i]));
+    }
+    return evaluation;
+  }
+
+  std::int64_t count_active(const Buffer<std::int64_t>& on_counts) const {
+    std::vector<std::int64_t> on(static_cast<std::size_t>(on_counts.size()));
+    on_counts.copy_out(on.data());
+    const WideInteger draws = static_cast<WideInteger>(rows_) * settings_.samples;
+    return std::count_if(on.begin(), on.end(), [draws](std::int64_t count) {
+      const WideInteger hundredfold = static_cast<WideInteger>(count) * 100;
+      return draws <= hundredfold && hundredfold <= draws * 99;
+    });
+  }
+
+  const Machine& machine_;
+  Ops& ops_;
+  const EvaluationSettings& settings_;
+  std::int64_t rows_;
+  Chunk chunk_;
+  VisibleRows visible_;
+  Buffer<std::uint8_t> states_[2];
+  Buffer<std::int64_t> log_weights_;  ///< [images x K]
+  Buffer<ImportanceSummary> summaries_;
+  Buffer<std::int64_t> log_q_;  ///< of the present piece, one word per hidden layer
+  Buffer<std::int64_t> log_p_;
+  std::vector<Buffer<std::int64_t>> on_counts_;  ///< per hidden layer and unit
+  std::vector<LayerTotals> totals_;
+  std::vector<double> estimates_;  ///< per row, as the two below
+  std::vector<double> bounds_;
+  std::vector<double> effective_sample_sizes_;
+};
+
+}  // namespace
+
+Evaluation evaluate(const Machine& machine, const DataSet& data, const EvaluationSettings& settings) {
+  check(settings);
+  const std::int64_t rows = rows_to_use(machine, data, settings.limit);
+  return Evaluator(machine, data, rows, settings).run();
+}
+
+}  // namespace wakesleep

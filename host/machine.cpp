@@ -1,0 +1,180 @@
+// The Helmholtz machine: its parameters and how they begin.
+#include "wakesleep/machine.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+
+Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits)
+    : ops_(&ops), sizes_(std::move(sizes)), weight_bits_(weight_bits) {
+  if (sizes_.size() < 2) {
+    throw UsageError("a machine needs a visible and at least one hidden layer, but " + std::to_string(sizes_.size()) +
+                     " layer sizes were given");
+  }
+  if (weight_bits != 16 && weight_bits != 12 && weight_bits != 8) {
+    throw UsageError("weight bits are " + std::to_string(weight_bits) + ": choose 16, 12 or 8");
+  }
+  if (layers() > max_layers) {
+    throw UsageError("a machine of " + std::to_string(layers()) + " hidden layers is too deep for the addresses of " +
+                     "random draws: at most " + std::to_string(max_layers));
+  }
+  std::int64_t units = 0;
+  for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
+    if (sizes_[layer] < 1) throw UsageError("layer " + std::to_string(layer) + " has no units: at least 1 is needed");
+    units = std::min(units + sizes_[layer], max_machine_units + 1);
+  }
+  if (units > max_machine_units) {
+    throw UsageError("a machine of more than " + std::to_string(max_machine_units) +
+                     " units is too large for exact log-probabilities: use fewer or narrower layers");
+  }
+  for (int index = 0; index <= 2 * layers(); ++index) {
+    const int l = index / 2 + 1;
+    const bool prior = index == 2 * layers();
+    const bool upward = index % 2 == 0;
+    Part part;
+    Conditional& c = part.conditional;
+    c.receiving = prior ? size(layers()) : upward ? size(l) : size(l - 1);
+    c.sending = prior ? 0 : upward ? size(l - 1) : size(l);
+    part.bias = Buffer<float>(ops, c.receiving);
+    part.bias.fill_zero();
+    c.bias = part.bias.data();
+    if (!prior) {
+      part.integers = ops.make_integer_weights(c.receiving, c.sending, weight_bits);
+      part.weight = Buffer<float>(ops, c.receiving * c.sending);
+      part.weight.fill_zero();
+      c.integers = part.integers.get();
+      c.weight = {part.weight.data(), c.receiving, c.sending, c.sending};
+      ops.quantize(c, nullptr, nullptr);
+    }
+    parts_.push_back(std::move(part));
+  }
+}
+
+std::int64_t Machine::widest() const { return *std::max_element(sizes_.begin(), sizes_.end()); }
+
+std::int64_t Machine::parameters() const {
+  std::int64_t count = 0;
+  for (const Part& part : parts_) count += part.weight.size() + part.bias.size();
+  return count;
+}
+
+std::string Machine::conditional_name(int index) const {
+  if (index == prior_index()) return "prior";
+  return (index % 2 == 0 ? "recognition." : "generative.") + std::to_string(index / 2 + 1);
+}
+
+namespace {
+
+// +-sqrt(6 / (n_in + n_out)) / n_in, by addressed draws: row = receiving unit, four sending units a block.
+void fill_uniform(Tensor& weight, Domain domain, int layer, std::uint64_t seed) {
+  const std::int64_t receiving = weight.shape[0];
+  const std::int64_t sending = weight.shape[1];
+  const double limit = std::sqrt(6.0 / static_cast<double>(sending + receiving)) / static_cast<double>(sending);
+  const std::uint32_t domain_and_layer = domain_word(domain, static_cast<std::uint32_t>(layer));
+  for (std::int64_t i = 0; i < receiving; ++i) {
+    for (std::int64_t j = 0; j < sending; j += 4) {
+      const PhiloxBlock block = philox4x32_10(
+          draw_counter(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i), 0, domain_and_layer), seed);
+      for (std::int64_t k = 0; k < 4 && j + k < sending; ++k) {
+        weight.values[static_cast<std::size_t>(i * sending + j + k)] =
+            symmetric_uniform(block.word[k]) * static_cast<float>(limit);
+      }
+    }
+  }
+}
+
+float logit(double mean) {
+  const float p = static_cast<float>(std::clamp(mean, 1e-4, 1.0 - 1e-4));
+  return log(p) - log(1.0f - p);
+}
+
+std::string layer_name(const char* kind, int l, const char* what) {
+  return std::string(kind) + "." + std::to_string(l) + "." + what;
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+}  // namespace
+
+void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t seed) {
+  if (static_cast<std::int64_t>(visible_means.size()) != size(0)) {
+    throw DataError("the data has " + std::to_string(visible_means.size()) + " units a row, but the machine has " +
+                    std::to_string(size(0)) + " visible units");
+  }
+  Tensors tensors = download();
+  for (int l = 1; l <= layers(); ++l) {
+    fill_uniform(tensors[layer_name("recognition", l, "weight")], Domain::initial_recognition, l, seed);
+    fill_uniform(tensors[layer_name("generative", l, "weight")], Domain::initial_generative, l, seed);
+    std::vector<float>& hidden = tensors[layer_name("recognition", l, "bias")].values;
+    std::fill(hidden.begin(), hidden.end(), -1.0f);
+    std::vector<float>& below = tensors[layer_name("generative", l, "bias")].values;
+    std::fill(below.begin(), below.end(), -1.0f);
+  }
+  std::transform(visible_means.begin(), visible_means.end(), tensors["generative.1.bias"].values.begin(), logit);
+  std::vector<float>& prior = tensors["prior.bias"].values;
+  std::fill(prior.begin(), prior.end(), -1.0f);
+  upload(tensors);
+}
+
+Tensors Machine::download() const {
+  Tensors tensors;
+  for (int index = 0; index < conditionals(); ++index) {
+    const Part& part = parts_[static_cast<std::size_t>(index)];
+    const std::string name = conditional_name(index);
+    Tensor& bias = tensors[name + ".bias"];
+    bias.shape = {part.conditional.receiving};
+    bias.values.resize(static_cast<std::size_t>(part.bias.size()));
+    part.bias.copy_out(bias.values.data());
+    if (part.conditional.integers == nullptr) continue;
+    Tensor& weight = tensors[name + ".weight"];
+    weight.shape = {part.conditional.receiving, part.conditional.sending};
+    weight.values.resize(static_cast<std::size_t>(part.weight.size()));
+    part.weight.copy_out(weight.values.data());
+  }
+  return tensors;
+}
+
+void Machine::upload(const Tensors& tensors) {
+  const Tensors own = download();
+  for (const auto& [name, tensor] : tensors) {
+    if (!own.contains(name)) throw DataError("tensor \"" + name + "\" belongs to no layer of this machine");
+  }
+  for (const auto& [name, mine] : own) {
+    const auto given = tensors.find(name);
+    if (given == tensors.end()) throw DataError("tensor \"" + name + "\" is missing");
+    if (given->second.shape != mine.shape || given->second.values.size() != mine.values.size()) {
+      throw DataError("tensor \"" + name + "\" has shape " + shape_text(given->second.shape) + ", expected " +
+                      shape_text(mine.shape));
+    }
+    for (std::size_t i = 0; i < given->second.values.size(); ++i) {
+      if (!is_finite(given->second.values[i])) {
+        throw DataError("tensor \"" + name + "\" is not finite at index " + std::to_string(i));
+      }
+    }
+  }
+  for (int index = 0; index < conditionals(); ++index) {
+    Part& part = parts_[static_cast<std::size_t>(index)];
+    const std::string name = conditional_name(index);
+    part.bias.copy_in(tensors.at(name + ".bias").values.data());
+    if (part.conditional.integers == nullptr) continue;
+    part.weight.copy_in(tensors.at(name + ".weight").values.data());
+    Buffer<std::uint32_t> diverged(*ops_, 1);
+    diverged.fill_zero();
+    ops_->quantize(part.conditional, diverged.data(), nullptr);
+    std::uint32_t left_range = 0;
+    diverged.copy_out(&left_range);
+    if (left_range != 0) {
+      throw DataError("tensor \"" + name + ".weight\" holds weights too large for " + std::to_string(weight_bits_) +
+                      "-bit integers with a shift of -30 or more");
+    }
+  }
+}
+
+}  // namespace wakesleep

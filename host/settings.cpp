@@ -1,0 +1,335 @@
+#include "wakesleep/settings.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+namespace {
+
+// ------------------------------------------------------------------------------------------ names
+
+template <class Kind>
+using Named = std::pair<Kind, const char*>;
+
+constexpr std::array<Named<OptimizerKind>, 3> optimizers = {
+    {{OptimizerKind::sgd, "sgd"}, {OptimizerKind::momentum, "momentum"}, {OptimizerKind::adam, "adam"}}};
+constexpr std::array<Named<Schedule>, 3> schedules = {
+    {{Schedule::constant, "constant"}, {Schedule::step, "step"}, {Schedule::cosine, "cosine"}}};
+constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
+                                                               {Binarization::fixed, "fixed"},
+                                                               {Binarization::dynamic, "dynamic"}}};
+constexpr const char* wake_sleep_name = "wake-sleep";
+
+template <class Kind, std::size_t count>
+const char* find_name(const std::array<Named<Kind>, count>& table, Kind kind, const char* what) {
+  for (const auto& [candidate, name] : table) {
+    if (candidate == kind) return name;
+  }
+  throw InternalError("the " + std::string(what) + " number " + std::to_string(static_cast<int>(kind)) +
+                      " has no name; report this as a defect");
+}
+
+template <class Kind, std::size_t count>
+Kind find_kind(const std::array<Named<Kind>, count>& table, const std::string& wanted, const char* what) {
+  std::string names;
+  for (const auto& [kind, name] : table) {
+    if (name == wanted) return kind;
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  throw UsageError(std::string(what) + " is \"" + wanted + "\", which does not exist; choose one of " +
+                   names);
+}
+
+// ------------------------------------------------------------------------------------------ text
+
+template <class Number>
+std::string number_text(Number number) {
+  std::array<char, 32> buffer;
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), number).ptr;
+  return std::string(buffer.data(), end);
+}
+
+std::string text_of(std::int64_t number) { return number_text(number); }
+std::string text_of(std::uint64_t number) { return number_text(number); }
+std::string text_of(int number) { return number_text(number); }
+std::string text_of(double number) { return number_text(number); }  // the shortest that reads back the same
+std::string text_of(const std::string& text) { return text; }
+std::string text_of(OptimizerKind kind) { return name_of(kind); }
+std::string text_of(Schedule schedule) { return name_of(schedule); }
+std::string text_of(Binarization binarization) { return name_of(binarization); }
+std::string text_of(const std::vector<std::int64_t>& numbers) {
+  std::string text;
+  for (const std::int64_t number : numbers) text += (text.empty() ? "" : ",") + number_text(number);
+  return text;
+}
+
+// read() throws UsageError when the text does not stand for a value of that type.
+
+template <class Number>
+Number number_from(const std::string& name, const std::string& text, const char* expected) {
+  Number number{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || stop != end) {
+    throw UsageError(name + " is \"" + text + "\" where " + expected + " is expected");
+  }
+  return number;
+}
+
+void read(const std::string& name, const std::string& text, std::int64_t& value) {
+  value = number_from<std::int64_t>(name, text, "an integer");
+}
+void read(const std::string& name, const std::string& text, std::uint64_t& value) {
+  value = number_from<std::uint64_t>(name, text, "an integer from 0 to 18446744073709551615");
+}
+void read(const std::string& name, const std::string& text, int& value) {
+  value = number_from<int>(name, text, "an integer");
+}
+void read(const std::string& name, const std::string& text, double& value) {
+  value = number_from<double>(name, text, "a number");
+}
+void read(const std::string&, const std::string& text, std::string& value) { value = text; }
+void read(const std::string&, const std::string& text, OptimizerKind& value) {
+  value = optimizer_named(text);
+}
+void read(const std::string&, const std::string& text, Schedule& value) { value = schedule_named(text); }
+void read(const std::string&, const std::string& text, Binarization& value) {
+  value = binarization_named(text);
+}
+void read(const std::string& name, const std::string& text, std::vector<std::int64_t>& value) {
+  value.clear();
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    value.push_back(number_from<std::int64_t>(name, text.substr(begin, end - begin), "an integer"));
+    begin = end + 1;
+  }
+}
+
+// ------------------------------------------------------------------------------------------ fields
+
+/// One setting, by which it is written and read. The table below is the only list of them.
+struct Field {
+  const char* name;
+  std::string (*text)(const TrainingSettings&);
+  void (*read)(TrainingSettings&, const std::string& text, const std::string& name);
+};
+
+template <auto member>
+constexpr Field field(const char* field_name) {
+  return {field_name, [](const TrainingSettings& settings) { return text_of(settings.*member); },
+          [](TrainingSettings& settings, const std::string& text, const std::string& name) {
+            read(name, text, settings.*member);
+          }};
+}
+
+constexpr std::array fields = {
+    field<&TrainingSettings::layers>("layers"),
+    field<&TrainingSettings::algorithm>("algorithm"),
+    field<&TrainingSettings::epochs>("epochs"),
+    field<&TrainingSettings::batch_size>("batch-size"),
+    field<&TrainingSettings::generative_learning_rate>("generative-learning-rate"),
+    field<&TrainingSettings::recognition_learning_rate>("recognition-learning-rate"),
+    field<&TrainingSettings::optimizer>("optimizer"),
+    field<&TrainingSettings::momentum>("momentum"),
+    field<&TrainingSettings::second_momentum>("second-momentum"),
+    field<&TrainingSettings::epsilon>("epsilon"),
+    field<&TrainingSettings::schedule>("schedule"),
+    field<&TrainingSettings::schedule_every>("schedule-every"),
+    field<&TrainingSettings::schedule_factor>("schedule-factor"),
+    field<&TrainingSettings::weight_decay>("weight-decay"),
+    field<&TrainingSettings::weight_bits>("weight-bits"),
+    field<&TrainingSettings::seed>("seed"),
+    field<&TrainingSettings::binarization>("binarize"),
+    field<&TrainingSettings::threshold>("threshold"),
+};
+
+const Field& field_named(const std::string& name) {
+  const auto found =
+      std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == name; });
+  if (found == fields.end()) {
+    throw DataError("the setting \"" + name + "\" is unknown; use the version of the program that wrote it");
+  }
+  return *found;
+}
+
+// ------------------------------------------------------------------------------------------ checks
+
+template <class Value>
+void require(bool usable, const char* name, const Value& found, const std::string& expected) {
+  if (!usable) throw UsageError(std::string(name) + " is " + text_of(found) + "; choose " + expected);
+}
+
+/// The kernels compute in float32, so a setting must be usable after rounding to it: 1e-60 would be 0.
+bool is_positive_float(double value) {
+  const double magnitude_limit = static_cast<double>(std::numeric_limits<float>::max());
+  return value > 0 && value <= magnitude_limit && static_cast<float>(value) > 0.0f;
+}
+bool is_below_one_as_float(double value) {
+  return value >= 0 && value < 1 && static_cast<float>(value) < 1.0f;
+}
+
+void check_learning_rate(const char* name, double rate, double weight_decay) {
+  require(is_positive_float(rate), name, rate, "a finite number above 0, such as 0.003");
+  require(rate * weight_decay < 1, "weight-decay", weight_decay,
+          std::string("a smaller one: times ") + name + " (" + text_of(rate) + ") it must stay below 1");
+}
+
+void check_layers(const std::vector<std::int64_t>& layers) {
+  if (layers.empty())
+    throw UsageError("layers is empty; choose at least one hidden layer, such as 200,200,200");
+  if (layers.size() > static_cast<std::size_t>(max_layers)) {
+    throw UsageError("layers has " + std::to_string(layers.size()) + " widths; choose at most " +
+                     std::to_string(max_layers));
+  }
+  for (const std::int64_t width : layers) require(width >= 1, "a width in layers", width, "at least 1");
+}
+
+// ------------------------------------------------------------------------------------------ mathematics
+
+/// cos(pi x) for x in [0, 1], from + - * / alone and with an error below 1e-15: reduced to an angle of at
+/// most pi / 4, then Taylor's series of the cosine or the sine. Both reductions are exact.
+double cosine_of_pi_times(double x) {
+  if (x > 0.5) return -cosine_of_pi_times(1.0 - x);
+  const bool by_sine = x > 0.25;
+  const double angle = 3.141592653589793 * (by_sine ? 0.5 - x : x);
+  const double square = angle * angle;
+  double term = by_sine ? angle : 1.0;
+  double sum = term;
+  const int first = by_sine ? 2 : 1;
+  for (int n = first; n < first + 18; n += 2) {
+    term *= -square / static_cast<double>(n * (n + 1));
+    sum += term;
+  }
+  return sum;
+}
+
+/// base^exponent by repeated squaring.
+double power(double base, std::int64_t exponent) {
+  double result = 1.0;
+  for (; exponent > 0; exponent /= 2) {
+    if (exponent % 2 == 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
+
+}  // namespace
+
+const char* name_of(OptimizerKind kind) { return find_name(optimizers, kind, "optimizer"); }
+const char* name_of(Schedule schedule) { return find_name(schedules, schedule, "schedule"); }
+const char* name_of(Binarization binarization) {
+  return find_name(binarizations, binarization, "binarization");
+}
+
+OptimizerKind optimizer_named(const std::string& name) { return find_kind(optimizers, name, "optimizer"); }
+Schedule schedule_named(const std::string& name) { return find_kind(schedules, name, "schedule"); }
+Binarization binarization_named(const std::string& name) {
+  return find_kind(binarizations, name, "binarize");
+}
+
+void check(const TrainingSettings& settings) {
+  check_layers(settings.layers);
+  if (settings.algorithm != wake_sleep_name) {
+    throw UsageError("algorithm is \"" + settings.algorithm + "\", which does not exist; choose " +
+                     wake_sleep_name);
+  }
+  require(settings.epochs >= 1, "epochs", settings.epochs, "at least 1");
+  require(settings.batch_size >= 1 && settings.batch_size <= max_batch_rows, "batch-size",
+          settings.batch_size, "1 to " + std::to_string(max_batch_rows));
+  const double decay = settings.weight_decay;
+  require(decay >= 0 && decay <= std::numeric_limits<double>::max(), "weight-decay", decay,
+          "a finite number of at least 0");
+  check_learning_rate("generative-learning-rate", settings.generative_learning_rate, decay);
+  check_learning_rate("recognition-learning-rate", settings.recognition_learning_rate, decay);
+  const std::string below_one = "a number from 0 to below 1 (in float32)";
+  require(is_below_one_as_float(settings.momentum), "momentum", settings.momentum, below_one);
+  require(is_below_one_as_float(settings.second_momentum), "second-momentum", settings.second_momentum,
+          below_one);
+  require(is_positive_float(settings.epsilon), "epsilon", settings.epsilon,
+          "a finite number above 0, such as 1e-8");
+  require(settings.schedule_every >= 1, "schedule-every", settings.schedule_every, "at least 1 epoch");
+  require(settings.schedule_factor > 0 && settings.schedule_factor <= 1, "schedule-factor",
+          settings.schedule_factor, "a number above 0 and at most 1");
+  const int bits = settings.weight_bits;
+  require(bits == 16 || bits == 12 || bits == 8, "weight-bits", bits, "16, 12 or 8");
+  require(settings.threshold >= 1 && settings.threshold <= 255, "threshold", settings.threshold,
+          "1 to 255 (grey values of at least the threshold are on)");
+}
+
+double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch) {
+  switch (settings.schedule) {
+    case Schedule::constant:
+      return 1.0;
+    case Schedule::step:
+      return power(settings.schedule_factor, step / steps_per_epoch / settings.schedule_every);
+    case Schedule::cosine:
+      break;
+  }
+  const double total_steps = static_cast<double>(settings.epochs) * static_cast<double>(steps_per_epoch);
+  const double progress = std::min(static_cast<double>(step) / total_steps, 1.0);
+  return 0.5 * (1.0 + cosine_of_pi_times(progress));
+}
+
+Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
+               std::int64_t steps_per_epoch, std::int64_t rows) {
+  double rate = learning_rate * schedule_factor_at(settings, step, steps_per_epoch);
+  const double decay = rate * settings.weight_decay;
+  double second_correction = 1.0;
+  if (settings.optimizer == OptimizerKind::adam) {
+    rate /= 1.0 - power(settings.momentum, step + 1);
+    second_correction = 1.0 / (1.0 - power(settings.second_momentum, step + 1));
+  }
+  Rates rates;
+  rates.rate = static_cast<float>(rate);
+  rates.decay = static_cast<float>(decay);
+  rates.mean = static_cast<float>(1.0 / (127.0 * static_cast<double>(rows)));
+  rates.second_correction = static_cast<float>(second_correction);
+  return rates;
+}
+
+Optimizer optimizer_of(const TrainingSettings& settings) {
+  Optimizer optimizer;
+  optimizer.kind = settings.optimizer;
+  optimizer.momentum = static_cast<float>(settings.momentum);
+  optimizer.beta1 = static_cast<float>(settings.momentum);
+  optimizer.beta2 = static_cast<float>(settings.second_momentum);
+  optimizer.epsilon = static_cast<float>(settings.epsilon);
+  return optimizer;
+}
+
+std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (const Field& f : fields) pairs.emplace_back(f.name, f.text(settings));
+  return pairs;
+}
+
+TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, std::string>>& pairs) {
+  TrainingSettings settings;
+  std::set<std::string> seen;
+  try {
+    for (const auto& [name, text] : pairs) {
+      const Field& known = field_named(name);
+      if (!seen.insert(name).second)
+        throw DataError("the setting " + name + " stands there twice; remove one");
+      known.read(settings, text, name);
+    }
+    for (const Field& f : fields) {
+      if (seen.count(f.name) == 0) {
+        throw DataError("the setting " + std::string(f.name) +
+                        " is missing; use the version of the program that wrote the others");
+      }
+    }
+    check(settings);
+  } catch (const UsageError& error) {
+    throw DataError(std::string("an unusable setting: ") + error.what());
+  }
+  return settings;
+}
+
+}  // namespace wakesleep

@@ -1,0 +1,120 @@
+// A training run, step after step.
+#include "wakesleep/trainer.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "hash.hpp"
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+
+namespace {
+
+/// Steps between two looks at the divergence flags: on a GPU a look waits for everything queued.
+constexpr std::int64_t divergence_interval = 50;
+
+TrainingSettings checked(const TrainingSettings& settings) {
+  check(settings);
+  return settings;
+}
+
+void check_fit(const DataSet& data, const TrainingSettings& settings) {
+  if (settings.batch_size > data.rows) {
+    throw UsageError("a batch of " + std::to_string(settings.batch_size) + " rows is larger than the data, which has " +
+                     std::to_string(data.rows) + ": use a smaller --batch-size");
+  }
+  if (data.grey && settings.binarization != Binarization::dynamic) {
+    throw UsageError("the data is grey, but binarization \"" + std::string(name_of(settings.binarization)) +
+                     "\" needs binary rows: binarize() it first, or choose dynamic");
+  }
+}
+
+}  // namespace
+
+std::string fingerprint(const DataSet& data) {
+  Sha256 hash;
+  const std::string shape = std::to_string(data.rows) + "," + std::to_string(data.units) + (data.grey ? ",grey" : ",binary");
+  hash.add(shape.data(), shape.size());
+  hash.add(data.bytes.data(), data.bytes.size());
+  return hash.finish();
+}
+
+Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings)
+    : ops_(ops),
+      settings_(checked(settings)),
+      data_((check_fit(data, settings_), ops), data),
+      rows_(data.rows),
+      height_(data.height),
+      width_(data.width),
+      data_fingerprint_(fingerprint(data)),
+      steps_per_epoch_((data.rows + settings.batch_size - 1) / settings.batch_size) {
+  if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch_) {
+    throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch_) +
+                     " steps are more than the 4,294,967,295 steps that random draws can address");
+  }
+  std::vector<std::int64_t> sizes = {data.units};
+  sizes.insert(sizes.end(), settings_.layers.begin(), settings_.layers.end());
+  machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits);
+  machine_->initialize(unit_means(data), settings_.seed);
+  algorithm_ = std::make_unique<WakeSleep>(*machine_, settings_);
+  order_ = Buffer<std::uint32_t>(ops, rows_);
+}
+
+Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint) : Trainer(ops, data, checkpoint.settings) {
+  if (machine_->sizes() != checkpoint.sizes) {
+    throw DataError("the checkpoint's visible layer has " + std::to_string(checkpoint.sizes.at(0)) +
+                    " units, but the data has " + std::to_string(data.units) + " a row");
+  }
+  const auto seen = checkpoint.run.find("data");
+  if (seen == checkpoint.run.end() || seen->second != data_fingerprint_) {
+    throw DataError("the checkpoint was trained on other data (its rows, their binarization or the held-out part "
+                    "differ from " + data.source + "): resume with the data that the run began with");
+  }
+  machine_->upload(checkpoint.tensors);
+  algorithm_->upload_optimizer(checkpoint.optimizer);
+  step_ = checkpoint.step;
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::one_step() {
+  const std::int64_t in_epoch = step_ % steps_per_epoch_;
+  if (order_epoch_ != epoch()) {
+    order_epoch_ = epoch();
+    order_.copy_in(epoch_order(rows_, order_epoch_, settings_.seed).data());
+  }
+  const std::int64_t first = in_epoch * settings_.batch_size;
+  const std::int64_t rows = std::min(settings_.batch_size, rows_ - first);
+  algorithm_->step(data_, order_.data(), first, rows, step_, steps_per_epoch_);
+  ++step_;
+}
+
+void Trainer::run_epoch(const std::function<bool()>& interrupted, const std::function<void(std::int64_t)>& progress) {
+  if (finished()) return;
+  const std::int64_t end = (epoch() + 1) * steps_per_epoch_;
+  while (step_ < end) {
+    one_step();
+    const bool stop = interrupted && interrupted();
+    if (step_ % divergence_interval == 0 || step_ == end || stop) algorithm_->check_divergence();
+    if (progress) progress(steps_per_epoch_ - (end - step_));
+    if (stop) break;
+  }
+  ops_.synchronize();
+}
+
+Model Trainer::snapshot() const {
+  Model model;
+  model.tensors = machine_->download();
+  model.optimizer = algorithm_->download_optimizer();
+  model.settings = settings_;
+  model.sizes = machine_->sizes();
+  model.step = step_;
+  model.height = height_;
+  model.width = width_;
+  model.hash = hash_of(model.tensors);
+  model.run["data"] = data_fingerprint_;
+  return model;
+}
+
+}  // namespace wakesleep

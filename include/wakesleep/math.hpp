@@ -1,0 +1,119 @@
+// Elementary functions of the engine: one fixed sequence of IEEE operations each, with `fma` written where it is
+// meant, so that every compiler and device gives the same bits. No library function stands behind them except
+// fma, which is exact by definition. Both compilers must leave contraction off (see CMakeLists.txt).
+// Largest errors over the whole float range: docs/numerics.md, measured by tests/math_test.cpp.
+#pragma once
+
+#include <cstdint>
+
+#include "wakesleep/portable.hpp"
+
+namespace wakesleep {
+
+// The compiler's own names instead of <cmath>'s overloads, for the reason given in portable.hpp.
+WAKESLEEP_HOST_DEVICE float fma(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+WAKESLEEP_HOST_DEVICE float absolute(float x) { return __builtin_fabsf(x); }
+WAKESLEEP_HOST_DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
+inline constexpr float infinity = __builtin_huge_valf();
+inline constexpr float not_a_number = __builtin_nanf("");
+
+WAKESLEEP_HOST_DEVICE std::uint32_t float_bits(float x) { return __builtin_bit_cast(std::uint32_t, x); }
+WAKESLEEP_HOST_DEVICE float float_from_bits(std::uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+/// 2^n for n in [-126, 127].
+WAKESLEEP_HOST_DEVICE float power_of_two(std::int32_t n) {
+  return float_from_bits(static_cast<std::uint32_t>(n + 127) << 23);
+}
+
+/// Nearest integer of x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23 leaves no room for a fraction.
+WAKESLEEP_HOST_DEVICE float round_to_even(float x) {
+  constexpr float no_fraction = 12582912.0f;
+  return (x + no_fraction) - no_fraction;
+}
+
+/// The same as an integer: the rounded value stands in the low bits of the sum.
+WAKESLEEP_HOST_DEVICE std::int32_t integer_to_even(float x) {
+  constexpr float no_fraction = 12582912.0f;
+  return static_cast<std::int32_t>(float_bits(x + no_fraction)) - 0x4B400000;
+}
+
+/// e^x for x in [-104, 90]: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7, and 2^n in two factors,
+/// so that a subnormal result is rounded once and 2^128 becomes infinity.
+WAKESLEEP_HOST_DEVICE float exp_in_range(float x) {
+  const float n = round_to_even(x * 1.44269504088896341f);
+  const float r = fma(n, -1.42860677e-6f, fma(n, -0.693145752f, x));
+  float p = fma(r, 1.9875691500e-4f, 1.3981999507e-3f);
+  p = fma(r, p, 8.3334519073e-3f);
+  p = fma(r, p, 4.1665795894e-2f);
+  p = fma(r, p, 1.6666665459e-1f);
+  p = fma(r, p, 5.0000001201e-1f);
+  p = fma(r * r, p, r) + 1.0f;
+  const std::int32_t exponent = integer_to_even(n);
+  const std::int32_t half = exponent >> 1;
+  return (p * power_of_two(half)) * power_of_two(exponent - half);
+}
+
+/// e^x for x <= 0; zero below -104, where it rounds to zero.
+WAKESLEEP_HOST_DEVICE float exp_nonpositive(float x) { return exp_in_range(x < -104.0f ? -104.0f : x); }
+
+/// e^x for every x. NaN gives NaN.
+WAKESLEEP_HOST_DEVICE float exp(float x) { return x > 90.0f ? infinity : exp_nonpositive(x); }
+
+/// log(1 + e) for e in [0, 1]: 2 atanh(t), t = e / (2 + e) <= 1/3, by its series.
+WAKESLEEP_HOST_DEVICE float log1p_unit(float e) {
+  const float t = e / (2.0f + e);
+  const float s = t * t;
+  float p = fma(s, 1.0f / 15.0f, 1.0f / 13.0f);
+  p = fma(s, p, 1.0f / 11.0f);
+  p = fma(s, p, 1.0f / 9.0f);
+  p = fma(s, p, 1.0f / 7.0f);
+  p = fma(s, p, 1.0f / 5.0f);
+  p = fma(s, p, 1.0f / 3.0f);
+  const float twice = t + t;
+  return fma(twice * s, p, twice);
+}
+
+/// Natural logarithm: x = m 2^k with m in [sqrt(1/2), sqrt(2)), log m by a polynomial in m - 1.
+/// log 0 = -infinity, log of a negative number or NaN is NaN.
+WAKESLEEP_HOST_DEVICE float log(float x) {
+  if (!(x > 0.0f)) return x == 0.0f ? -infinity : not_a_number;
+  if (x == infinity) return x;
+  const bool subnormal = x < 1.17549435e-38f;
+  const std::uint32_t bits = float_bits(subnormal ? x * 8388608.0f : x);
+  const std::uint32_t shifted = bits - 0x3F3504F3u;  // zero at sqrt(1/2)
+  const std::int32_t k = (static_cast<std::int32_t>(shifted) >> 23) - (subnormal ? 23 : 0);
+  const float f = float_from_bits((shifted & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
+  const float z = f * f;
+  float p = fma(f, 7.0376836292e-2f, -1.1514610310e-1f);
+  p = fma(f, p, 1.1676998740e-1f);
+  p = fma(f, p, -1.2420140846e-1f);
+  p = fma(f, p, 1.4249322787e-1f);
+  p = fma(f, p, -1.6668057665e-1f);
+  p = fma(f, p, 2.0000714765e-1f);
+  p = fma(f, p, -2.4999993993e-1f);
+  p = fma(f, p, 3.3333331174e-1f);
+  const float n = static_cast<float>(k);
+  float y = fma(f * z, p, n * -2.12194440e-4f);
+  y = fma(z, -0.5f, y);
+  return fma(n, 0.693359375f, f + y);
+}
+
+/// sigma(-|a|) in [0, 1/2]: the probability of the less likely state. Both tails are as fine as float32 allows.
+WAKESLEEP_HOST_DEVICE float minor_probability(float a) {
+  const float e = exp_nonpositive(-absolute(a));
+  return e / (1.0f + e);
+}
+
+/// sigma(a) = 1 / (1 + e^-a).
+WAKESLEEP_HOST_DEVICE float sigmoid(float a) {
+  const float minor = minor_probability(a);
+  return a <= 0.0f ? minor : 1.0f - minor;
+}
+
+/// softplus(a) = log(1 + e^a) = max(a, 0) + log(1 + e^-|a|).
+WAKESLEEP_HOST_DEVICE float softplus(float a) {
+  const float positive = a > 0.0f ? a : 0.0f;
+  return positive + log1p_unit(exp_nonpositive(-absolute(a)));
+}
+
+}  // namespace wakesleep

@@ -1,0 +1,64 @@
+// A training run: machine, algorithm and data, step after step. Knows nothing of folders, files or terminals; the
+// command line (host/command/) adds those.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "wakesleep/data.hpp"
+#include "wakesleep/machine.hpp"
+#include "wakesleep/model_file.hpp"
+#include "wakesleep/settings.hpp"
+#include "wakesleep/wake_sleep.hpp"
+
+namespace wakesleep {
+
+class Trainer {
+ public:
+  /// A new machine, initialised from the data's means and the seed. Throws UsageError when the settings cannot be
+  /// used with this data (batch larger than the data, a layer too wide, grey data without dynamic binarization).
+  Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings);
+  /// Goes on where `checkpoint` stopped, to the same bits as a run that never stopped. Throws DataError when the
+  /// checkpoint does not fit the data.
+  Trainer(Ops& ops, const DataSet& data, const Model& checkpoint);
+  ~Trainer();
+
+  const TrainingSettings& settings() const { return settings_; }
+  Machine& machine() { return *machine_; }
+  const Machine& machine() const { return *machine_; }
+  std::int64_t step() const { return step_; }                      ///< steps done
+  std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
+  std::int64_t total_steps() const { return steps_per_epoch_ * settings_.epochs; }
+  std::int64_t epoch() const { return step_ / steps_per_epoch_; }  ///< epochs completed
+  bool finished() const { return step_ >= total_steps(); }
+
+  /// Trains up to the end of the current epoch, or until `interrupted` (asked after every step; may be empty)
+  /// returns true. `progress` (may be empty) gets the steps done in this epoch. Blocks. Throws DivergenceError.
+  void run_epoch(const std::function<bool()>& interrupted = {},
+                 const std::function<void(std::int64_t)>& progress = {});
+
+  /// Parameters, optimiser state and counters as they are now. Blocks.
+  Model snapshot() const;
+
+ private:
+  void one_step();
+
+  Ops& ops_;
+  TrainingSettings settings_;
+  DeviceData data_;
+  std::int64_t rows_;
+  std::int64_t height_, width_;
+  std::string data_fingerprint_;
+  std::int64_t steps_per_epoch_ = 0;
+  std::int64_t step_ = 0;
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<WakeSleep> algorithm_;
+  Buffer<std::uint32_t> order_;
+  std::int64_t order_epoch_ = -1;
+};
+
+/// SHA-256 of the binarized (or grey) rows and their shape: what a checkpoint remembers of its data.
+std::string fingerprint(const DataSet& data);
+
+}  // namespace wakesleep

@@ -1,0 +1,30 @@
+// Declares the row kernels of the instruction set that this file is compiled for.
+#pragma once
+
+#include "kernels/cpu/rows.hpp"
+
+#ifndef WAKESLEEP_INSTRUCTIONS
+#error "compiled once per instruction set with -DWAKESLEEP_INSTRUCTIONS=baseline, avx2 or avx512"
+#endif
+
+namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
+
+void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* states);
+void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address, std::uint8_t* states);
+void sample(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
+void delta(const LogitRow& logits, const std::uint8_t* target, std::int64_t units, const RowAddress& address,
+           std::int8_t* deltas);
+std::int64_t score(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);
+void probabilities(const LogitRow& logits, std::int64_t units, float* probabilities);
+void sum_columns(const std::int8_t* deltas, std::int64_t rows, std::int64_t stride, std::int64_t units,
+                 std::int32_t* sums);
+void count_columns(const std::uint8_t* states, std::int64_t rows, std::int64_t stride, std::int64_t units,
+                   std::int64_t* counts);
+bool update(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
+            bool decayed, const Optimizer& optimizer, const Rates& rates);
+float largest_magnitude(const float* weights, std::int64_t count);
+void quantize_limbs(const float* weights, std::int64_t count, float two_to_shift, std::int8_t* high,
+                    std::int8_t* low);
+void quantize_floats(const float* weights, std::int64_t count, float two_to_shift, float* high, float* low);
+
+}  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

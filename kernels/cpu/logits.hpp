@@ -1,0 +1,30 @@
+// The logits of a stretch of one row, whichever way its sums are stored.
+#pragma once
+
+#include "kernels/cpu/rows.hpp"
+
+namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
+
+/// Units treated at a time: small enough that a stretch's logits stay in the first-level cache.
+inline constexpr std::int64_t stretch_units = 1024;
+
+/// logits[i] = a of unit first + i, for i < count <= stretch_units.
+static inline void compute_logits(const LogitRow& row, std::int64_t first, std::int64_t count, float* logits) {
+  const float* bias = row.bias + first;
+  if (row.low == nullptr) {
+    for (std::int64_t i = 0; i < count; ++i) logits[i] = bias[i];
+    return;
+  }
+  const float* scale = row.scale + first;
+  const std::int32_t* low = row.low + first;
+  if (row.high == nullptr) {
+    for (std::int64_t i = 0; i < count; ++i) logits[i] = pre_activation(low[i], scale[i], bias[i]);
+    return;
+  }
+  const std::int32_t* high = row.high + first;
+  for (std::int64_t i = 0; i < count; ++i) {
+    logits[i] = pre_activation(join_limbs(high[i], low[i]), scale[i], bias[i]);
+  }
+}
+
+}  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

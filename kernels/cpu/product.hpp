@@ -1,0 +1,67 @@
+// The integer products of the CPU backend, by three routes that give the same integers.
+//
+//   forward:   sums[r][i]     = sum_j states[r][j] * q[i][j]
+//   gradient:  gradient[i][j] = sum_r deltas[r][i] * states[r][j]
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/threads.hpp"
+#include "wakesleep/matrix.hpp"
+#include "wakesleep/ops.hpp"
+
+namespace wakesleep::cpu {
+
+/// Integer weights as the route reads them: `limbs` matrices [receiving x sending] under each other, the high limb
+/// first. int8 and reference: signed bytes. float32: floats that carry integers, one matrix where q itself keeps
+/// every partial sum within 2^24.
+class CpuWeights : public IntegerWeights {
+ public:
+  /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums.
+  CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving, std::int64_t sending, int bits);
+
+  /// Writes the integers of receiving unit i and its scale 2^-shift.
+  void quantize_row(const RowKernels& kernels, std::int64_t i, const float* weights, std::int32_t shift);
+
+  int limbs = 1;
+  Buffer<std::int8_t> bytes;  ///< [limbs * receiving x sending], routes int8 and reference
+  Buffer<float> floats;       ///< the same for float32
+  Buffer<float> scale;        ///< 2^-shift of every receiving unit
+};
+
+/// One thread's access to the products: primitives and scratch memory of its own. `reserve_*` makes what a shape
+/// needs, may allocate and throw, and is called by the thread that owns the Ops; the products themselves do neither.
+class Products {
+ public:
+  Products(Ops& ops, CpuRoute route);
+  Products(Products&&) noexcept;
+  ~Products();
+
+  void reserve_forward(const CpuWeights& weights, std::int64_t rows, std::int64_t stride);
+  /// Sums [states.rows x limbs * receiving] of a piece of a batch, valid until the next call.
+  const std::int32_t* forward(const CpuWeights& weights, ConstStates states);
+
+  void reserve_gradient(ConstDeltas deltas, ConstStates states, Range receiving);
+  /// Rows receiving.begin .. receiving.end - 1 of the dense gradient [deltas.columns x states.columns].
+  void gradient(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient);
+
+ private:
+  struct Library;
+  Ops* ops_;
+  CpuRoute route_;
+  std::unique_ptr<Library> library_;
+  Buffer<std::int32_t> sums_;
+  Buffer<float> float_left_, float_right_, float_sums_;
+};
+
+/// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError where they
+/// differ. Done once per process and route.
+void check_route(Ops& ops, CpuRoute route);
+
+/// "int8 products (oneDNN 2.6.3)" and the like.
+std::string route_text(CpuRoute route);
+
+}  // namespace wakesleep::cpu

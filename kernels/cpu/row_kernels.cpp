@@ -1,0 +1,26 @@
+// The table of row kernels of one instruction set.
+#include "kernels/cpu/instructions.hpp"
+
+#define WAKESLEEP_NAME_OF(text) #text
+#define WAKESLEEP_NAME(text) WAKESLEEP_NAME_OF(text)
+
+namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
+
+extern const RowKernels table;
+const RowKernels table = {
+    .name = WAKESLEEP_NAME(WAKESLEEP_INSTRUCTIONS),
+    .gather_bits = gather_bits,
+    .gather_grey = gather_grey,
+    .sample = sample,
+    .delta = delta,
+    .score = score,
+    .probabilities = probabilities,
+    .sum_columns = sum_columns,
+    .count_columns = count_columns,
+    .update = update,
+    .largest_magnitude = largest_magnitude,
+    .quantize_limbs = quantize_limbs,
+    .quantize_floats = quantize_floats,
+};
+
+}  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

@@ -1,0 +1,119 @@
+#include "kernels/cpu/threads.hpp"
+
+#include <dlfcn.h>
+#include <sched.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <cfenv>
+#endif
+
+namespace wakesleep::cpu {
+
+Range part_of(std::int64_t count, int index, int parts, std::int64_t grain) {
+  const std::int64_t grains = (count + grain - 1) / grain;
+  const std::int64_t begin = grains * index / parts * grain;
+  const std::int64_t end = grains * (index + 1) / parts * grain;
+  return {begin < count ? begin : count, end < count ? end : count};
+}
+
+namespace {
+
+int available_processors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+  const unsigned hardware = std::thread::hardware_concurrency();
+  return hardware > 0 ? static_cast<int>(hardware) : 1;
+}
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// oneDNN divides its work by OpenMP, but here the work is divided already. Which OpenMP runtime it brought, if any, is
+// known only at run time, so its two functions are looked up there.
+struct OpenMp {
+  int (*get_max_threads)() = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+  void (*set_num_threads)(int) = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
+};
+const OpenMp& open_mp() {
+  static const OpenMp runtime;
+  return runtime;
+}
+
+}  // namespace
+
+Team::Team(int threads) {
+  const int processors = available_processors();
+  size_ = threads > 0 ? threads : processors;
+  spins_ = size_ <= processors ? 20000 : 0;
+  for (int index = 1; index < size_; ++index) threads_.emplace_back([this, index] { serve(index); });
+}
+
+Team::~Team() {
+  stopping_.store(true, std::memory_order_relaxed);
+  round_.fetch_add(1, std::memory_order_release);
+  round_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void Team::run(Call call, const void* context) {
+  if (size_ > 1) {
+    call_ = call;
+    context_ = context;
+    unfinished_.store(static_cast<std::uint32_t>(size_ - 1), std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+  }
+  call(context, 0);
+  if (size_ == 1) return;
+  for (int spin = 0; spin < spins_; ++spin) {
+    if (unfinished_.load(std::memory_order_acquire) == 0) return;
+    pause();
+  }
+  for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) {
+    unfinished_.wait(left, std::memory_order_acquire);
+  }
+}
+
+void Team::serve(int index) {
+  const ArithmeticScope scope;
+  for (std::uint32_t seen = 0;;) {
+    for (int spin = 0; spin < spins_ && round_.load(std::memory_order_acquire) == seen; ++spin) pause();
+    round_.wait(seen, std::memory_order_acquire);  // returns at once when the round has changed
+    ++seen;
+    if (stopping_.load(std::memory_order_relaxed)) return;
+    call_(context_, index);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+  }
+}
+
+ArithmeticScope::ArithmeticScope() {
+#if defined(__x86_64__)
+  saved_control_ = _mm_getcsr();
+  _mm_setcsr(0x1F80);  // round to nearest even, subnormals kept, exceptions masked
+#else
+  saved_control_ = static_cast<unsigned>(std::fegetround());
+  std::fesetround(FE_TONEAREST);
+#endif
+  saved_openmp_threads_ = open_mp().get_max_threads != nullptr ? open_mp().get_max_threads() : 1;
+  if (saved_openmp_threads_ != 1 && open_mp().set_num_threads != nullptr) open_mp().set_num_threads(1);
+}
+
+ArithmeticScope::~ArithmeticScope() {
+#if defined(__x86_64__)
+  _mm_setcsr(saved_control_);
+#else
+  std::fesetround(static_cast<int>(saved_control_));
+#endif
+  if (saved_openmp_threads_ != 1 && open_mp().set_num_threads != nullptr) {
+    open_mp().set_num_threads(saved_openmp_threads_);
+  }
+}
+
+}  // namespace wakesleep::cpu

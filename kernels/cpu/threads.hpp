@@ -1,0 +1,66 @@
+// A fixed team of threads that divide one operation at a time between them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace wakesleep::cpu {
+
+/// Part `index` of `parts` of the range [0, count), in whole multiples of `grain` where that is possible.
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+Range part_of(std::int64_t count, int index, int parts, std::int64_t grain = 1);
+
+/// The caller is thread 0. Operations follow each other within microseconds, so idle threads spin for a while before
+/// they sleep; with more threads than processors they sleep at once.
+class Team {
+ public:
+  /// `threads` = 0: as many as this process may run on.
+  explicit Team(int threads);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  int size() const { return size_; }
+
+  /// Calls work(index) on every thread, index 0 .. size() - 1, and returns when all have returned. `work` must not
+  /// throw. One caller at a time.
+  template <class Work>
+  void run(const Work& work) {
+    run([](const void* context, int index) { (*static_cast<const Work*>(context))(index); }, &work);
+  }
+
+ private:
+  using Call = void (*)(const void* context, int index);
+  void run(Call call, const void* context);
+  void serve(int index);
+
+  int size_ = 1;
+  int spins_ = 0;
+  Call call_ = nullptr;
+  const void* context_ = nullptr;
+  alignas(64) std::atomic<std::uint32_t> round_{0};      ///< counts the calls of run()
+  alignas(64) std::atomic<std::uint32_t> unfinished_{0};  ///< threads still at work in this round
+  std::atomic<bool> stopping_{false};
+  std::vector<std::thread> threads_;
+};
+
+/// The floating-point environment of the contract (nearest even, no flushing of subnormals) and one OpenMP thread
+/// for the library behind the products, for the time of one operation; the caller's is restored.
+class ArithmeticScope {
+ public:
+  ArithmeticScope();
+  ~ArithmeticScope();
+  ArithmeticScope(const ArithmeticScope&) = delete;
+  ArithmeticScope& operator=(const ArithmeticScope&) = delete;
+
+ private:
+  unsigned saved_control_;
+  int saved_openmp_threads_;
+};
+
+}  // namespace wakesleep::cpu

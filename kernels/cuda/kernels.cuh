@@ -1,0 +1,62 @@
+// The launchers: plain functions that queue one operation's kernels on a stream. Each stands beside its kernels in
+// kernels/<operation>_cuda.cu; shapes have been checked by the caller (kernels/ops_cuda.cu). Matrices of states and
+// deltas have strides of whole 64-byte lines and start at multiples of 64 bytes.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/limbs.hpp"
+#include "kernels/cuda/logits.cuh"
+#include "kernels/cuda/interface.hpp"
+
+namespace wakesleep::cuda {
+
+void gather(cudaStream_t stream, const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
+            const Draw& draw, States states);
+
+/// Output row r takes the logits of row r / rows_per_input.
+void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
+            std::int64_t samples, States output, const ScoreSink& sink);
+void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities);
+
+void delta(cudaStream_t stream, const Logits& logits, ConstStates target, const Draw& draw, Deltas deltas);
+
+/// Row r of `rows` takes the logits of row r / rows_per_input and target row r / rows_per_target.
+void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
+           ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink);
+
+/// bias_gradient = column sums of the deltas.
+void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient);
+
+/// The columns of a matrix of bytes as rows of `rows_padded` elements of the route's kind, `columns_padded` of them;
+/// zeros where the matrix has no row or column. Both extents are multiples of 16.
+void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute route, void* transposed,
+               std::int64_t columns_padded, std::int64_t rows_padded);
+
+/// Limbs and scales of the weights; `diverged` and `step` as in Ops::quantize.
+void quantize(cudaStream_t stream, Matrix<const float> weight, int bits, const Limbs& limbs, float* scales,
+              std::uint32_t* diverged, const std::uint32_t* step);
+
+/// One parameter tensor's step along its gradient. `first` and `second` may be null where the optimiser keeps none.
+/// Gradient and optimiser state are dense. `diverged` (may be null) is marked by values that are not finite.
+struct ParameterUpdate {
+  Matrix<float> parameters;
+  float* first = nullptr;
+  float* second = nullptr;
+  const std::int32_t* gradient = nullptr;
+  bool decayed = false;
+  std::uint32_t* diverged = nullptr;
+  const std::uint32_t* step = nullptr;
+};
+void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer, const Rates* rates);
+
+void importance(cudaStream_t stream, Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries);
+
+void count(cudaStream_t stream, ConstStates states, std::int64_t* counts);
+
+/// What the runtime says when it looks for this program's machine code for the current device.
+cudaError_t find_kernel_image();
+
+}  // namespace wakesleep::cuda

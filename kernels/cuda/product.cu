@@ -1,0 +1,313 @@
+#include "kernels/cuda/product.cuh"
+
+#include <cuda_fp16.h>
+
+#include <limits>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/grid.cuh"
+#include "kernels/cuda/kernels.cuh"
+
+namespace wakesleep::cuda {
+namespace {
+
+/// fp16 operands are summed in float32, which holds every integer up to here; a sum whose terms' magnitudes add up to
+/// no more has no partial sum, in whatever order, that would be rounded.
+constexpr std::int64_t exact_in_float32 = 1 << 24;
+constexpr std::int32_t largest_limb = 128;
+constexpr std::int32_t largest_delta = 127;
+
+const char* name_of(CudaRoute route) { return route == CudaRoute::int8 ? "int8" : "fp16"; }
+
+/// States as fp16 numbers, eight to a thread (rows are whole 64-byte lines). Padding becomes zero.
+__global__ void states_to_half_kernel(ConstStates states, __half* converted, std::int64_t stride) {
+  const auto [row, group] = position();
+  if (row >= states.rows || 8 * group >= stride) return;
+  const std::uint64_t eight = *reinterpret_cast<const std::uint64_t*>(states.data + row * states.stride + 8 * group);
+  for (int i = 0; i < 8; ++i) {
+    const std::int64_t unit = 8 * group + i;
+    const std::int32_t state = unit < states.columns ? static_cast<std::int32_t>((eight >> (8 * i)) & 0xFFu) : 0;
+    converted[row * stride + unit] = __int2half_rn(state);
+  }
+}
+
+/// sums (+)= the sums of one piece, which are integers whatever their type.
+template <class Source>
+__global__ void add_piece_kernel(const Source* piece, std::int64_t piece_stride, bool first, std::int32_t* sums,
+                                 std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+  const auto [row, column] = position();
+  if (row >= rows || column >= columns) return;
+  const std::int32_t sum = static_cast<std::int32_t>(piece[row * piece_stride + column]);
+  std::int32_t& total = sums[row * stride + column];
+  total = first ? sum : total + sum;
+}
+
+bool aligned_to_16(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
+
+/// cuBLAS takes its extents as int.
+int extent(std::int64_t value) {
+  if (value > std::numeric_limits<int>::max()) {
+    throw InternalError("A product of the CUDA backend has an extent of " + std::to_string(value) + ", above " +
+                        std::to_string(std::numeric_limits<int>::max()) + "; use fewer rows or units at a time");
+  }
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------------- weights
+
+CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units, std::int64_t sending_units,
+                         int weight_bits) {
+  receiving = receiving_units;
+  sending = sending_units;
+  bits = weight_bits;
+  const std::int64_t widest = max_integer_sum / largest_integer_weight(bits);
+  if (sending > widest) {
+    throw UsageError("A layer of " + std::to_string(sending) + " units is too wide for exact sums with " +
+                     std::to_string(bits) + "-bit weights on the GPU, which allow at most " + std::to_string(widest) +
+                     " units; use fewer units or fewer weight bits");
+  }
+  limbs_.route = route;
+  limbs_.count = limbs_for(route, bits);
+  limbs_.rows = padded_to_16(receiving);
+  limbs_.stride = padded_units(sending);
+  elements_ = Buffer<std::byte>(ops, limbs_.count * limbs_.rows * limbs_.stride * element_bytes(route));
+  elements_.fill_zero();
+  limbs_.data = elements_.data();
+  scales_ = Buffer<float>(ops, receiving);
+  scales_.fill_zero();
+}
+
+// ------------------------------------------------------------------------------------------------------- products
+
+Products::Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t memory_bytes)
+    : ops_(ops),
+      stream_(stream),
+      route_(route),
+      blas_memory_(ops, memory_bytes),
+      left_(ops),
+      right_(ops),
+      sums_(ops),
+      piece_(ops) {
+  WAKESLEEP_CUDA_CHECK(cublasSetStream(blas_.get(), stream_));
+  // After the stream, since setting that takes the default working memory back into use.
+  WAKESLEEP_CUDA_CHECK(cublasSetWorkspace(blas_.get(), blas_memory_.data(), blas_memory_.bytes()));
+  WAKESLEEP_CUDA_CHECK(cublasSetPointerMode(blas_.get(), CUBLAS_POINTER_MODE_HOST));
+  // Said explicitly, because environment variables can weaken what is left to the default.
+  WAKESLEEP_CUDA_CHECK(cublasSetMathMode(
+      blas_.get(), static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+}
+
+std::string Products::description() const {
+  int version = 0;
+  WAKESLEEP_CUDA_CHECK(cublasGetVersion(blas_.get(), &version));
+  return std::string(name_of(route_)) + " products (cuBLAS " + std::to_string(version / 10000) + "." +
+         std::to_string(version / 100 % 100) + "." + std::to_string(version % 100) + ")";
+}
+
+Logits Products::forward(const CudaWeights& weights, ConstStates input) {
+  const Limbs& limbs = weights.limbs();
+  const std::int64_t columns = limbs.count * limbs.rows;
+  const std::int32_t largest = limbs.count == 2 ? largest_limb : largest_integer_weight(weights.bits);
+  std::int32_t* sums = sums_.get<std::int32_t>(input.rows * columns);
+  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest, {sums, columns, columns});
+  Logits logits;
+  logits.sums = sums;
+  logits.stride = columns;
+  logits.low_limb_offset = limbs.count == 2 ? limbs.rows : 0;
+  logits.scales = weights.scales();
+  return logits;
+}
+
+void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient) {
+  const Operand left = transposed(deltas, left_);
+  // States are 0 or 1, which signed bytes hold as well.
+  const Operand right = transposed(
+      {reinterpret_cast<const std::int8_t*>(states.data), states.rows, states.columns, states.stride}, right_);
+  multiply({left.data, deltas.columns, left.stride}, right, left.stride, largest_delta,
+           {gradient, states.columns, states.columns});
+}
+
+/// The padding of states holds anything: on the int8 route it meets the zeros that pad the weights.
+Products::Operand Products::as_operand(ConstStates states) {
+  if (route_ == CudaRoute::int8) return {states.data, states.rows, states.stride};
+  const std::int64_t stride = padded_units(states.columns);
+  __half* converted = left_.get<__half>(states.rows * stride);
+  launch(states_to_half_kernel, over_rows(states.rows, stride / 8), stream_, states, converted, stride);
+  return {converted, states.rows, stride};
+}
+
+Products::Operand Products::transposed(Matrix<const std::int8_t> matrix, Workspace& memory) {
+  const std::int64_t columns = padded_to_16(matrix.columns);
+  const std::int64_t rows = padded_to_16(matrix.rows);
+  void* copy = memory.get<std::byte>(columns * rows * element_bytes(route_));
+  transpose(stream_, matrix, route_, copy, columns, rows);
+  return {copy, columns, rows};
+}
+
+std::int64_t Products::terms_at_once(std::int64_t largest_product) const {
+  if (route_ == CudaRoute::int8) return max_integer_sum / largest_product / 16 * 16;
+  return exact_in_float32 / largest_product / 16 * 16;
+}
+
+void Products::multiply(const Operand& left, const Operand& right, std::int64_t terms, std::int64_t largest_product,
+                        const Result& result) {
+  // What the rules in multiply_piece ask of its result, where that may be the caller's own.
+  const bool direct = route_ == CudaRoute::int8 && result.columns == right.rows && result.stride % 4 == 0 &&
+                      aligned_to_16(result.data);
+  const std::int64_t step = terms_at_once(largest_product);
+  if (direct && terms <= step) {
+    multiply_piece(left, right, 0, terms, result.data, result.stride);
+    return;
+  }
+  std::int32_t* piece = piece_.get<std::int32_t>(left.rows * right.rows);
+  for (std::int64_t first = 0; first < terms; first += step) {
+    multiply_piece(left, right, first, terms - first < step ? terms - first : step, piece, right.rows);
+    const Shape shape = over_rows(left.rows, result.columns, 128);
+    if (route_ == CudaRoute::int8) {
+      launch(add_piece_kernel<std::int32_t>, shape, stream_, static_cast<const std::int32_t*>(piece), right.rows,
+             first == 0, result.data, left.rows, result.columns, result.stride);
+    } else {
+      launch(add_piece_kernel<float>, shape, stream_, reinterpret_cast<const float*>(piece), right.rows, first == 0,
+             result.data, left.rows, result.columns, result.stride);
+    }
+  }
+}
+
+/// cuBLAS stores matrices by columns, so our row-major matrices are the transposes of what it sees. With
+///   A = right  [m x k], lda = right.stride:  cuBLAS sees right^T (k x m), and takes op(A) = its transpose, m x k
+///   B = left   [n x k], ldb = left.stride:   cuBLAS sees left^T  (k x n), and takes op(B) as it is
+/// C = op(A) op(B) = right . left^T is m x n by columns, which is left . right^T [n x m] by rows with ldc = stride.
+///
+/// Both operands have their summed dimension contiguous, the form that integer matrix units want. cuBLAS documents for
+/// its int8 kernels on them (cublasLtMatmul, "To use IMMA kernels", regular data ordering): pointers aligned to 4
+/// bytes, better 16; leading dimensions of A, B and C multiples of 4; m and k multiples of 4. Some devices refuse
+/// other shapes with CUBLAS_STATUS_NOT_SUPPORTED, so m, k and the leading dimensions are padded to 16 throughout; n
+/// is free. fp16 has no such rules but is fastest with the same padding.
+void Products::multiply_piece(const Operand& left, const Operand& right, std::int64_t first_term, std::int64_t terms,
+                              void* sums, std::int64_t stride) {
+  const std::int64_t offset = first_term * element_bytes(route_);
+  const void* a = static_cast<const std::byte*>(right.data) + offset;
+  const void* b = static_cast<const std::byte*>(left.data) + offset;
+  const int m = extent(right.rows);
+  const int n = extent(left.rows);
+  const int k = extent(terms);
+  const int lda = extent(right.stride);
+  const int ldb = extent(left.stride);
+  const int ldc = extent(stride);
+  if (route_ == CudaRoute::int8) {
+    const std::int32_t one = 1;
+    const std::int32_t zero = 0;
+    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_8I, lda, b,
+                                      CUDA_R_8I, ldb, &zero, sums, CUDA_R_32I, ldc, CUBLAS_COMPUTE_32I,
+                                      CUBLAS_GEMM_DEFAULT));
+  } else {
+    const float one = 1.0f;
+    const float zero = 0.0f;
+    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_16F, lda, b,
+                                      CUDA_R_16F, ldb, &zero, sums, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F,
+                                      CUBLAS_GEMM_DEFAULT));
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------- the check
+
+namespace {
+
+/// Random integers in [-largest, largest] ([0, 1] where largest is 1: states), rows x terms. The first row holds the
+/// largest throughout and the second its negative, so that sums reach the limit in both directions.
+std::vector<std::int32_t> random_integers(std::int64_t rows, std::int64_t terms, std::int32_t largest,
+                                          std::uint32_t purpose) {
+  std::vector<std::int32_t> values(static_cast<std::size_t>(rows * terms));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t t = 0; t < terms; ++t) {
+      const PhiloxBlock random = philox4x32_10(
+          draw_counter(static_cast<std::uint32_t>(t / 4), static_cast<std::uint32_t>(r), purpose, 0), 1);
+      const std::uint32_t word = random.word[t % 4];
+      const std::uint32_t range = largest == 1 ? 2u : 2u * static_cast<std::uint32_t>(largest) + 1u;
+      const std::int32_t lowest = largest == 1 ? 0 : -largest;
+      const std::int32_t any = lowest + static_cast<std::int32_t>(word % range);
+      const std::int32_t negative = largest == 1 ? 0 : -largest;
+      values[static_cast<std::size_t>(r * terms + t)] = r == 0 ? largest : (r == 1 ? negative : any);
+    }
+  }
+  return values;
+}
+
+template <class Element>
+Buffer<std::byte> upload(Ops& ops, const std::vector<std::int32_t>& values) {
+  std::vector<Element> elements;
+  elements.reserve(values.size());
+  for (const std::int32_t value : values) {
+    if constexpr (sizeof(Element) == 1) {
+      elements.push_back(static_cast<Element>(value));
+    } else {
+      elements.push_back(__float2half(static_cast<float>(value)));
+    }
+  }
+  Buffer<std::byte> buffer(ops, static_cast<std::int64_t>(elements.size() * sizeof(Element)));
+  buffer.copy_in(reinterpret_cast<const std::byte*>(elements.data()));
+  return buffer;
+}
+
+}  // namespace
+
+void Products::check_case(std::int64_t terms, std::int32_t largest_left, std::int32_t largest_right,
+                          const std::string& device) {
+  // Odd numbers of rows and columns; the operand on the right is padded to 16 with zeros, as everywhere.
+  constexpr std::int64_t rows = 5;
+  constexpr std::int64_t columns = 7;
+  constexpr std::int64_t columns_padded = padded_to_16(columns);
+  const std::vector<std::int32_t> left = random_integers(rows, terms, largest_left, 0);
+  std::vector<std::int32_t> right = random_integers(columns, terms, largest_right, 1);
+  right.resize(static_cast<std::size_t>(columns_padded * terms));
+
+  const bool bytes = route_ == CudaRoute::int8;
+  const Buffer<std::byte> left_elements = bytes ? upload<std::int8_t>(ops_, left) : upload<__half>(ops_, left);
+  const Buffer<std::byte> right_elements = bytes ? upload<std::int8_t>(ops_, right) : upload<__half>(ops_, right);
+  Buffer<std::int32_t> sums(ops_, rows * columns);
+  multiply({left_elements.data(), rows, terms}, {right_elements.data(), columns_padded, terms}, terms,
+           std::int64_t{largest_left} * largest_right, {sums.data(), columns, columns});
+  std::vector<std::int32_t> found(static_cast<std::size_t>(rows * columns));
+  sums.copy_out(found.data());
+
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < columns; ++i) {
+      std::int64_t expected = 0;
+      for (std::int64_t t = 0; t < terms; ++t) {
+        expected += std::int64_t{left[static_cast<std::size_t>(r * terms + t)]} *
+                    right[static_cast<std::size_t>(i * terms + t)];
+      }
+      const std::int32_t sum = found[static_cast<std::size_t>(r * columns + i)];
+      if (sum != expected) {
+        throw InternalError("The " + description() + " of " + device + " are not exact: a sum of " +
+                            std::to_string(terms) + " integers gave " + std::to_string(sum) + " instead of " +
+                            std::to_string(expected) + "; use the other route or another device");
+      }
+    }
+  }
+}
+
+void Products::check_route(int ordinal, const std::string& device) {
+  static std::mutex mutex;
+  static std::set<std::pair<int, CudaRoute>> trusted;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (trusted.contains({ordinal, route_})) return;
+  check_case(48, 1, largest_limb - 1, device);
+  if (route_ == CudaRoute::int8) {
+    // Both operands at the ends of their range: the sums come within 2 % of the largest 32-bit integer.
+    check_case(terms_at_once(largest_delta * largest_delta), largest_delta, largest_delta, device);
+  } else {
+    check_case(terms_at_once(largest_limb), 1, largest_limb, device);                    // 16-bit weights
+    check_case(terms_at_once(largest_integer_weight(12)), 1, largest_integer_weight(12), device);
+    check_case(terms_at_once(largest_delta), largest_delta, 1, device);                  // gradients
+    check_case(3 * terms_at_once(largest_integer_weight(12)) + 16, 1, largest_integer_weight(12), device);  // pieces
+  }
+  trusted.insert({ordinal, route_});
+}
+
+}  // namespace wakesleep::cuda

@@ -1,0 +1,89 @@
+// The integer products of the CUDA backend, by two routes that give the same integers.
+//
+//   forward:   sums[r][i]     = sum_j states[r][j] * q[i][j]
+//   gradient:  gradient[i][j] = sum_r deltas[r][i] * states[r][j]
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/cuda/buffer.hpp"
+#include "kernels/cuda/interface.hpp"
+#include "kernels/cuda/limbs.hpp"
+#include "kernels/cuda/logits.cuh"
+
+namespace wakesleep::cuda {
+
+/// The integer weights of one conditional on the device.
+class CudaWeights : public IntegerWeights {
+ public:
+  /// All integers zero. Throws UsageError, with the limit named, when `sending` is too wide for exact sums.
+  CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving, std::int64_t sending, int bits);
+
+  const Limbs& limbs() const { return limbs_; }
+  float* scales() const { return scales_.data(); }  ///< 2^-s of each receiving unit
+
+ private:
+  Limbs limbs_;
+  Buffer<std::byte> elements_;
+  Buffer<float> scales_;
+};
+
+/// The products of one stream, with their working memory.
+class Products {
+ public:
+  /// `memory_bytes` of working memory for cuBLAS, which would otherwise allocate its own.
+  Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t memory_bytes);
+
+  /// The pre-activations of `input`, valid until the next product; biases are filled in by the caller.
+  Logits forward(const CudaWeights& weights, ConstStates input);
+
+  /// Dense [deltas.columns x states.columns].
+  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient);
+
+  /// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError, naming
+  /// route and device, where they differ. Done once per process, device and route. Blocks.
+  void check_route(int ordinal, const std::string& device);
+
+  /// "int8 products (cuBLAS 13.1.0)" and the like.
+  std::string description() const;
+
+ private:
+  /// rows x stride elements of the route's kind; the summed dimension is contiguous.
+  struct Operand {
+    const void* data = nullptr;
+    std::int64_t rows = 0;
+    std::int64_t stride = 0;
+  };
+  /// Where the sums go: the first `columns` of each row.
+  struct Result {
+    std::int32_t* data = nullptr;
+    std::int64_t columns = 0;
+    std::int64_t stride = 0;
+  };
+
+  /// result[r][i] = sum over `terms` of left[r][.] * right[i][.]. right.rows, `terms` and all strides but the result's
+  /// are multiples of 16; |left| |right| <= largest_product.
+  void multiply(const Operand& left, const Operand& right, std::int64_t terms, std::int64_t largest_product,
+                const Result& result);
+  /// One call of cuBLAS; sums [left.rows x stride] are int32 on the int8 route and float32 on the fp16 route.
+  void multiply_piece(const Operand& left, const Operand& right, std::int64_t first_term, std::int64_t terms,
+                      void* sums, std::int64_t stride);
+  void check_case(std::int64_t terms, std::int32_t largest_left, std::int32_t largest_right,
+                  const std::string& device);
+
+  Operand as_operand(ConstStates states);
+  Operand transposed(Matrix<const std::int8_t> matrix, Workspace& memory);
+  std::int64_t terms_at_once(std::int64_t largest_product) const;
+
+  Ops& ops_;
+  cudaStream_t stream_;
+  CudaRoute route_;
+  BlasHandle blas_;
+  Buffer<std::byte> blas_memory_;
+  Workspace left_, right_;  ///< copies of operands in the form that the route multiplies
+  Workspace sums_;          ///< what forward() returns
+  Workspace piece_;         ///< sums of one call of cuBLAS where they need another form
+};
+
+}  // namespace wakesleep::cuda

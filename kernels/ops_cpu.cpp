@@ -1,0 +1,344 @@
+// The CPU backend: every operation is divided over a team of threads by rows (or receiving units), and each thread
+// multiplies a piece of the batch and treats the sums while they are in its cache.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "kernels/cpu/product.hpp"
+#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/threads.hpp"
+#include "kernels/importance_cpu.hpp"
+#include "wakesleep/error.hpp"
+#include "wakesleep/ops.hpp"
+
+namespace wakesleep {
+namespace cpu {
+namespace {
+
+/// A piece's sums should stay in the second-level cache beside the weights.
+constexpr std::int64_t piece_bytes = 512 * 1024;
+
+void require(bool condition, const char* what) {
+  if (!condition) throw InternalError(std::string("an operation was called with mismatched shapes: ") + what);
+}
+
+std::uint32_t step_of(const Draw& draw) { return draw.first_step + (draw.step != nullptr ? *draw.step : 0); }
+
+RowAddress address_of(const Draw& draw, std::int64_t row, std::int64_t sample, std::int64_t samples) {
+  RowAddress address;
+  address.seed = draw.seed;
+  address.domain_and_layer = domain_word(draw.domain, draw.layer);
+  if (draw.samples == SampleAddress::row) {
+    address.row = draw.first_row + static_cast<std::uint32_t>(row * samples + sample);
+    address.step = step_of(draw);
+  } else {
+    address.row = draw.first_row + static_cast<std::uint32_t>(row);
+    address.step = step_of(draw) + static_cast<std::uint32_t>(sample);
+  }
+  return address;
+}
+
+class CpuOps : public Ops {
+ public:
+  explicit CpuOps(const CpuOptions& options)
+      : kernels_(row_kernels(options.instructions)),
+        route_(options.route),
+        piece_rows_(options.piece_rows),
+        team_(options.threads) {
+    check_route(*this, route_);
+    for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
+  }
+
+  std::string description() const override {
+    return "CPU, " + std::to_string(team_.size()) + (team_.size() == 1 ? " thread, " : " threads, ") + kernels_.name +
+           " kernels, " + route_text(route_);
+  }
+  std::string device() const override { return "cpu"; }
+
+  // -------------------------------------------------------------------------------------------- memory
+  void* allocate(std::size_t bytes) override {
+    constexpr std::size_t alignment = 256;
+    const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+    void* memory = rounded < bytes ? nullptr : std::aligned_alloc(alignment, rounded);
+    if (memory == nullptr) {
+      throw DeviceError("out of memory: " + std::to_string(bytes) + " bytes were needed and " +
+                        std::to_string(memory_use().current) +
+                        " are held; use a smaller batch, fewer samples at a time or smaller layers");
+    }
+    note_allocation(bytes);
+    return memory;
+  }
+  void deallocate(void* memory, std::size_t bytes) noexcept override {
+    std::free(memory);
+    note_deallocation(bytes);
+  }
+  void copy_in(void* to, const void* from_host, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from_host, bytes);
+  }
+  void copy_out(void* to_host, const void* from, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(to_host, from, bytes);
+  }
+  void fill_zero(void* memory, std::size_t bytes) override {
+    if (bytes > 0) std::memset(memory, 0, bytes);
+  }
+  void synchronize() override {}
+
+  // -------------------------------------------------------------------------------------------- weights
+  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
+                                                       int bits) override {
+    return std::make_unique<CpuWeights>(*this, route_, receiving, sending, bits);
+  }
+
+  void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range units = part_of(conditional.receiving, thread, team_.size());
+      bool fits = true;
+      for (std::int64_t i = units.begin; i < units.end; ++i) fits &= quantize_unit(conditional, i);
+      if (!fits) note_divergence(diverged, step);
+    });
+  }
+
+  // -------------------------------------------------------------------------------------------- the step
+  void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
+              States states) override {
+    require(states.columns == data.units, "gather: states and data differ in units");
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range rows = part_of(states.rows, thread, team_.size());
+      for (std::int64_t r = rows.begin; r < rows.end; ++r) {
+        const std::int64_t position = static_cast<std::int64_t>(*first) + r;
+        const std::int64_t row = order != nullptr ? order[position] : position;
+        const std::uint8_t* bytes = data.bytes + row * data.row_bytes;
+        if (data.grey) {
+          Draw of_row = draw;
+          of_row.first_row = static_cast<std::uint32_t>(row);
+          kernels_.gather_grey(bytes, data.units, address_of(of_row, 0, 0, 1), states.row(r));
+        } else {
+          kernels_.gather_bits(bytes, data.units, states.row(r));
+        }
+      }
+    });
+  }
+
+  void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
+              States output, const ScoreSink& score) override {
+    const bool prior = conditional.integers == nullptr;
+    require(samples > 0 && output.rows % samples == 0, "sample: output rows are no multiple of the samples");
+    require(prior || output.rows == input.rows * samples, "sample: output rows are not input rows x samples");
+    require(output.columns == conditional.receiving, "sample: output and conditional differ in units");
+    const bool scored = score.rows != nullptr || score.total != nullptr;
+    each_row(conditional, input, output.rows / samples, [&](std::int64_t row, const LogitRow& logits) {
+      std::int64_t log_probability = 0;
+      for (std::int64_t k = 0; k < samples; ++k) {
+        const std::int64_t r = row * samples + k;
+        kernels_.sample(logits, output.columns, address_of(draw, row, k, samples), output.row(r));
+        if (!scored) continue;
+        const std::int64_t of_row = kernels_.score(logits, output.row(r), output.columns);
+        if (score.rows != nullptr) score.rows[r] += score.sign * of_row;
+        log_probability += of_row;
+      }
+      add_total(score, log_probability);
+    });
+  }
+
+  void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
+             Deltas deltas) override {
+    require(target.columns == conditional.receiving && deltas.columns == conditional.receiving,
+            "delta: target, deltas and conditional differ in units");
+    require(target.rows == deltas.rows, "delta: target and deltas differ in rows");
+    require(conditional.integers == nullptr || input.rows == deltas.rows, "delta: input and deltas differ in rows");
+    each_row(conditional, input, deltas.rows, [&](std::int64_t row, const LogitRow& logits) {
+      kernels_.delta(logits, target.row(row), deltas.columns, address_of(draw, row, 0, 1), deltas.row(row));
+    });
+  }
+
+  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
+                std::int32_t* bias_gradient) override {
+    require(gradient == nullptr || states.rows == deltas.rows, "gradient: deltas and states differ in rows");
+    require(deltas.rows <= max_batch_rows, "gradient: more rows than exact sums allow");
+    const ArithmeticScope scope;
+    const auto part = [&](int thread) { return part_of(deltas.columns, thread, team_.size(), 16); };
+    if (gradient != nullptr) {
+      for (int thread = 0; thread < team_.size(); ++thread) {
+        products_[static_cast<std::size_t>(thread)].reserve_gradient(deltas, states, part(thread));
+      }
+    }
+    team_.run([&](int thread) {
+      const Range units = part(thread);
+      if (gradient != nullptr) {
+        products_[static_cast<std::size_t>(thread)].gradient(deltas, states, units, gradient);
+      }
+      if (bias_gradient != nullptr) {
+        kernels_.sum_columns(deltas.data + units.begin, deltas.rows, deltas.stride, units.end - units.begin,
+                             bias_gradient + units.begin);
+      }
+    });
+  }
+
+  void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
+              const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
+              std::uint32_t* diverged, const std::uint32_t* step) override {
+    const ArithmeticScope scope;
+    const auto at = [](float* values, std::int64_t index) { return values == nullptr ? nullptr : values + index; };
+    team_.run([&](int thread) {
+      const Range units = part_of(conditional.receiving, thread, team_.size());
+      if (units.begin == units.end) return;
+      bool finite = kernels_.update(conditional.bias + units.begin, at(state.bias_first, units.begin),
+                                    at(state.bias_second, units.begin), bias_gradient + units.begin,
+                                    units.end - units.begin, false, optimizer, *rates);
+      for (std::int64_t i = units.begin; i < units.end && conditional.integers != nullptr; ++i) {
+        const std::int64_t first = i * conditional.sending;
+        kernels_.update(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
+                        gradient + first, conditional.sending, true, optimizer, *rates);
+        finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
+      }
+      if (!finite) note_divergence(diverged, step);
+    });
+  }
+
+  // -------------------------------------------------------------------------------------------- reading out
+  void score(const Conditional& conditional, ConstStates input, ConstStates target,
+             const ScoreSink& sink) override {
+    const std::int64_t rows = conditional.integers == nullptr ? target.rows : input.rows;
+    require(target.columns == conditional.receiving, "score: target and conditional differ in units");
+    if (rows == 0) return;
+    require(target.rows > 0 && rows % target.rows == 0, "score: input rows are no multiple of target rows");
+    const std::int64_t rows_a_target = rows / target.rows;
+    each_row(conditional, input, rows, [&](std::int64_t row, const LogitRow& logits) {
+      const std::int64_t of_row = kernels_.score(logits, target.row(row / rows_a_target), target.columns);
+      if (sink.rows != nullptr) sink.rows[row] += sink.sign * of_row;
+      add_total(sink, of_row);
+    });
+  }
+
+  void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) override {
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range images = part_of(log_weights.rows, thread, team_.size());
+      for (std::int64_t i = images.begin; i < images.end; ++i) {
+        summaries[i] = summarize(log_weights.row(i), log_weights.columns);
+      }
+    });
+  }
+
+  void probabilities(const Conditional& conditional, ConstStates input, Matrix<float> probabilities) override {
+    require(probabilities.columns == conditional.receiving, "probabilities: result and conditional differ in units");
+    require(conditional.integers == nullptr || input.rows == probabilities.rows,
+            "probabilities: input and result differ in rows");
+    each_row(conditional, input, probabilities.rows, [&](std::int64_t row, const LogitRow& logits) {
+      kernels_.probabilities(logits, probabilities.columns, probabilities.row(row));
+    });
+  }
+
+  void multiply(const Conditional& conditional, ConstStates input) override {
+    each_row(conditional, input, input.rows, [](std::int64_t, const LogitRow&) {});
+  }
+
+  void count(ConstStates states, std::int64_t* counts) override {
+    team_.run([&](int thread) {
+      const Range units = part_of(states.columns, thread, team_.size(), 64);
+      kernels_.count_columns(states.data + units.begin, states.rows, states.stride, units.end - units.begin,
+                             counts + units.begin);
+    });
+  }
+
+ private:
+  static const CpuWeights& weights_of(const Conditional& conditional) {
+    return static_cast<const CpuWeights&>(*conditional.integers);
+  }
+
+  std::int64_t rows_of_a_piece(const CpuWeights& weights) const {
+    if (piece_rows_ > 0) return piece_rows_;
+    const std::int64_t row_bytes = 4 * weights.limbs * weights.receiving;
+    return std::clamp<std::int64_t>(piece_bytes / std::max<std::int64_t>(row_bytes, 1), 16, 256);
+  }
+
+  /// Calls piece(first row, rows) for the pieces of one thread's share, as equal as they can be.
+  template <class Piece>
+  void each_piece(std::int64_t rows, std::int64_t piece_rows, int thread, const Piece& piece) const {
+    const Range share = part_of(rows, thread, team_.size());
+    const std::int64_t count = share.end - share.begin;
+    const std::int64_t pieces = (count + piece_rows - 1) / piece_rows;
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      const std::int64_t first = share.begin + count * p / pieces;
+      piece(first, share.begin + count * (p + 1) / pieces - first);
+    }
+  }
+
+  /// Calls work(row, logits) for every row of the input (of `rows` rows for a prior), on all threads.
+  template <class Work>
+  void each_row(const Conditional& conditional, ConstStates input, std::int64_t rows, const Work& work) {
+    const ArithmeticScope scope;
+    if (conditional.integers == nullptr) {
+      team_.run([&](int thread) {
+        const Range share = part_of(rows, thread, team_.size());
+        LogitRow logits;
+        logits.bias = conditional.bias;
+        for (std::int64_t r = share.begin; r < share.end; ++r) work(r, logits);
+      });
+      return;
+    }
+    require(input.columns == conditional.sending, "input and conditional differ in units");
+    require(input.rows == rows, "input has another number of rows");
+    const CpuWeights& weights = weights_of(conditional);
+    const std::int64_t piece_rows = rows_of_a_piece(weights);
+    for (int thread = 0; thread < team_.size(); ++thread) {
+      each_piece(rows, piece_rows, thread, [&](std::int64_t, std::int64_t count) {
+        products_[static_cast<std::size_t>(thread)].reserve_forward(weights, count, input.stride);
+      });
+    }
+    team_.run([&](int thread) {
+      each_piece(rows, piece_rows, thread, [&](std::int64_t first, std::int64_t count) {
+        const ConstStates piece{input.row(first), count, input.columns, input.stride};
+        const std::int32_t* sums = products_[static_cast<std::size_t>(thread)].forward(weights, piece);
+        for (std::int64_t r = 0; r < count; ++r) {
+          const std::int32_t* row = sums + r * weights.limbs * weights.receiving;
+          LogitRow logits;
+          logits.high = weights.limbs == 2 ? row : nullptr;
+          logits.low = weights.limbs == 2 ? row + weights.receiving : row;
+          logits.scale = weights.scale.data();
+          logits.bias = conditional.bias;
+          work(first + r, logits);
+        }
+      });
+    });
+  }
+
+  /// False when the unit's weights have left the range of the integers.
+  bool quantize_unit(const Conditional& conditional, std::int64_t i) const {
+    CpuWeights& weights = static_cast<CpuWeights&>(*conditional.integers);
+    const float* row = conditional.weight.row(i);
+    const std::int32_t shift = weight_shift(kernels_.largest_magnitude(row, conditional.sending), weights.bits);
+    if (shift == shift_overflow) return false;
+    weights.quantize_row(kernels_, i, row, shift);
+    return true;
+  }
+
+  static void note_divergence(std::uint32_t* diverged, const std::uint32_t* step) {
+    if (diverged == nullptr) return;
+    std::uint32_t none = 0;
+    std::atomic_ref<std::uint32_t>(*diverged).compare_exchange_strong(none, 1 + (step != nullptr ? *step : 0));
+  }
+
+  static void add_total(const ScoreSink& sink, std::int64_t log_probability) {
+    if (sink.total != nullptr) {
+      std::atomic_ref<std::int64_t>(*sink.total).fetch_add(log_probability, std::memory_order_relaxed);
+    }
+  }
+
+  const RowKernels& kernels_;
+  CpuRoute route_;
+  std::int64_t piece_rows_;
+  Team team_;
+  std::vector<Products> products_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) { return std::make_unique<cpu::CpuOps>(options); }
+
+}  // namespace wakesleep

@@ -1,0 +1,60 @@
+// Bernoulli samples of a conditional, their log-probabilities, and the probabilities themselves.
+#include "kernels/cuda/grid.cuh"
+#include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/philox.cuh"
+#include "kernels/cuda/score_sink.cuh"
+
+namespace wakesleep::cuda {
+namespace {
+
+/// Samples the four units that share one Philox block. Returns their log-probability if `scored`, else 0.
+template <bool scored>
+__device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_row, const PhiloxBlock& random,
+                                     const States& output, std::int64_t row, std::int64_t group) {
+  std::uint32_t states = 0;
+  std::int64_t log_probability = 0;
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t unit = 4 * group + i;
+    if (unit >= output.columns) break;
+    const float a = logit(logits, input_row, unit);
+    const std::uint32_t state = sample_state(a, random.word[i]);
+    states |= state << (8 * i);
+    if constexpr (scored) log_probability += log_bernoulli(state, a);
+  }
+  *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
+  return log_probability;
+}
+
+template <bool scored>
+__global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw draw, std::int64_t samples,
+                              States output, ScoreSink sink) {
+  const auto [row, group] = position();
+  std::int64_t log_probability = 0;
+  if (row < output.rows && 4 * group < output.columns) {
+    const PhiloxBlock random = random_block(draw, row, samples, group);
+    log_probability = sample_group<scored>(logits, row / rows_per_input, random, output, row, group);
+  }
+  if constexpr (scored) add_to_sink(sink, row, output.rows, log_probability);
+}
+
+__global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities) {
+  const auto [row, unit] = position();
+  if (row >= probabilities.rows || unit >= probabilities.columns) return;
+  probabilities.data[row * probabilities.stride + unit] = sigmoid(logit(logits, row, unit));
+}
+
+}  // namespace
+
+void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
+            std::int64_t samples, States output, const ScoreSink& sink) {
+  launch(has_sink(sink) ? sample_kernel<true> : sample_kernel<false>,
+         over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw, samples, output,
+         sink);
+}
+
+void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities) {
+  launch(probabilities_kernel, over_rows(probabilities.rows, probabilities.columns, 128), stream, logits,
+         probabilities);
+}
+
+}  // namespace wakesleep::cuda

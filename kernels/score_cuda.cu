@@ -1,0 +1,33 @@
+// Log-probabilities of given states under a conditional.
+#include "kernels/cuda/grid.cuh"
+#include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/score_sink.cuh"
+
+namespace wakesleep::cuda {
+namespace {
+
+/// One warp adds up 128 units of one row, four to a thread.
+__global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows_per_input, ConstStates target,
+                             std::int64_t rows_per_target, ScoreSink sink) {
+  const auto [row, group] = position();
+  std::int64_t log_probability = 0;
+  if (row < rows) {
+    const std::uint8_t* states = target.data + (row / rows_per_target) * target.stride;
+    const std::int64_t input_row = row / rows_per_input;
+    for (std::int64_t unit = 4 * group; unit < 4 * group + 4 && unit < target.columns; ++unit) {
+      log_probability += log_bernoulli(states[unit], logit(logits, input_row, unit));
+    }
+  }
+  add_to_sink(sink, row, rows, log_probability);
+}
+
+}  // namespace
+
+void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
+           ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink) {
+  if (!has_sink(sink)) return;
+  launch(score_kernel, over_rows(rows, (target.columns + 3) / 4), stream, logits, rows, rows_per_input, target,
+         rows_per_target, sink);
+}
+
+}  // namespace wakesleep::cuda

@@ -1,0 +1,469 @@
+// Every operation on every backend against a naive version: plain loops, double precision, the definitions of
+// docs/numerics.md written out again without the engine's formulas. Where a random word lies within a hair of a
+// threshold, double precision cannot tell the state, and the unit is left out (the tests count that they are few).
+#include "wakesleep/ops.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <tuple>
+#include <vector>
+
+#include "backends.hpp"
+
+namespace wakesleep {
+namespace {
+
+using testing::to_device;
+using testing::to_host;
+
+std::uint32_t word_at(std::uint32_t group, std::uint32_t row, std::uint32_t step, std::uint32_t tag, int index,
+                      std::uint64_t seed) {
+  return philox4x32_10({{group, row, step, tag}}, seed).word[index];
+}
+double uniform(std::uint32_t index, std::uint32_t what) { return word_at(index, what, 1, 2, 0, 3) / 4294967296.0; }
+
+/// Weights and biases on the host and on the backend, and the weights as the engine must see them: rounded to
+/// multiples of 2^-s, s chosen by trying.
+struct TestConditional {
+  TestConditional(Ops& ops, std::int64_t receiving, std::int64_t sending, int bits, double size = 2.0)
+      : weights(static_cast<std::size_t>(receiving * sending)), biases(static_cast<std::size_t>(receiving)) {
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      weights[i] = static_cast<float>(size * (2 * uniform(static_cast<std::uint32_t>(i), 5) - 1));
+    }
+    for (std::size_t i = 0; i < biases.size(); ++i) {
+      biases[i] = static_cast<float>(2 * uniform(static_cast<std::uint32_t>(i), 6) - 1);
+    }
+    seen.resize(weights.size());
+    for (std::int64_t i = 0; i < receiving && sending > 0; ++i) {
+      double largest = 0;
+      for (std::int64_t j = 0; j < sending; ++j) largest = std::max(largest, std::fabs(double{weight(i, j)}));
+      const double limit = bits == 16 ? 32639 : bits == 12 ? 2047 : 127;
+      int shift = -30;
+      while (shift < 30 && std::nearbyint(std::ldexp(largest, shift + 1)) <= limit) ++shift;
+      for (std::int64_t j = 0; j < sending; ++j) {
+        seen[static_cast<std::size_t>(i * sending + j)] =
+            std::ldexp(std::nearbyint(std::ldexp(double{weight(i, j)}, shift)), -shift);
+      }
+    }
+    bias_buffer = to_device(ops, biases);
+    view.bias = bias_buffer.data();
+    view.receiving = receiving;
+    view.sending = sending;
+    if (sending == 0) return;
+    weight_buffer = to_device(ops, weights);
+    integers = ops.make_integer_weights(receiving, sending, bits);
+    view.weight = {weight_buffer.data(), receiving, sending, sending};
+    view.integers = integers.get();
+    ops.quantize(view, nullptr, nullptr);
+  }
+
+  float weight(std::int64_t i, std::int64_t j) const { return weights[static_cast<std::size_t>(i * view_sending(j) + j)]; }
+  std::int64_t view_sending(std::int64_t) const { return static_cast<std::int64_t>(weights.size() / biases.size()); }
+
+  double logit(std::int64_t i, const std::uint8_t* input) const {
+    double a = biases[static_cast<std::size_t>(i)];
+    for (std::int64_t j = 0; j < view.sending; ++j) {
+      a += input[j] * seen[static_cast<std::size_t>(i * view.sending + j)];
+    }
+    return a;
+  }
+
+  std::vector<float> weights, biases;
+  std::vector<double> seen;
+  Buffer<float> weight_buffer, bias_buffer;
+  std::unique_ptr<IntegerWeights> integers;
+  Conditional view;
+};
+
+/// Random states on the host, with garbage in the padding, which no operation may care about.
+struct TestStates {
+  TestStates(Ops& ops, std::int64_t rows_, std::int64_t units_, std::uint32_t what)
+      : rows(rows_), units(units_), host(static_cast<std::size_t>(rows_ * padded_units(units_)), 0xAA) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t u = 0; u < units; ++u) {
+        host[static_cast<std::size_t>(r * padded_units(units) + u)] =
+            word_at(static_cast<std::uint32_t>(u), static_cast<std::uint32_t>(r), what, 9, 0, 1) & 1u;
+      }
+    }
+    buffer = to_device(ops, host);
+  }
+  States view() const { return {buffer.data(), rows, units, padded_units(units)}; }
+  const std::uint8_t* row(std::int64_t r) const { return host.data() + r * padded_units(units); }
+
+  std::int64_t rows, units;
+  std::vector<std::uint8_t> host;
+  Buffer<std::uint8_t> buffer;
+};
+
+double sigma(double a) { return 1 / (1 + std::exp(-a)); }
+double log_probability(int state, double a) { return -std::log1p(std::exp(state != 0 ? -a : a)); }
+constexpr double hair = 2e-6;  // float32 errors of the logit and of sigma, generously
+
+struct Size {
+  std::int64_t rows, sending, receiving;
+};
+const std::vector<Size> awkward_sizes = {{1, 1, 1}, {0, 3, 5},  {1, 31, 33}, {33, 33, 31},
+                                         {7, 37, 19}, {16, 64, 64}, {65, 200, 5}, {3, 5, 200}, {20, 130, 1030}};
+
+class OpsTest : public testing::BackendTest {};
+
+TEST_P(OpsTest, SampleDrawsFromSigmaOfTheLogits) {
+  std::int64_t decided = 0, undecided = 0;
+  for (const int bits : {16, 12, 8}) {
+    for (const Size& size : awkward_sizes) {
+      for (const std::int64_t samples : {1, 3}) {
+        for (const SampleAddress address : {SampleAddress::row, SampleAddress::step}) {
+          TestConditional c(ops(), size.receiving, size.sending, bits);
+          TestStates input(ops(), size.rows, size.sending, 1);
+          TestStates output(ops(), size.rows * samples, size.receiving, 2);
+          std::vector<std::int64_t> start(static_cast<std::size_t>(size.rows * samples), 1000);
+          auto rows = to_device(ops(), start);
+          auto total = to_device(ops(), std::vector<std::int64_t>{5});
+          auto step = to_device(ops(), std::vector<std::uint32_t>{40});
+          const Draw draw{77, Domain::evaluation_sample, 2, 10, 3, step.data(), address};
+          ops().sample(c.view, input.view(), draw, samples, output.view(), {rows.data(), -1, total.data()});
+          const std::vector<std::uint8_t> found = to_host(output.buffer);
+          const std::vector<std::int64_t> scored = to_host(rows);
+          double all = 0;
+          for (std::int64_t r = 0; r < size.rows * samples; ++r) {
+            double log_p = 0;
+            for (std::int64_t u = 0; u < size.receiving; ++u) {
+              const double a = c.logit(u, input.row(r / samples));
+              const auto global_row = static_cast<std::uint32_t>(address == SampleAddress::row ? 10 + r : 10 + r / samples);
+              const auto at_step = static_cast<std::uint32_t>(address == SampleAddress::row ? 43 : 43 + r % samples);
+              const double x = word_at(static_cast<std::uint32_t>(u / 4), global_row, at_step,
+                                       domain_word(Domain::evaluation_sample, 2), static_cast<int>(u % 4), 77) / 4294967296.0;
+              const int state = found[static_cast<std::size_t>(r * padded_units(size.receiving) + u)];
+              ASSERT_LE(state, 1);
+              log_p += log_probability(state, a);
+              if (std::fabs(x - sigma(a)) < hair) {
+                ++undecided;
+                continue;
+              }
+              ++decided;
+              ASSERT_EQ(state, x < sigma(a)) << "row " << r << " unit " << u << " of " << size.receiving << " x " << size.sending;
+            }
+            EXPECT_NEAR(static_cast<double>(1000 - scored[static_cast<std::size_t>(r)]) * nats_per_log_unit, log_p,
+                        1e-5 * static_cast<double>(size.receiving) + 1e-6);
+            all += log_p;
+          }
+          EXPECT_NEAR(static_cast<double>(to_host(total)[0] - 5) * nats_per_log_unit, all,
+                      1e-5 * static_cast<double>(size.receiving * size.rows * samples) + 1e-6);
+        }
+      }
+    }
+  }
+  EXPECT_GT(decided, 100000);
+  EXPECT_LT(undecided, decided / 10000);
+}
+
+TEST_P(OpsTest, SampleFromAPrior) {
+  const std::int64_t rows = 6, units = 37, samples = 2;
+  TestConditional prior(ops(), units, 0, 16);
+  TestStates output(ops(), rows, units, 2);
+  const Draw draw{5, Domain::sleep_sample, 4, 100, 9, nullptr, SampleAddress::step};
+  ops().sample(prior.view, {}, draw, samples, output.view());
+  const std::vector<std::uint8_t> found = to_host(output.buffer);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t u = 0; u < units; ++u) {
+      const double x = word_at(static_cast<std::uint32_t>(u / 4), static_cast<std::uint32_t>(100 + r / samples),
+                               static_cast<std::uint32_t>(9 + r % samples), domain_word(Domain::sleep_sample, 4),
+                               static_cast<int>(u % 4), 5) / 4294967296.0;
+      EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], x < sigma(prior.biases[static_cast<std::size_t>(u)]));
+    }
+  }
+}
+
+TEST_P(OpsTest, DeltaIsTheStochasticallyRoundedError) {
+  std::int64_t decided = 0, undecided = 0;
+  for (const Size& size : awkward_sizes) {
+    for (const bool prior : {false, true}) {
+      TestConditional c(ops(), size.receiving, prior ? 0 : size.sending, 16);
+      TestStates input(ops(), size.rows, size.sending, 1);
+      TestStates target(ops(), size.rows, size.receiving, 3);
+      Buffer<std::int8_t> deltas(ops(), size.rows * padded_units(size.receiving));
+      auto step = to_device(ops(), std::vector<std::uint32_t>{4});
+      const Draw draw{78, Domain::sleep_rounding, 6, 1000, 1, step.data(), SampleAddress::row};
+      ops().delta(c.view, prior ? ConstStates{} : ConstStates(input.view()), target.view(), draw,
+                  {deltas.data(), size.rows, size.receiving, padded_units(size.receiving)});
+      const std::vector<std::int8_t> found = to_host(deltas);
+      for (std::int64_t r = 0; r < size.rows; ++r) {
+        for (std::int64_t u = 0; u < size.receiving; ++u) {
+          const double a = c.logit(u, input.row(r));
+          const double error = target.row(r)[u] - sigma(a);
+          const std::uint32_t word =
+              word_at(static_cast<std::uint32_t>(u / 8), static_cast<std::uint32_t>(1000 + r), 5,
+                      domain_word(Domain::sleep_rounding, 6), static_cast<int>(u % 8 / 2), 78);
+          const double x = ((u % 2 == 0 ? word & 0xFFFFu : word >> 16) + 0.5) / 65536;
+          const double sum = 127 * error + x;
+          if (std::fabs(sum - std::nearbyint(sum)) < 127 * hair + 1.0 / 65536) {
+            ++undecided;
+            continue;
+          }
+          ++decided;
+          ASSERT_EQ(found[static_cast<std::size_t>(r * padded_units(size.receiving) + u)], std::floor(sum))
+              << "row " << r << " unit " << u;
+        }
+      }
+    }
+  }
+  EXPECT_GT(decided, 20000);
+  EXPECT_LT(undecided, decided / 500);
+}
+
+TEST_P(OpsTest, GradientIsTheExactSum) {
+  for (const Size& size : awkward_sizes) {
+    TestStates states(ops(), size.rows, size.sending, 4);
+    std::vector<std::int8_t> errors(static_cast<std::size_t>(size.rows * padded_units(size.receiving)), 99);
+    const auto error = [&](std::int64_t r, std::int64_t i) -> std::int8_t& {
+      return errors[static_cast<std::size_t>(r * padded_units(size.receiving) + i)];
+    };
+    for (std::int64_t r = 0; r < size.rows; ++r) {
+      for (std::int64_t i = 0; i < size.receiving; ++i) {
+        error(r, i) = static_cast<std::int8_t>(static_cast<int>(word_at(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(r), 0, 1, 0, 2) % 255) - 127);
+      }
+    }
+    auto deltas = to_device(ops(), errors);
+    auto gradient = to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving * size.sending), -1));
+    auto bias_gradient = to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving), -1));
+    ops().gradient({deltas.data(), size.rows, size.receiving, padded_units(size.receiving)}, states.view(), gradient.data(),
+                   bias_gradient.data());
+    const auto found = to_host(gradient);
+    const auto found_bias = to_host(bias_gradient);
+    for (std::int64_t i = 0; i < size.receiving; ++i) {
+      std::int64_t sum = 0;
+      for (std::int64_t r = 0; r < size.rows; ++r) sum += error(r, i);
+      ASSERT_EQ(found_bias[static_cast<std::size_t>(i)], sum);
+      for (std::int64_t j = 0; j < size.sending; ++j) {
+        sum = 0;
+        for (std::int64_t r = 0; r < size.rows; ++r) sum += error(r, i) * states.row(r)[j];
+        ASSERT_EQ(found[static_cast<std::size_t>(i * size.sending + j)], sum) << i << ", " << j << " of " << size.receiving << " x " << size.sending;
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
+    const std::int64_t receiving = 19, sending = 37;
+    TestConditional c(ops(), receiving, sending, 16);
+    const std::size_t count = c.weights.size();
+    std::vector<std::int32_t> g(count), gb(static_cast<std::size_t>(receiving));
+    for (std::size_t i = 0; i < count; ++i) g[i] = static_cast<std::int32_t>(1000 * uniform(static_cast<std::uint32_t>(i), 12)) - 500;
+    for (std::size_t i = 0; i < gb.size(); ++i) gb[i] = static_cast<std::int32_t>(i) * 7 - 50;
+    std::vector<float> first(count, 0.125f), second(count, 0.5f), bias_first(gb.size(), -0.25f), bias_second(gb.size(), 0.25f);
+    auto gradient = to_device(ops(), g);
+    auto bias_gradient = to_device(ops(), gb);
+    auto f = to_device(ops(), first), s = to_device(ops(), second), bf = to_device(ops(), bias_first), bs = to_device(ops(), bias_second);
+    Rates host_rates;
+    host_rates.rate = 0.05f;
+    host_rates.decay = 0.001f;
+    host_rates.mean = 1.0f / (127 * 20);
+    host_rates.second_correction = 1.7f;
+    auto rates = to_device(ops(), std::vector<Rates>{host_rates});
+    auto diverged = to_device(ops(), std::vector<std::uint32_t>{0});
+    auto step = to_device(ops(), std::vector<std::uint32_t>{11});
+    Optimizer optimizer;
+    optimizer.kind = kind;
+    ops().update(c.view, {f.data(), s.data(), bf.data(), bs.data()}, optimizer, rates.data(), gradient.data(),
+                 bias_gradient.data(), diverged.data(), step.data());
+    EXPECT_EQ(to_host(diverged)[0], 0u);
+    const auto naive = [&](double w, double grad, bool decayed, double m, double v) {
+      const double kept = decayed ? w * (1 - 0.001) : w;
+      const double mean = grad / (127 * 20);
+      if (kind == OptimizerKind::sgd) return kept + 0.05 * mean;
+      if (kind == OptimizerKind::momentum) return kept + 0.05 * (0.9 * m + mean);
+      const double v_new = 0.999 * v + 0.001 * mean * mean;
+      return kept + 0.05 * (0.9 * m + 0.1 * mean) / (std::sqrt(1.7f * v_new) + 1e-8);
+    };
+    const std::vector<float> weights = to_host(c.weight_buffer), biases = to_host(c.bias_buffer);
+    for (std::size_t i = 0; i < count; ++i) ASSERT_NEAR(weights[i], naive(c.weights[i], g[i], true, 0.125, 0.5), 2e-6);
+    for (std::size_t i = 0; i < gb.size(); ++i) ASSERT_NEAR(biases[i], naive(c.biases[i], gb[i], false, -0.25, 0.25), 2e-6);
+    // The products see the new weights: probabilities from them, against the naive logits of the new weights.
+    TestStates input(ops(), 5, sending, 8);
+    Buffer<float> p(ops(), 5 * receiving);
+    ops().probabilities(c.view, input.view(), {p.data(), 5, receiving, receiving});
+    const std::vector<float> found = to_host(p);
+    for (std::int64_t r = 0; r < 5; ++r) {
+      for (std::int64_t i = 0; i < receiving; ++i) {
+        double a = biases[static_cast<std::size_t>(i)];
+        for (std::int64_t j = 0; j < sending; ++j) a += input.row(r)[j] * weights[static_cast<std::size_t>(i * sending + j)];
+        EXPECT_NEAR(found[static_cast<std::size_t>(r * receiving + i)], sigma(a), 1e-3);
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, DivergenceIsNotedOnceWithItsStep) {
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), 1e20f}) {
+    for (const bool in_bias : {false, true}) {
+      if (in_bias && std::isfinite(bad)) continue;  // a bias may have any finite size
+      TestConditional c(ops(), 5, 3, 16);
+      (in_bias ? c.biases[4] : c.weights[7]) = bad;
+      c.weight_buffer.copy_in(c.weights.data());
+      c.bias_buffer.copy_in(c.biases.data());
+      auto gradient = to_device(ops(), std::vector<std::int32_t>(15, 0));
+      auto rates = to_device(ops(), std::vector<Rates>(1));
+      auto diverged = to_device(ops(), std::vector<std::uint32_t>{0});
+      for (const std::uint32_t at : {6u, 7u}) {
+        auto step = to_device(ops(), std::vector<std::uint32_t>{at});
+        ops().update(c.view, {}, {}, rates.data(), gradient.data(), gradient.data(), diverged.data(), step.data());
+      }
+      EXPECT_EQ(to_host(diverged)[0], 7u) << bad;  // 1 + the first step
+    }
+  }
+}
+
+TEST_P(OpsTest, ScoreIsTheLogProbability) {
+  for (const Size& size : awkward_sizes) {
+    for (const std::int64_t shared : {1, 3}) {
+      TestConditional c(ops(), size.receiving, size.sending, 12);
+      TestStates input(ops(), size.rows * shared, size.sending, 1);
+      TestStates target(ops(), size.rows, size.receiving, 2);
+      auto rows = to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(size.rows * shared), -7));
+      auto total = to_device(ops(), std::vector<std::int64_t>{0});
+      ops().score(c.view, input.view(), target.view(), {rows.data(), 1, total.data()});
+      const auto found = to_host(rows);
+      std::int64_t sum = 0;
+      for (std::int64_t r = 0; r < size.rows * shared; ++r) {
+        double log_p = 0;
+        for (std::int64_t u = 0; u < size.receiving; ++u) log_p += log_probability(target.row(r / shared)[u], c.logit(u, input.row(r)));
+        const std::int64_t added = found[static_cast<std::size_t>(r)] + 7;
+        EXPECT_NEAR(static_cast<double>(added) * nats_per_log_unit, log_p, 1e-5 * static_cast<double>(size.receiving) + 1e-6);
+        sum += added;
+      }
+      EXPECT_EQ(to_host(total)[0], sum);
+    }
+  }
+  TestConditional prior(ops(), 33, 0, 16);
+  TestStates target(ops(), 4, 33, 2);
+  auto rows = to_device(ops(), std::vector<std::int64_t>(4, 0));
+  ops().score(prior.view, {}, target.view(), {rows.data(), 1, nullptr});
+  for (std::int64_t r = 0; r < 4; ++r) {
+    double log_p = 0;
+    for (std::int64_t u = 0; u < 33; ++u) log_p += log_probability(target.row(r)[u], prior.biases[static_cast<std::size_t>(u)]);
+    EXPECT_NEAR(static_cast<double>(to_host(rows)[static_cast<std::size_t>(r)]) * nats_per_log_unit, log_p, 1e-4);
+  }
+}
+
+TEST_P(OpsTest, GatherReadsBitsInTheGivenOrder) {
+  for (const std::int64_t units : {1, 7, 8, 9, 31, 33, 784}) {
+    const std::int64_t rows = 11, row_bytes = (units + 7) / 8;
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * row_bytes));
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(word_at(static_cast<std::uint32_t>(i), 3, 3, 3, 0, 3));
+    auto data = to_device(ops(), bytes);
+    auto order = to_device(ops(), std::vector<std::uint32_t>{9, 8, 7, 6, 5, 4, 3, 10, 1, 0, 2});
+    auto first = to_device(ops(), std::vector<std::uint32_t>{6});
+    for (const bool ordered : {true, false}) {
+      TestStates states(ops(), 4, units, 1);
+      ops().gather({data.data(), rows, units, row_bytes, false}, ordered ? order.data() : nullptr, first.data(), {}, states.view());
+      const auto found = to_host(states.buffer);
+      const std::vector<std::int64_t> expected = ordered ? std::vector<std::int64_t>{3, 10, 1, 0} : std::vector<std::int64_t>{6, 7, 8, 9};
+      for (std::int64_t r = 0; r < 4; ++r) {
+        for (std::int64_t u = 0; u < units; ++u) {
+          const std::uint8_t byte = bytes[static_cast<std::size_t>(expected[static_cast<std::size_t>(r)] * row_bytes + u / 8)];
+          ASSERT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], byte >> (7 - u % 8) & 1);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, GatherBinarizesGreyByTheRowOfTheDataSet) {
+  const std::int64_t rows = 5, units = 37;
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * units));
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i % 7 == 0 ? 0 : i % 5 == 0 ? 255 : i);
+  auto data = to_device(ops(), bytes);
+  auto order = to_device(ops(), std::vector<std::uint32_t>{4, 2, 0, 1, 3});
+  auto first = to_device(ops(), std::vector<std::uint32_t>{1});
+  auto epoch = to_device(ops(), std::vector<std::uint32_t>{12});
+  TestStates states(ops(), 3, units, 1);
+  const Draw draw{31, Domain::binarize_dynamic, 0, 0, 0, epoch.data(), SampleAddress::row};
+  ops().gather({data.data(), rows, units, units, true}, order.data(), first.data(), draw, states.view());
+  const auto found = to_host(states.buffer);
+  const std::int64_t expected[3] = {2, 0, 1};
+  for (std::int64_t r = 0; r < 3; ++r) {
+    for (std::int64_t u = 0; u < units; ++u) {
+      const double x = word_at(static_cast<std::uint32_t>(u / 4), static_cast<std::uint32_t>(expected[r]), 12,
+                               domain_word(Domain::binarize_dynamic, 0), static_cast<int>(u % 4), 31) / 4294967296.0;
+      EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], x < bytes[static_cast<std::size_t>(expected[r] * units + u)] / 255.0);
+    }
+  }
+}
+
+TEST_P(OpsTest, ImportanceSummarizesLogWeights) {
+  for (const std::int64_t samples : {1, 2, 33, 1000}) {
+    const std::int64_t images = 5;
+    std::vector<std::int64_t> log_weights(static_cast<std::size_t>(images * samples));
+    for (std::size_t i = 0; i < log_weights.size(); ++i) {
+      log_weights[i] = static_cast<std::int64_t>((-120.0 - 30 * uniform(static_cast<std::uint32_t>(i), 20)) * 1048576);
+    }
+    log_weights[0] = -(std::int64_t{1} << 50);  // an extreme one
+    auto device = to_device(ops(), log_weights);
+    Buffer<ImportanceSummary> summaries(ops(), images);
+    ops().importance({device.data(), images, samples, samples}, summaries.data());
+    const auto found = to_host(summaries);
+    for (std::int64_t i = 0; i < images; ++i) {
+      const std::int64_t* lw = log_weights.data() + i * samples;
+      const std::int64_t maximum = *std::max_element(lw, lw + samples);
+      double sum = 0, squares = 0, total = 0;
+      for (std::int64_t k = 0; k < samples; ++k) {
+        const double e = std::exp(static_cast<double>(lw[k] - maximum) / 1048576);
+        sum += e;
+        squares += e * e;
+        total += static_cast<double>(lw[k]);
+      }
+      const ImportanceSummary& s = found[static_cast<std::size_t>(i)];
+      EXPECT_EQ(s.maximum, maximum);
+      EXPECT_NEAR(static_cast<double>(s.sum) / 1073741824.0, sum, 1e-5 * sum);
+      EXPECT_NEAR(static_cast<double>(s.sum_of_squares) / 1048576.0 / 1048576.0, squares, 1e-5 * squares + 1e-5 * sum);
+      EXPECT_NEAR(static_cast<double>(s.total_high) * 1048576 + static_cast<double>(s.total_low), total, 1.0 + std::fabs(total) * 1e-12);
+      EXPECT_GE(s.total_low, 0);
+    }
+    if (samples == 1) {
+      EXPECT_EQ(found[1].sum, std::int64_t{1} << 30);
+    }
+  }
+}
+
+TEST_P(OpsTest, CountAddsUpStates) {
+  for (const Size& size : awkward_sizes) {
+    TestStates states(ops(), size.rows, size.receiving, 6);
+    auto counts = to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(size.receiving), 100));
+    ops().count(states.view(), counts.data());
+    const auto found = to_host(counts);
+    for (std::int64_t u = 0; u < size.receiving; ++u) {
+      std::int64_t on = 100;
+      for (std::int64_t r = 0; r < size.rows; ++r) on += states.row(r)[u];
+      EXPECT_EQ(found[static_cast<std::size_t>(u)], on);
+    }
+  }
+}
+
+TEST_P(OpsTest, MemoryIsCounted) {
+  const MemoryUse before = ops().memory_use();
+  {
+    Buffer<float> buffer(ops(), 1000);
+    EXPECT_EQ(ops().memory_use().current, before.current + 4000);
+    buffer.fill_zero();
+    EXPECT_EQ(to_host(buffer)[999], 0.0f);
+  }
+  EXPECT_EQ(ops().memory_use().current, before.current);
+  EXPECT_EQ(ops().memory_use().allocations, before.allocations + 1);
+  EXPECT_GE(ops().memory_use().peak, before.current + 4000);
+}
+
+TEST_P(OpsTest, TooWideALayerIsRefusedWithTheLimit) {
+  try {
+    ops().make_integer_weights(1, 65796, 16);
+    FAIL() << "65,796 sending units of 16-bit weights were accepted";
+  } catch (const std::exception& error) {
+    EXPECT_NE(std::string(error.what()).find("65795"), std::string::npos) << error.what();
+  }
+}
+
+WAKESLEEP_ON_EVERY_BACKEND(OpsTest);
+
+}  // namespace
+}  // namespace wakesleep

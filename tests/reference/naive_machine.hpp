@@ -1,0 +1,297 @@
+// A Helmholtz machine as the textbook writes it: plain loops, double precision, the standard library's
+// functions and no line shared with the engine's arithmetic. Everything is found by visiting every state, so
+// keep machines small (about 16 units together). Tests compare the engine with it.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "wakesleep/machine.hpp"
+
+namespace wakesleep::testing {
+
+/// The states of one layer, each 0 or 1.
+using Bits = std::vector<std::uint8_t>;
+/// The states of all layers: [0] the visible ones, [l] those of hidden layer l.
+using Configuration = std::vector<Bits>;
+
+/// State number `index` of a layer of `units`: unit i is bit i.
+inline Bits bits_of(std::uint64_t index, std::int64_t units) {
+  Bits bits;
+  for (std::int64_t i = 0; i < units; ++i) bits.push_back(static_cast<std::uint8_t>(index >> i & 1));
+  return bits;
+}
+
+inline double naive_sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
+
+/// log sigma(a), also where sigma(a) rounds to 0.
+inline double naive_log_sigmoid(double a) {
+  return a > 0 ? -std::log1p(std::exp(-a)) : a - std::log1p(std::exp(a));
+}
+
+inline double naive_log_sum_exp(const std::vector<double>& terms) {
+  const double largest = *std::max_element(terms.begin(), terms.end());
+  double sum = 0;
+  for (const double term : terms) sum += std::exp(term - largest);
+  return largest + std::log(sum);
+}
+
+/// p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)); a prior has no sending units.
+struct NaiveConditional {
+  std::size_t receiving = 0;
+  std::size_t sending = 0;
+  std::vector<double> weight;  ///< [receiving x sending]
+  std::vector<double> bias;    ///< [receiving]
+
+  std::vector<double> logits(const Bits& given) const {
+    std::vector<double> result(receiving);
+    for (std::size_t i = 0; i < receiving; ++i) {
+      result[i] = bias[i];
+      for (std::size_t j = 0; j < sending; ++j) result[i] += weight[i * sending + j] * given[j];
+    }
+    return result;
+  }
+
+  std::vector<double> probabilities(const Bits& given) const {
+    std::vector<double> result = logits(given);
+    for (double& value : result) value = naive_sigmoid(value);
+    return result;
+  }
+
+  /// log p(states | given)
+  double log_probability(const Bits& states, const Bits& given) const {
+    const std::vector<double> a = logits(given);
+    double sum = 0;
+    for (std::size_t i = 0; i < receiving; ++i) sum += naive_log_sigmoid(states[i] != 0 ? a[i] : -a[i]);
+    return sum;
+  }
+};
+
+/// Mean and variance of the contribution of one row to the gradient of one parameter tensor, in its order.
+struct ExpectedUpdate {
+  std::vector<double> mean;
+  std::vector<double> variance;
+};
+/// By the tensor's name: generative.{l}.weight, ..., prior.bias.
+using ExpectedUpdates = std::map<std::string, ExpectedUpdate>;
+
+struct NaiveMachine {
+  std::vector<std::int64_t> sizes;            ///< from the visible layer upward
+  std::vector<NaiveConditional> recognition;  ///< [l - 1]: q(h_l | h_{l-1})
+  std::vector<NaiveConditional> generative;   ///< [l - 1]: p(h_{l-1} | h_l)
+  NaiveConditional prior;                     ///< p(h_L)
+
+  /// From the tensors of a model. With weight_bits 16, 12 or 8 the weights are rounded as the products see
+  /// them (a shift per receiving unit), with 0 they are taken as they are.
+  explicit NaiveMachine(const Tensors& tensors, int weight_bits = 0) {
+    for (int l = 1; tensors.count("recognition." + std::to_string(l) + ".weight") != 0; ++l) {
+      recognition.push_back(conditional_from(tensors, "recognition." + std::to_string(l), weight_bits));
+      generative.push_back(conditional_from(tensors, "generative." + std::to_string(l), weight_bits));
+    }
+    prior = conditional_from(tensors, "prior", weight_bits);
+    for (const NaiveConditional& g : generative) sizes.push_back(static_cast<std::int64_t>(g.receiving));
+    sizes.push_back(static_cast<std::int64_t>(prior.receiving));
+  }
+
+  std::size_t layers() const { return generative.size(); }  ///< L
+
+  /// log p(h_l | h_{l+1}), the prior's for l = L.
+  double log_p(std::size_t l, const Configuration& h) const {
+    return l == layers() ? prior.log_probability(h[l], {}) : generative[l].log_probability(h[l], h[l + 1]);
+  }
+  /// log q(h_l | h_{l-1}) for l = 1 .. L.
+  double log_q(std::size_t l, const Configuration& h) const {
+    return recognition[l - 1].log_probability(h[l], h[l - 1]);
+  }
+  /// log p(x, h)
+  double log_joint(const Configuration& h) const {
+    double sum = 0;
+    for (std::size_t l = 0; l <= layers(); ++l) sum += log_p(l, h);
+    return sum;
+  }
+  /// log q(h | x)
+  double log_posterior(const Configuration& h) const {
+    double sum = 0;
+    for (std::size_t l = 1; l <= layers(); ++l) sum += log_q(l, h);
+    return sum;
+  }
+  /// log p(x, h) - log q(h | x)
+  double log_weight(const Configuration& h) const { return log_joint(h) - log_posterior(h); }
+
+  /// Calls visit(configuration) for all states of the hidden layers above the visible states x.
+  template <class Visit>
+  void for_each_hidden(const Bits& x, Visit visit) const {
+    std::int64_t units = 0;
+    for (std::size_t l = 1; l <= layers(); ++l) units += sizes[l];
+    for (std::uint64_t index = 0; index < std::uint64_t{1} << units; ++index) {
+      Configuration h = {x};
+      std::uint64_t rest = index;
+      for (std::size_t l = 1; l <= layers(); ++l) {
+        h.push_back(bits_of(rest, sizes[l]));
+        rest >>= sizes[l];
+      }
+      visit(h);
+    }
+  }
+
+  /// Calls visit(x) for all visible states.
+  template <class Visit>
+  void for_each_visible(Visit visit) const {
+    for (std::uint64_t index = 0; index < std::uint64_t{1} << sizes[0]; ++index)
+      visit(bits_of(index, sizes[0]));
+  }
+
+  /// log p(x)
+  double log_likelihood(const Bits& x) const {
+    std::vector<double> terms;
+    for_each_hidden(x, [&](const Configuration& h) { terms.push_back(log_joint(h)); });
+    return naive_log_sum_exp(terms);
+  }
+
+  /// E[value(configuration)] under q(h | x).
+  template <class Value>
+  double expectation_under_recognition(const Bits& x, Value value) const {
+    double sum = 0;
+    for_each_hidden(x, [&](const Configuration& h) { sum += std::exp(log_posterior(h)) * value(h); });
+    return sum;
+  }
+
+  /// E[value(configuration)] under p(x, h).
+  template <class Value>
+  double expectation_under_generation(Value value) const {
+    double sum = 0;
+    for_each_visible([&](const Bits& x) {
+      for_each_hidden(x, [&](const Configuration& h) { sum += std::exp(log_joint(h)) * value(h); });
+    });
+    return sum;
+  }
+
+  /// The variational bound E_q[log p(x, h) - log q(h | x)].
+  double bound(const Bits& x) const {
+    return expectation_under_recognition(x, [&](const Configuration& h) { return log_weight(h); });
+  }
+
+  /// E_q[log q(h_l | h_{l-1}) - log p(h_l | h_{l+1})]
+  double layer_kl(const Bits& x, std::size_t l) const {
+    return expectation_under_recognition(x,
+                                         [&](const Configuration& h) { return log_q(l, h) - log_p(l, h); });
+  }
+
+  /// The wake phase's gradient of the generative weights and of the prior, (h_{l-1} - sigma(.)) h_l^T under
+  /// q(h | x): mean over the rows and draws; the variance is over draws, averaged over the rows. The mean
+  /// over a batch of B rows that repeats `rows` equally often thus has this mean and variance / B (rounding
+  /// of deltas not included).
+  ExpectedUpdates expected_wake(const std::vector<Bits>& rows) const {
+    ExpectedUpdates total;
+    for (const Bits& x : rows) {
+      ExpectedUpdates row;
+      for_each_hidden(x, [&](const Configuration& h) {
+        const double probability = std::exp(log_posterior(h));
+        for (std::size_t l = 1; l <= layers(); ++l) {
+          add_moments(row, "generative." + std::to_string(l), generative[l - 1], h[l - 1], h[l], probability);
+        }
+        add_moments(row, "prior", prior, h[layers()], {}, probability);
+      });
+      centre_moments(row);
+      for (const auto& [name, update] : row) {
+        ExpectedUpdate& sum = with_size(total[name], update.mean.size());
+        for (std::size_t i = 0; i < update.mean.size(); ++i) {
+          sum.mean[i] += update.mean[i] / static_cast<double>(rows.size());
+          sum.variance[i] += update.variance[i] / static_cast<double>(rows.size());
+        }
+      }
+    }
+    return total;
+  }
+
+  /// The sleep phase's gradient of the recognition weights, (h_l - sigma(.)) h_{l-1}^T under p(x, h): mean
+  /// and variance of one dream's contribution (rounding of deltas not included).
+  ExpectedUpdates expected_sleep() const {
+    ExpectedUpdates dream;
+    for_each_visible([&](const Bits& x) {
+      for_each_hidden(x, [&](const Configuration& h) {
+        const double probability = std::exp(log_joint(h));
+        for (std::size_t l = 1; l <= layers(); ++l) {
+          add_moments(dream, "recognition." + std::to_string(l), recognition[l - 1], h[l], h[l - 1],
+                      probability);
+        }
+      });
+    });
+    centre_moments(dream);
+    return dream;
+  }
+
+ private:
+  static NaiveConditional conditional_from(const Tensors& tensors, const std::string& name, int weight_bits) {
+    NaiveConditional conditional;
+    const Tensor& bias = tensors.at(name + ".bias");
+    conditional.receiving = bias.values.size();
+    conditional.bias.assign(bias.values.begin(), bias.values.end());
+    if (tensors.count(name + ".weight") == 0) return conditional;  // the prior
+    const Tensor& weight = tensors.at(name + ".weight");
+    conditional.sending = static_cast<std::size_t>(weight.shape.at(1));
+    conditional.weight.assign(weight.values.begin(), weight.values.end());
+    if (weight_bits != 0) round_weights(conditional, weight_bits);
+    return conditional;
+  }
+
+  /// w becomes rint(w 2^s) 2^-s with the largest s in [-30, 30] for which the row's largest magnitude fits.
+  static void round_weights(NaiveConditional& conditional, int weight_bits) {
+    const double limit = weight_bits == 16 ? 32639 : weight_bits == 12 ? 2047 : 127;
+    for (std::size_t i = 0; i < conditional.receiving; ++i) {
+      double* row = conditional.weight.data() + i * conditional.sending;
+      double largest = 0;
+      for (std::size_t j = 0; j < conditional.sending; ++j) largest = std::max(largest, std::fabs(row[j]));
+      int shift = 30;
+      while (shift > -30 && std::nearbyint(std::ldexp(largest, shift)) > limit) --shift;
+      for (std::size_t j = 0; j < conditional.sending; ++j) {
+        row[j] = std::ldexp(std::nearbyint(std::ldexp(row[j], shift)), -shift);
+      }
+    }
+  }
+
+  static ExpectedUpdate& with_size(ExpectedUpdate& update, std::size_t size) {
+    update.mean.resize(size);
+    update.variance.resize(size);
+    return update;
+  }
+
+  /// Adds the first and second moments of the delta rule's update of one conditional.
+  static void add_moments(ExpectedUpdates& updates, const std::string& name,
+                          const NaiveConditional& conditional, const Bits& target, const Bits& given,
+                          double probability) {
+    const std::vector<double> p = conditional.probabilities(given);
+    ExpectedUpdate& bias = with_size(updates[name + ".bias"], conditional.receiving);
+    for (std::size_t i = 0; i < conditional.receiving; ++i) {
+      const double delta = target[i] - p[i];
+      bias.mean[i] += probability * delta;
+      bias.variance[i] += probability * delta * delta;
+    }
+    if (conditional.sending == 0) return;
+    ExpectedUpdate& weight =
+        with_size(updates[name + ".weight"], conditional.receiving * conditional.sending);
+    for (std::size_t i = 0; i < conditional.receiving; ++i) {
+      for (std::size_t j = 0; j < conditional.sending; ++j) {
+        const double product = (target[i] - p[i]) * given[j];
+        weight.mean[i * conditional.sending + j] += probability * product;
+        weight.variance[i * conditional.sending + j] += probability * product * product;
+      }
+    }
+  }
+
+  /// Turns second moments into variances.
+  static void centre_moments(ExpectedUpdates& updates) {
+    for (auto& [name, update] : updates) {
+      for (std::size_t i = 0; i < update.mean.size(); ++i) {
+        update.variance[i] = std::max(0.0, update.variance[i] - update.mean[i] * update.mean[i]);
+      }
+    }
+  }
+};
+
+}  // namespace wakesleep::testing

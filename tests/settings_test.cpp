@@ -1,0 +1,352 @@
+#include "wakesleep/settings.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <locale>
+#include <random>
+
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+using Change = std::function<void(TrainingSettings&)>;
+
+constexpr double not_a_number_double = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinite_double = std::numeric_limits<double>::infinity();
+
+TrainingSettings changed(const Change& change) {
+  TrainingSettings settings;
+  change(settings);
+  return settings;
+}
+
+template <class Expected, class Call>
+std::string message_of(const Call& call) {
+  try {
+    call();
+  } catch (const Expected& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was refused";
+  return "";
+}
+
+// ------------------------------------------------------------------------------------------ check
+
+struct Unusable {
+  const char* named;  ///< what the message must name
+  Change change;
+};
+
+TEST(Settings, DefaultsAreUsable) { EXPECT_NO_THROW(check(TrainingSettings())); }
+
+TEST(Settings, UnusableOnesAreRefusedByName) {
+  const std::vector<Unusable> cases = {
+      {"layers", [](auto& s) { s.layers = {}; }},
+      {"layers",
+       [](auto& s) {
+         s.layers = {200, 0};
+       }},
+      {"layers", [](auto& s) { s.layers = {-1}; }},
+      {"algorithm", [](auto& s) { s.algorithm = "backpropagation"; }},
+      {"epochs", [](auto& s) { s.epochs = 0; }},
+      {"batch-size", [](auto& s) { s.batch_size = 0; }},
+      {"batch-size", [](auto& s) { s.batch_size = max_batch_rows + 1; }},
+      {"generative-learning-rate", [](auto& s) { s.generative_learning_rate = 0; }},
+      {"generative-learning-rate", [](auto& s) { s.generative_learning_rate = -0.1; }},
+      {"generative-learning-rate", [](auto& s) { s.generative_learning_rate = not_a_number_double; }},
+      {"generative-learning-rate", [](auto& s) { s.generative_learning_rate = 1e-60; }},
+      {"recognition-learning-rate", [](auto& s) { s.recognition_learning_rate = infinite_double; }},
+      {"recognition-learning-rate", [](auto& s) { s.recognition_learning_rate = 1e39; }},
+      {"momentum", [](auto& s) { s.momentum = 1; }},
+      {"momentum", [](auto& s) { s.momentum = 0.9999999999; }},  // 1 as float32
+      {"momentum", [](auto& s) { s.momentum = -0.1; }},
+      {"second-momentum", [](auto& s) { s.second_momentum = 1; }},
+      {"second-momentum", [](auto& s) { s.second_momentum = not_a_number_double; }},
+      {"epsilon", [](auto& s) { s.epsilon = 0; }},
+      {"epsilon", [](auto& s) { s.epsilon = 1e-50; }},  // 0 as float32
+      {"schedule-every", [](auto& s) { s.schedule_every = 0; }},
+      {"schedule-factor", [](auto& s) { s.schedule_factor = 0; }},
+      {"schedule-factor", [](auto& s) { s.schedule_factor = 1.5; }},
+      {"schedule-factor", [](auto& s) { s.schedule_factor = not_a_number_double; }},
+      {"weight-decay", [](auto& s) { s.weight_decay = -1; }},
+      {"weight-decay", [](auto& s) { s.weight_decay = infinite_double; }},
+      {"weight-decay", [](auto& s) { s.weight_decay = not_a_number_double; }},
+      {"generative-learning-rate",
+       [](auto& s) { s.weight_decay = 1 / s.generative_learning_rate, s.recognition_learning_rate = 1e-4; }},
+      {"recognition-learning-rate",
+       [](auto& s) { s.weight_decay = 1 / s.recognition_learning_rate, s.generative_learning_rate = 1e-4; }},
+      {"weight-bits", [](auto& s) { s.weight_bits = 10; }},
+      {"weight-bits", [](auto& s) { s.weight_bits = 32; }},
+      {"threshold", [](auto& s) { s.threshold = 0; }},
+      {"threshold", [](auto& s) { s.threshold = 256; }},
+  };
+  for (const Unusable& unusable : cases) {
+    const TrainingSettings settings = changed(unusable.change);
+    EXPECT_THAT(message_of<UsageError>([&] { check(settings); }), HasSubstr(unusable.named));
+  }
+}
+
+TEST(Settings, TheEndsOfTheRangesAreUsable) {
+  const std::vector<Change> cases = {
+      [](auto& s) { s.layers = {1}; },
+      [](auto& s) { s.layers.assign(1000, 3); },
+      [](auto& s) { s.epochs = 1; },
+      [](auto& s) { s.batch_size = 1; },
+      [](auto& s) { s.batch_size = max_batch_rows; },
+      [](auto& s) { s.momentum = s.second_momentum = 0; },
+      [](auto& s) { s.schedule_every = 1, s.schedule_factor = 1; },
+      [](auto& s) { s.weight_decay = 300; },
+      [](auto& s) { s.weight_bits = 8; },
+      [](auto& s) { s.weight_bits = 12; },
+      [](auto& s) { s.threshold = 1; },
+      [](auto& s) { s.threshold = 255; },
+      [](auto& s) { s.seed = std::numeric_limits<std::uint64_t>::max(); },
+  };
+  for (const Change& change : cases) EXPECT_NO_THROW(check(changed(change)));
+}
+
+TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
+  for (const auto kind : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
+    EXPECT_EQ(optimizer_named(name_of(kind)), kind);
+  }
+  for (const auto schedule : {Schedule::constant, Schedule::step, Schedule::cosine}) {
+    EXPECT_EQ(schedule_named(name_of(schedule)), schedule);
+  }
+  for (const auto how : {Binarization::threshold, Binarization::fixed, Binarization::dynamic}) {
+    EXPECT_EQ(binarization_named(name_of(how)), how);
+  }
+  EXPECT_THAT(message_of<UsageError>([] { optimizer_named("Adam"); }),
+              AllOf(HasSubstr("\"Adam\""), HasSubstr("sgd, momentum, adam")));
+  EXPECT_THAT(message_of<UsageError>([] { schedule_named(""); }), HasSubstr("constant, step, cosine"));
+  EXPECT_THAT(message_of<UsageError>([] { binarization_named("random"); }),
+              HasSubstr("threshold, fixed, dynamic"));
+}
+
+// ------------------------------------------------------------------------------------------ schedules
+
+TEST(Schedules, CosineIsTheCosineToOneInTenToTheFifteen) {
+  TrainingSettings settings;
+  settings.schedule = Schedule::cosine;
+  for (const std::int64_t total : {1, 2, 3, 4, 7, 100, 99991}) {
+    settings.epochs = total;
+    for (std::int64_t step = 0; step <= total; ++step) {
+      const long double angle = 3.14159265358979323846264338327950288L * static_cast<long double>(step) /
+                                static_cast<long double>(total);
+      const double expected = static_cast<double>(0.5L * (1.0L + std::cos(angle)));
+      // The factor halves the cosine and its error.
+      ASSERT_NEAR(schedule_factor_at(settings, step, 1), expected, 0.5e-15) << step << " of " << total;
+    }
+  }
+}
+
+TEST(Schedules, CosineGoesFromOneToZeroAndStays) {
+  TrainingSettings settings;
+  settings.epochs = 10;
+  EXPECT_EQ(schedule_factor_at(settings, 0, 33), 1.0);
+  EXPECT_GT(schedule_factor_at(settings, 329, 33), 0.0);
+  EXPECT_EQ(schedule_factor_at(settings, 330, 33), 0.0);
+  EXPECT_EQ(schedule_factor_at(settings, 1000, 33), 0.0);
+  for (std::int64_t step = 1; step <= 330; ++step) {
+    EXPECT_LT(schedule_factor_at(settings, step, 33), schedule_factor_at(settings, step - 1, 33));
+  }
+}
+
+TEST(Schedules, StepReducesEverySoManyEpochs) {
+  TrainingSettings settings;
+  settings.schedule = Schedule::step;
+  settings.schedule_every = 3;
+  settings.schedule_factor = 0.1;
+  double expected = 1.0;
+  for (std::int64_t epoch = 0; epoch < 20; ++epoch) {
+    if (epoch > 0 && epoch % 3 == 0) expected *= 0.1;
+    for (const std::int64_t step : {epoch * 7, epoch * 7 + 6}) {
+      EXPECT_NEAR(schedule_factor_at(settings, step, 7), expected, 1e-15 * expected * 10) << epoch;
+    }
+  }
+}
+
+TEST(Schedules, ConstantIsOne) {
+  TrainingSettings settings;
+  settings.schedule = Schedule::constant;
+  EXPECT_EQ(schedule_factor_at(settings, 0, 1), 1.0);
+  EXPECT_EQ(schedule_factor_at(settings, 4000000000, 1), 1.0);
+}
+
+// ------------------------------------------------------------------------------------------ rates
+
+TEST(RatesAt, AdamIsCorrectedForItsBeginning) {
+  TrainingSettings settings;
+  settings.schedule = Schedule::step;
+  settings.schedule_every = 1;
+  settings.schedule_factor = 0.5;
+  settings.weight_decay = 0.25;
+  for (const std::int64_t step : {0, 1, 2, 31, 1000, 123457}) {
+    const double factor = std::pow(0.5, static_cast<double>(step / 1000));
+    const double t = static_cast<double>(step + 1);
+    const Rates rates = rates_at(settings, 0.125, step, 1000, 33);
+    EXPECT_FLOAT_EQ(rates.rate, static_cast<float>(0.125 * factor / (1 - std::pow(0.9, t))));
+    EXPECT_FLOAT_EQ(rates.second_correction, static_cast<float>(1 / (1 - std::pow(0.999, t))));
+    EXPECT_EQ(rates.decay, static_cast<float>(0.125 * factor * 0.25));
+    EXPECT_EQ(rates.mean, static_cast<float>(1.0 / (127.0 * 33.0)));
+  }
+}
+
+TEST(RatesAt, OtherOptimizersAreNotCorrected) {
+  TrainingSettings settings;
+  settings.schedule = Schedule::constant;
+  for (const auto kind : {OptimizerKind::sgd, OptimizerKind::momentum}) {
+    settings.optimizer = kind;
+    const Rates rates = rates_at(settings, 0.1, 0, 10, 1);
+    EXPECT_EQ(rates.rate, 0.1f);
+    EXPECT_EQ(rates.decay, 0.0f);
+    EXPECT_EQ(rates.second_correction, 1.0f);
+    EXPECT_EQ(rates.mean, static_cast<float>(1.0 / 127.0));
+  }
+}
+
+TEST(RatesAt, OptimizerTakesItsConstantsFromTheSettings) {
+  TrainingSettings settings;
+  settings.optimizer = OptimizerKind::momentum;
+  settings.momentum = 0.75;
+  settings.second_momentum = 0.5;
+  settings.epsilon = 0.125;
+  const Optimizer optimizer = optimizer_of(settings);
+  EXPECT_EQ(optimizer.kind, OptimizerKind::momentum);
+  EXPECT_EQ(optimizer.momentum, 0.75f);
+  EXPECT_EQ(optimizer.beta1, 0.75f);
+  EXPECT_EQ(optimizer.beta2, 0.5f);
+  EXPECT_EQ(optimizer.epsilon, 0.125f);
+}
+
+// ------------------------------------------------------------------------------------------ pairs
+
+TrainingSettings unlike_the_defaults() {
+  TrainingSettings settings;
+  settings.layers = {500, 31, 1};
+  settings.epochs = 7;
+  settings.batch_size = 33;
+  settings.generative_learning_rate = 0.1;
+  settings.recognition_learning_rate = 1.0 / 3.0;
+  settings.optimizer = OptimizerKind::momentum;
+  settings.momentum = 0.5;
+  settings.second_momentum = 0.99;
+  settings.epsilon = 2.5e-7;
+  settings.schedule = Schedule::step;
+  settings.schedule_every = 4;
+  settings.schedule_factor = 0.7;
+  settings.weight_decay = 0.0001;
+  settings.weight_bits = 12;
+  settings.seed = 18446744073709551615ull;
+  settings.binarization = Binarization::dynamic;
+  settings.threshold = 200;
+  return settings;
+}
+
+const Pairs expected_pairs = {{"layers", "500,31,1"},
+                              {"algorithm", "wake-sleep"},
+                              {"epochs", "7"},
+                              {"batch-size", "33"},
+                              {"generative-learning-rate", "0.1"},
+                              {"recognition-learning-rate", "0.3333333333333333"},
+                              {"optimizer", "momentum"},
+                              {"momentum", "0.5"},
+                              {"second-momentum", "0.99"},
+                              {"epsilon", "2.5e-07"},
+                              {"schedule", "step"},
+                              {"schedule-every", "4"},
+                              {"schedule-factor", "0.7"},
+                              {"weight-decay", "1e-04"},
+                              {"weight-bits", "12"},
+                              {"seed", "18446744073709551615"},
+                              {"binarize", "dynamic"},
+                              {"threshold", "200"}};
+
+TEST(Pairs, HaveFixedNamesOrderAndText) { EXPECT_EQ(to_pairs(unlike_the_defaults()), expected_pairs); }
+
+TEST(Pairs, ReadBackInAnyOrder) {
+  const Pairs backwards(expected_pairs.rbegin(), expected_pairs.rend());
+  const TrainingSettings settings = settings_from_pairs(backwards);
+  EXPECT_EQ(settings.layers, (std::vector<std::int64_t>{500, 31, 1}));
+  EXPECT_EQ(settings.epochs, 7);
+  EXPECT_EQ(settings.batch_size, 33);
+  EXPECT_EQ(settings.recognition_learning_rate, 1.0 / 3.0);
+  EXPECT_EQ(settings.optimizer, OptimizerKind::momentum);
+  EXPECT_EQ(settings.schedule, Schedule::step);
+  EXPECT_EQ(settings.weight_bits, 12);
+  EXPECT_EQ(settings.seed, std::numeric_limits<std::uint64_t>::max());
+  EXPECT_EQ(settings.binarization, Binarization::dynamic);
+  EXPECT_EQ(settings.threshold, 200);
+  EXPECT_EQ(to_pairs(settings), expected_pairs);
+}
+
+TEST(Pairs, KeepEveryBitOfANumber) {
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 10000; ++i) {
+    TrainingSettings settings;
+    settings.recognition_learning_rate =
+        std::ldexp(static_cast<double>(random() | 1u), static_cast<int>(random() % 100) - 164);
+    const TrainingSettings read = settings_from_pairs(to_pairs(settings));
+    ASSERT_EQ(read.recognition_learning_rate, settings.recognition_learning_rate);
+  }
+}
+
+TEST(Pairs, DoNotDependOnTheLocale) {
+  struct Continental : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Continental));
+  const Pairs pairs = to_pairs(unlike_the_defaults());
+  const TrainingSettings settings = settings_from_pairs(expected_pairs);
+  std::locale::global(before);
+  EXPECT_EQ(pairs, expected_pairs);
+  EXPECT_EQ(settings.generative_learning_rate, 0.1);
+}
+
+TEST(Pairs, MissingUnknownAndRepeatedOnesAreRefused) {
+  for (std::size_t i = 0; i < expected_pairs.size(); ++i) {
+    Pairs missing = expected_pairs;
+    missing.erase(missing.begin() + static_cast<std::ptrdiff_t>(i));
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(missing); }),
+                AllOf(HasSubstr(expected_pairs[i].first), HasSubstr("missing")));
+    Pairs twice = expected_pairs;
+    twice.push_back(expected_pairs[i]);
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(twice); }),
+                AllOf(HasSubstr(expected_pairs[i].first), HasSubstr("twice")));
+  }
+  Pairs unknown = expected_pairs;
+  unknown.emplace_back("colour", "green");
+  EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(unknown); }), HasSubstr("colour"));
+}
+
+TEST(Pairs, UnusableValuesAreRefusedByName) {
+  const Pairs unusable = {
+      {"layers", ""},        {"layers", "200,"},     {"layers", "200,,3"},
+      {"layers", "2x"},      {"layers", "0"},        {"algorithm", "rws"},
+      {"epochs", "1.5"},     {"epochs", " 1"},       {"batch-size", "99999999999999999999"},
+      {"momentum", "0,9"},   {"momentum", "nan"},    {"epsilon", "1e-8 "},
+      {"optimizer", "lion"}, {"schedule", "Cosine"}, {"weight-bits", "16.0"},
+      {"seed", "-1"},        {"seed", "+1"},         {"binarize", ""},
+      {"threshold", "0"},    {"weight-decay", ""},   {"generative-learning-rate", "inf"}};
+  for (const auto& [name, value] : unusable) {
+    Pairs pairs = expected_pairs;
+    for (auto& pair : pairs) {
+      if (pair.first == name) pair.second = value;
+    }
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(pairs); }), HasSubstr(name)) << value;
+  }
+}
+
+}  // namespace
+}  // namespace wakesleep
