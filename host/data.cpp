@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data_bits.hpp"
+#include "floating_point.hpp"
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/philox.hpp"
@@ -142,6 +143,7 @@ std::vector<std::uint32_t> epoch_order(std::int64_t rows, std::int64_t epoch, st
 }
 
 std::vector<double> unit_means(const DataSet& data) {
+  const FloatingPointScope scope;
   if (data.rows == 0)
     throw DataError("'" + data.source + "' has no rows to take means of; give at least one");
   std::vector<std::int64_t> sums(static_cast<std::size_t>(data.units));

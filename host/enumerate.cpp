@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "floating_point.hpp"
 #include "visible_rows.hpp"
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/error.hpp"
@@ -82,8 +83,6 @@ IntegerConditional integer_conditional(const Tensors& tensors, const std::string
   return result;
 }
 
-double log_one_plus_exp(double a) { return std::max(a, 0.0) + std::log1p(std::exp(-std::fabs(a))); }
-
 std::size_t state_count(std::int64_t units) { return std::size_t{1} << units; }
 
 /// table[s] = constant + the coefficients of the units that are on in s (unit i is bit i), for all states s.
@@ -139,9 +138,20 @@ void for_each_sending_state(const IntegerConditional& conditional, Visit visit) 
 }
 
 /// sum_i log(1 + exp(logit_i)): log p(state | .) = sum of the logits of the units that are on, minus this.
+/// As log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), and that factor is at most 2, many factors share a
+/// logarithm.
 double log_normalizer(const std::vector<double>& logits) {
+  constexpr std::size_t factors_a_logarithm = 512;
   double sum = 0;
-  for (const double logit : logits) sum += log_one_plus_exp(logit);
+  double product = 1;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    sum += std::max(logits[i], 0.0);
+    product *= 1 + std::exp(-std::fabs(logits[i]));
+    if ((i + 1) % factors_a_logarithm == 0 || i + 1 == logits.size()) {
+      sum += std::log(product);
+      product = 1;
+    }
+  }
   return sum;
 }
 
@@ -195,6 +205,7 @@ double log_likelihood_of(const std::uint8_t* packed_row, const IntegerConditiona
 // the visible layer, and 2^n_1 for each row. Memory: at most 256 MiB, where a layer of 23 units stands below
 // one of a single unit.
 std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& data, std::int64_t limit) {
+  const FloatingPointScope scope;
   check_enumerable(machine);
   const std::int64_t rows = rows_to_use(machine, data, limit);
   const Tensors tensors = machine.download();

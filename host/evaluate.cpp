@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string>
 
+#include "floating_point.hpp"
 #include "visible_rows.hpp"
 #include "wakesleep/error.hpp"
 
@@ -246,6 +247,7 @@ class Evaluator {
 }  // namespace
 
 Evaluation evaluate(const Machine& machine, const DataSet& data, const EvaluationSettings& settings) {
+  const FloatingPointScope scope;
   check(settings);
   const std::int64_t rows = rows_to_use(machine, data, settings.limit);
   return Evaluator(machine, data, rows, settings).run();

@@ -11,9 +11,10 @@ namespace wakesleep {
 /// Reads a regular file. Throws DataError (missing, unreadable, a folder, larger than `limit` bytes).
 std::vector<std::uint8_t> read_file(const std::string& path, std::size_t limit = SIZE_MAX);
 
-/// Writes `path` atomically: temporary in the same folder (exclusive, never through a symbolic link), written, synced,
-/// closed, renamed over `path`, folder synced. On any failure the temporary is removed, `path` is as it was, and
-/// CannotCreateError (folder missing, not writable) or OutputError (disk full, quota, I/O error) names path and cause.
+/// Writes `path` atomically: temporary in the same folder (exclusive, never through a symbolic link),
+/// written, synced, closed, renamed over `path`, folder synced. On any failure the temporary is removed,
+/// `path` is as it was, and CannotCreateError (folder missing, not writable) or OutputError (disk full,
+/// quota, I/O error) names path and cause.
 void write_file_atomically(const std::string& path, const void* bytes, std::size_t size);
 
 /// Refuses early: throws CannotCreateError when a file could not be created beside `path`.

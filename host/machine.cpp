@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "floating_point.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -11,19 +12,21 @@ namespace wakesleep {
 Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits)
     : ops_(&ops), sizes_(std::move(sizes)), weight_bits_(weight_bits) {
   if (sizes_.size() < 2) {
-    throw UsageError("a machine needs a visible and at least one hidden layer, but " + std::to_string(sizes_.size()) +
-                     " layer sizes were given");
+    throw UsageError("a machine needs a visible and at least one hidden layer, but " +
+                     std::to_string(sizes_.size()) + " layer sizes were given");
   }
   if (weight_bits != 16 && weight_bits != 12 && weight_bits != 8) {
     throw UsageError("weight bits are " + std::to_string(weight_bits) + ": choose 16, 12 or 8");
   }
   if (layers() > max_layers) {
-    throw UsageError("a machine of " + std::to_string(layers()) + " hidden layers is too deep for the addresses of " +
-                     "random draws: at most " + std::to_string(max_layers));
+    throw UsageError("a machine of " + std::to_string(layers()) +
+                     " hidden layers is too deep for the addresses of " + "random draws: at most " +
+                     std::to_string(max_layers));
   }
   std::int64_t units = 0;
   for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
-    if (sizes_[layer] < 1) throw UsageError("layer " + std::to_string(layer) + " has no units: at least 1 is needed");
+    if (sizes_[layer] < 1)
+      throw UsageError("layer " + std::to_string(layer) + " has no units: at least 1 is needed");
     units = std::min(units + sizes_[layer], max_machine_units + 1);
   }
   if (units > max_machine_units) {
@@ -72,12 +75,14 @@ namespace {
 void fill_uniform(Tensor& weight, Domain domain, int layer, std::uint64_t seed) {
   const std::int64_t receiving = weight.shape[0];
   const std::int64_t sending = weight.shape[1];
-  const double limit = std::sqrt(6.0 / static_cast<double>(sending + receiving)) / static_cast<double>(sending);
+  const double limit =
+      std::sqrt(6.0 / static_cast<double>(sending + receiving)) / static_cast<double>(sending);
   const std::uint32_t domain_and_layer = domain_word(domain, static_cast<std::uint32_t>(layer));
   for (std::int64_t i = 0; i < receiving; ++i) {
     for (std::int64_t j = 0; j < sending; j += 4) {
       const PhiloxBlock block = philox4x32_10(
-          draw_counter(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i), 0, domain_and_layer), seed);
+          draw_counter(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i), 0, domain_and_layer),
+          seed);
       for (std::int64_t k = 0; k < 4 && j + k < sending; ++k) {
         weight.values[static_cast<std::size_t>(i * sending + j + k)] =
             symmetric_uniform(block.word[k]) * static_cast<float>(limit);
@@ -105,9 +110,10 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t seed) {
   if (static_cast<std::int64_t>(visible_means.size()) != size(0)) {
-    throw DataError("the data has " + std::to_string(visible_means.size()) + " units a row, but the machine has " +
-                    std::to_string(size(0)) + " visible units");
+    throw DataError("the data has " + std::to_string(visible_means.size()) +
+                    " units a row, but the machine has " + std::to_string(size(0)) + " visible units");
   }
+  const FloatingPointScope scope;
   Tensors tensors = download();
   for (int l = 1; l <= layers(); ++l) {
     fill_uniform(tensors[layer_name("recognition", l, "weight")], Domain::initial_recognition, l, seed);
@@ -117,7 +123,8 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
     std::vector<float>& below = tensors[layer_name("generative", l, "bias")].values;
     std::fill(below.begin(), below.end(), -1.0f);
   }
-  std::transform(visible_means.begin(), visible_means.end(), tensors["generative.1.bias"].values.begin(), logit);
+  std::transform(visible_means.begin(), visible_means.end(), tensors["generative.1.bias"].values.begin(),
+                 logit);
   std::vector<float>& prior = tensors["prior.bias"].values;
   std::fill(prior.begin(), prior.end(), -1.0f);
   upload(tensors);
@@ -171,8 +178,8 @@ void Machine::upload(const Tensors& tensors) {
     std::uint32_t left_range = 0;
     diverged.copy_out(&left_range);
     if (left_range != 0) {
-      throw DataError("tensor \"" + name + ".weight\" holds weights too large for " + std::to_string(weight_bits_) +
-                      "-bit integers with a shift of -30 or more");
+      throw DataError("tensor \"" + name + ".weight\" holds weights too large for " +
+                      std::to_string(weight_bits_) + "-bit integers with a shift of -30 or more");
     }
   }
 }

@@ -52,7 +52,10 @@ std::string shown(const std::string& text) {
 
 std::string joined(const std::vector<std::int64_t>& numbers) {
   std::string text;
-  for (const std::int64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  for (const std::int64_t number : numbers) {
+    if (!text.empty()) text += ',';
+    text += std::to_string(number);
+  }
   return text;
 }
 std::string shape_text(const std::vector<std::int64_t>& shape) { return "[" + joined(shape) + "]"; }

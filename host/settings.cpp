@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "floating_point.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -40,7 +41,8 @@ Kind find_kind(const std::array<Named<Kind>, count>& table, const std::string& w
   std::string names;
   for (const auto& [kind, name] : table) {
     if (name == wanted) return kind;
-    names += (names.empty() ? "" : ", ") + std::string(name);
+    if (!names.empty()) names += ", ";
+    names += name;
   }
   throw UsageError(std::string(what) + " is \"" + wanted + "\", which does not exist; choose one of " +
                    names);
@@ -65,7 +67,10 @@ std::string text_of(Schedule schedule) { return name_of(schedule); }
 std::string text_of(Binarization binarization) { return name_of(binarization); }
 std::string text_of(const std::vector<std::int64_t>& numbers) {
   std::string text;
-  for (const std::int64_t number : numbers) text += (text.empty() ? "" : ",") + number_text(number);
+  for (const std::int64_t number : numbers) {
+    if (!text.empty()) text += ',';
+    text += number_text(number);
+  }
   return text;
 }
 
@@ -263,6 +268,7 @@ void check(const TrainingSettings& settings) {
 }
 
 double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch) {
+  const FloatingPointScope scope;
   switch (settings.schedule) {
     case Schedule::constant:
       return 1.0;
@@ -278,6 +284,7 @@ double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, s
 
 Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
                std::int64_t steps_per_epoch, std::int64_t rows) {
+  const FloatingPointScope scope;
   double rate = learning_rate * schedule_factor_at(settings, step, steps_per_epoch);
   const double decay = rate * settings.weight_decay;
   double second_correction = 1.0;
@@ -294,6 +301,7 @@ Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int6
 }
 
 Optimizer optimizer_of(const TrainingSettings& settings) {
+  const FloatingPointScope scope;
   Optimizer optimizer;
   optimizer.kind = settings.optimizer;
   optimizer.momentum = static_cast<float>(settings.momentum);

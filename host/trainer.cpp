@@ -21,8 +21,9 @@ TrainingSettings checked(const TrainingSettings& settings) {
 
 void check_fit(const DataSet& data, const TrainingSettings& settings) {
   if (settings.batch_size > data.rows) {
-    throw UsageError("a batch of " + std::to_string(settings.batch_size) + " rows is larger than the data, which has " +
-                     std::to_string(data.rows) + ": use a smaller --batch-size");
+    throw UsageError("a batch of " + std::to_string(settings.batch_size) +
+                     " rows is larger than the data, which has " + std::to_string(data.rows) +
+                     ": use a smaller --batch-size");
   }
   if (data.grey && settings.binarization != Binarization::dynamic) {
     throw UsageError("the data is grey, but binarization \"" + std::string(name_of(settings.binarization)) +
@@ -34,7 +35,8 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
 
 std::string fingerprint(const DataSet& data) {
   Sha256 hash;
-  const std::string shape = std::to_string(data.rows) + "," + std::to_string(data.units) + (data.grey ? ",grey" : ",binary");
+  const std::string shape =
+      std::to_string(data.rows) + "," + std::to_string(data.units) + (data.grey ? ",grey" : ",binary");
   hash.add(shape.data(), shape.size());
   hash.add(data.bytes.data(), data.bytes.size());
   return hash.finish();
@@ -61,15 +63,18 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
   order_ = Buffer<std::uint32_t>(ops, rows_);
 }
 
-Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint) : Trainer(ops, data, checkpoint.settings) {
+Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)
+    : Trainer(ops, data, checkpoint.settings) {
   if (machine_->sizes() != checkpoint.sizes) {
     throw DataError("the checkpoint's visible layer has " + std::to_string(checkpoint.sizes.at(0)) +
                     " units, but the data has " + std::to_string(data.units) + " a row");
   }
   const auto seen = checkpoint.run.find("data");
   if (seen == checkpoint.run.end() || seen->second != data_fingerprint_) {
-    throw DataError("the checkpoint was trained on other data (its rows, their binarization or the held-out part "
-                    "differ from " + data.source + "): resume with the data that the run began with");
+    throw DataError(
+        "the checkpoint was trained on other data (its rows, their binarization or the held-out part "
+        "differ from " +
+        data.source + "): resume with the data that the run began with");
   }
   machine_->upload(checkpoint.tensors);
   algorithm_->upload_optimizer(checkpoint.optimizer);
@@ -90,7 +95,8 @@ void Trainer::one_step() {
   ++step_;
 }
 
-void Trainer::run_epoch(const std::function<bool()>& interrupted, const std::function<void(std::int64_t)>& progress) {
+void Trainer::run_epoch(const std::function<bool()>& interrupted,
+                        const std::function<void(std::int64_t)>& progress) {
   if (finished()) return;
   const std::int64_t end = (epoch() + 1) * steps_per_epoch_;
   while (step_ < end) {

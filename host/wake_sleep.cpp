@@ -10,8 +10,8 @@ namespace wakesleep {
 WakeSleep::WakeSleep(Machine& machine, const TrainingSettings& settings)
     : machine_(machine), ops_(machine.ops()), settings_(settings), optimizer_(optimizer_of(settings)) {
   if (settings.batch_size < 1 || settings.batch_size > max_batch_rows) {
-    throw UsageError("a batch of " + std::to_string(settings.batch_size) + " rows cannot be summed exactly: choose 1 to " +
-                     std::to_string(max_batch_rows));
+    throw UsageError("a batch of " + std::to_string(settings.batch_size) +
+                     " rows cannot be summed exactly: choose 1 to " + std::to_string(max_batch_rows));
   }
   std::int64_t largest_weight = 0;
   for (int index = 0; index < machine.conditionals(); ++index) {
@@ -34,7 +34,8 @@ WakeSleep::WakeSleep(Machine& machine, const TrainingSettings& settings)
     optimizer_state_.push_back(std::move(state));
   }
   const std::int64_t row_bytes = padded_units(machine.widest());
-  for (Buffer<std::uint8_t>& buffer : states_) buffer = Buffer<std::uint8_t>(ops_, settings.batch_size * row_bytes);
+  for (Buffer<std::uint8_t>& buffer : states_)
+    buffer = Buffer<std::uint8_t>(ops_, settings.batch_size * row_bytes);
   deltas_ = Buffer<std::int8_t>(ops_, settings.batch_size * row_bytes);
   gradient_ = Buffer<std::int32_t>(ops_, largest_weight);
   bias_gradient_ = Buffer<std::int32_t>(ops_, machine.widest());
@@ -50,8 +51,8 @@ Deltas WakeSleep::deltas(std::int64_t rows, std::int64_t units) const {
   return {deltas_.data(), rows, units, padded_units(units)};
 }
 
-void WakeSleep::step(const DeviceData& data, const std::uint32_t* order, std::int64_t first, std::int64_t rows,
-                     std::int64_t step, std::int64_t steps_per_epoch) {
+void WakeSleep::step(const DeviceData& data, const std::uint32_t* order, std::int64_t first,
+                     std::int64_t rows, std::int64_t step, std::int64_t steps_per_epoch) {
   StepScalars scalars;
   scalars.step = static_cast<std::uint32_t>(step);
   scalars.first = static_cast<std::uint32_t>(first);
@@ -65,7 +66,8 @@ void WakeSleep::step(const DeviceData& data, const std::uint32_t* order, std::in
 
 // Data drives sampled states upward, and each layer is predicted from the one above:
 //   h_l ~ q(. | h_{l-1}),   dG_l = (h_{l-1} - sigma(G_l h_l + b_{l-1})) h_l^T,   da = h_L - sigma(a).
-// The chain reads R alone and the updates write G alone, so a layer learns as soon as its two neighbours are known.
+// The chain reads R alone and the updates write G alone, so a layer learns as soon as its two neighbours are
+// known.
 void WakeSleep::wake(const DeviceData& data, const std::uint32_t* order, std::int64_t rows) {
   const StepScalars* now = scalars_.data();
   const auto draw = [&](Domain domain, int layer, const std::uint32_t* step) {
@@ -79,7 +81,8 @@ void WakeSleep::wake(const DeviceData& data, const std::uint32_t* order, std::in
     const States h = states(1 - below, rows, machine_.size(l));
     const Deltas error = deltas(rows, machine_.size(l - 1));
     ops_.sample(machine_.recognition(l), h_below, draw(Domain::wake_sample, l, &now->step), 1, h);
-    ops_.delta(machine_.generative(l), h, h_below, draw(Domain::wake_generative_rounding, l - 1, &now->step), error);
+    ops_.delta(machine_.generative(l), h, h_below, draw(Domain::wake_generative_rounding, l - 1, &now->step),
+               error);
     learn(Machine::generative_index(l), &now->generative, error, h);
     below = 1 - below;
   }
@@ -95,11 +98,13 @@ void WakeSleep::wake(const DeviceData& data, const std::uint32_t* order, std::in
 void WakeSleep::sleep(std::int64_t rows) {
   const StepScalars* now = scalars_.data();
   const auto draw = [&](Domain domain, int layer) {
-    return Draw{settings_.seed, domain, static_cast<std::uint32_t>(layer), 0, 0, &now->step, SampleAddress::row};
+    return Draw{settings_.seed,    domain, static_cast<std::uint32_t>(layer), 0, 0, &now->step,
+                SampleAddress::row};
   };
   int above = 0;
   const int top = machine_.layers();
-  ops_.sample(machine_.prior(), {}, draw(Domain::sleep_sample, top), 1, states(above, rows, machine_.size(top)));
+  ops_.sample(machine_.prior(), {}, draw(Domain::sleep_sample, top), 1,
+              states(above, rows, machine_.size(top)));
   for (int l = top; l >= 1; --l) {
     const States h = states(above, rows, machine_.size(l));
     const States h_below = states(1 - above, rows, machine_.size(l - 1));
@@ -116,8 +121,8 @@ void WakeSleep::learn(int index, const Rates* rates, ConstDeltas error, ConstSta
   const Conditional& conditional = machine_.conditional(index);
   std::int32_t* gradient = conditional.sending > 0 ? gradient_.data() : nullptr;
   ops_.gradient(error, input, gradient, bias_gradient_.data());
-  ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates, gradient,
-              bias_gradient_.data(), diverged_.data() + index, &scalars_.data()->step);
+  ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates,
+              gradient, bias_gradient_.data(), diverged_.data() + index, &scalars_.data()->step);
 }
 
 void WakeSleep::check_divergence() const {
@@ -154,31 +159,33 @@ void each_optimizer_tensor(const Machine& machine, States& all, const Visit& vis
 
 Tensors WakeSleep::download_optimizer() const {
   Tensors tensors;
-  each_optimizer_tensor(machine_, optimizer_state_,
-                        [&](const std::string& name, std::vector<std::int64_t> shape, const Buffer<float>& buffer) {
-                          if (buffer.size() == 0) return;
-                          Tensor& tensor = tensors[name];
-                          tensor.shape = std::move(shape);
-                          tensor.values.resize(static_cast<std::size_t>(buffer.size()));
-                          buffer.copy_out(tensor.values.data());
-                        });
+  each_optimizer_tensor(
+      machine_, optimizer_state_,
+      [&](const std::string& name, std::vector<std::int64_t> shape, const Buffer<float>& buffer) {
+        if (buffer.size() == 0) return;
+        Tensor& tensor = tensors[name];
+        tensor.shape = std::move(shape);
+        tensor.values.resize(static_cast<std::size_t>(buffer.size()));
+        buffer.copy_out(tensor.values.data());
+      });
   return tensors;
 }
 
 void WakeSleep::upload_optimizer(const Tensors& tensors) {
   std::size_t used = 0;
-  each_optimizer_tensor(machine_, optimizer_state_,
-                        [&](const std::string& name, const std::vector<std::int64_t>& shape, Buffer<float>& buffer) {
-                          if (buffer.size() == 0) return;
-                          const auto tensor = tensors.find(name);
-                          if (tensor == tensors.end() || tensor->second.shape != shape) {
-                            throw DataError("optimiser state \"" + name +
-                                            "\" is missing or has another shape: this checkpoint does not continue "
-                                            "this run");
-                          }
-                          buffer.copy_in(tensor->second.values.data());
-                          ++used;
-                        });
+  each_optimizer_tensor(
+      machine_, optimizer_state_,
+      [&](const std::string& name, const std::vector<std::int64_t>& shape, Buffer<float>& buffer) {
+        if (buffer.size() == 0) return;
+        const auto tensor = tensors.find(name);
+        if (tensor == tensors.end() || tensor->second.shape != shape) {
+          throw DataError("optimiser state \"" + name +
+                          "\" is missing or has another shape: this checkpoint does not continue "
+                          "this run");
+        }
+        buffer.copy_in(tensor->second.values.data());
+        ++used;
+      });
   if (used != tensors.size()) {
     throw DataError("the checkpoint holds optimiser state that the optimiser " +
                     std::string(name_of(settings_.optimizer)) + " does not have");

@@ -14,7 +14,8 @@ void delta(const LogitRow& row, const std::uint8_t* target, std::int64_t units, 
     const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
     random_words(address, first / 8, (count + 7) / 8, random);
     compute_logits(row, first, count, logits);
-    for (std::int64_t pair = 0; pair < (count + 1) / 2; ++pair) {  // two units share a word, the even one its low half
+    for (std::int64_t pair = 0; pair < (count + 1) / 2;
+         ++pair) {  // two units share a word, the even one its low half
       halves[2 * pair] = static_cast<std::uint16_t>(random.words[pair]);
       halves[2 * pair + 1] = static_cast<std::uint16_t>(random.words[pair] >> 16);
     }

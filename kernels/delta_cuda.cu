@@ -29,7 +29,8 @@ __global__ void delta_kernel(Logits logits, ConstStates target, Draw draw, Delta
 }  // namespace
 
 void delta(cudaStream_t stream, const Logits& logits, ConstStates target, const Draw& draw, Deltas deltas) {
-  launch(delta_kernel, over_rows(deltas.rows, (deltas.columns + 7) / 8), stream, logits, target, draw, deltas);
+  launch(delta_kernel, over_rows(deltas.rows, (deltas.columns + 7) / 8), stream, logits, target, draw,
+         deltas);
 }
 
 }  // namespace wakesleep::cuda

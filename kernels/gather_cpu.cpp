@@ -16,12 +16,14 @@ void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* sta
   }
 }
 
-void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address, std::uint8_t* states) {
+void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
+                 std::uint8_t* states) {
   WordBuffer random;
   for (std::int64_t first = 0; first < units; first += words_at_a_time) {
     const std::int64_t count = units - first < words_at_a_time ? units - first : words_at_a_time;
     random_words(address, first / 4, (count + 3) / 4, random);
-    for (std::int64_t i = 0; i < count; ++i) states[first + i] = sample_grey(grey[first + i], random.words[i]);
+    for (std::int64_t i = 0; i < count; ++i)
+      states[first + i] = sample_grey(grey[first + i], random.words[i]);
   }
 }
 

@@ -30,8 +30,8 @@ __device__ std::uint32_t binarized_grey(const DataRows& data, const std::uint8_t
   return states;
 }
 
-__global__ void gather_kernel(DataRows data, const std::uint32_t* order, const std::uint32_t* first, Draw draw,
-                              States states) {
+__global__ void gather_kernel(DataRows data, const std::uint32_t* order, const std::uint32_t* first,
+                              Draw draw, States states) {
   const auto [row, group] = position();
   if (row >= states.rows || 4 * group >= states.columns) return;
   const std::uint32_t place = (first != nullptr ? *first : 0u) + static_cast<std::uint32_t>(row);
@@ -45,7 +45,8 @@ __global__ void gather_kernel(DataRows data, const std::uint32_t* order, const s
 
 void gather(cudaStream_t stream, const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
             const Draw& draw, States states) {
-  launch(gather_kernel, over_rows(states.rows, (states.columns + 3) / 4), stream, data, order, first, draw, states);
+  launch(gather_kernel, over_rows(states.rows, (states.columns + 3) / 4), stream, data, order, first, draw,
+         states);
 }
 
 }  // namespace wakesleep::cuda

@@ -1,4 +1,5 @@
-// Column sums of deltas: the gradient of the biases. (The weights' gradient is a product: kernels/cpu/product.cpp.)
+// Column sums of deltas: the gradient of the biases. (The weights' gradient is a product:
+// kernels/cpu/product.cpp.)
 #include "kernels/cpu/instructions.hpp"
 
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {

@@ -1,5 +1,5 @@
-// What the integer gradient needs beside its product (kernels/cuda/product.cu): transposed operands, since the sum
-// runs over rows and products want their summed dimension contiguous, and the bias gradient.
+// What the integer gradient needs beside its product (kernels/cuda/product.cu): transposed operands, since
+// the sum runs over rows and products want their summed dimension contiguous, and the bias gradient.
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -28,11 +28,11 @@ struct alignas(4 * sizeof(Element)) Four {
   Element element[4];
 };
 
-/// A tile of 64 x 64 is read along the rows of the matrix and written along its columns. The rows of the tile in
-/// shared memory are one word longer than they need to be, which spreads its columns over the banks.
+/// A tile of 64 x 64 is read along the rows of the matrix and written along its columns. The rows of the tile
+/// in shared memory are one word longer than they need to be, which spreads its columns over the banks.
 template <class Element>
-__global__ void transpose_kernel(Matrix<const std::int8_t> matrix, Element* transposed, std::int64_t columns_padded,
-                                 std::int64_t rows_padded) {
+__global__ void transpose_kernel(Matrix<const std::int8_t> matrix, Element* transposed,
+                                 std::int64_t columns_padded, std::int64_t rows_padded) {
   __shared__ std::int8_t bytes[tile][tile + 4];
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * tile;
   const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.y) * tile;
@@ -42,11 +42,13 @@ __global__ void transpose_kernel(Matrix<const std::int8_t> matrix, Element* tran
     const std::int64_t row = first_row + i;
     const std::int64_t column = first_column + four;
     // Rows are whole 64-byte lines, so a tile never reaches beyond the line that holds its last column.
-    const std::uint32_t read = row < matrix.rows && column < matrix.columns
-                                   ? *reinterpret_cast<const std::uint32_t*>(matrix.data + row * matrix.stride + column)
-                                   : 0u;
+    const std::uint32_t read =
+        row < matrix.rows && column < matrix.columns
+            ? *reinterpret_cast<const std::uint32_t*>(matrix.data + row * matrix.stride + column)
+            : 0u;
     for (int j = 0; j < 4; ++j) {
-      bytes[i][four + j] = column + j < matrix.columns ? static_cast<std::int8_t>(read >> (8 * j)) : std::int8_t{0};
+      bytes[i][four + j] =
+          column + j < matrix.columns ? static_cast<std::int8_t>(read >> (8 * j)) : std::int8_t{0};
     }
   }
   __syncthreads();
@@ -71,8 +73,8 @@ void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute 
                std::int64_t columns_padded, std::int64_t rows_padded) {
   const Shape shape = over_tiles(rows_padded, columns_padded);
   if (route == CudaRoute::int8) {
-    launch(transpose_kernel<std::int8_t>, shape, stream, matrix, static_cast<std::int8_t*>(transposed), columns_padded,
-           rows_padded);
+    launch(transpose_kernel<std::int8_t>, shape, stream, matrix, static_cast<std::int8_t*>(transposed),
+           columns_padded, rows_padded);
   } else {
     launch(transpose_kernel<__half>, shape, stream, matrix, static_cast<__half*>(transposed), columns_padded,
            rows_padded);
@@ -82,8 +84,8 @@ void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute 
 void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient) {
   WAKESLEEP_CUDA_CHECK(cudaMemsetAsync(
       bias_gradient, 0, static_cast<std::size_t>(deltas.columns) * sizeof(std::int32_t), stream));
-  launch(column_sums_kernel<std::int8_t, std::int32_t>, over_column_sums(deltas.rows, deltas.columns), stream, deltas,
-         bias_gradient);
+  launch(column_sums_kernel<std::int8_t, std::int32_t>, over_column_sums(deltas.rows, deltas.columns), stream,
+         deltas, bias_gradient);
 }
 
 }  // namespace wakesleep::cuda

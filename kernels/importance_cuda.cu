@@ -10,7 +10,8 @@ namespace {
 __global__ void importance_kernel(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) {
   const std::int64_t* row = log_weights.data + static_cast<std::int64_t>(blockIdx.x) * log_weights.stride;
   std::int64_t maximum = row[0];
-  for (std::int64_t k = threadIdx.x; k < log_weights.columns; k += block_threads) maximum = Larger{}(maximum, row[k]);
+  for (std::int64_t k = threadIdx.x; k < log_weights.columns; k += block_threads)
+    maximum = Larger{}(maximum, row[k]);
   maximum = block_reduce(maximum, Larger{});
 
   ImportanceSummary own;
@@ -21,8 +22,9 @@ __global__ void importance_kernel(Matrix<const std::int64_t> log_weights, Import
     own.total_high += row[k] >> log_fraction_bits;
     own.total_low += row[k] & ((std::int64_t{1} << log_fraction_bits) - 1);
   }
-  const ImportanceSummary summary = {maximum, block_reduce(own.sum, Plus{}), block_reduce(own.sum_of_squares, Plus{}),
-                                     block_reduce(own.total_high, Plus{}), block_reduce(own.total_low, Plus{})};
+  const ImportanceSummary summary = {
+      maximum, block_reduce(own.sum, Plus{}), block_reduce(own.sum_of_squares, Plus{}),
+      block_reduce(own.total_high, Plus{}), block_reduce(own.total_low, Plus{})};
   if (threadIdx.x == 0) summaries[blockIdx.x] = summary;
 }
 

@@ -1,5 +1,5 @@
-// The CPU backend: every operation is divided over a team of threads by rows (or receiving units), and each thread
-// multiplies a piece of the batch and treats the sums while they are in its cache.
+// The CPU backend: every operation is divided over a team of threads by rows (or receiving units), and each
+// thread multiplies a piece of the batch and treats the sums while they are in its cache.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -26,16 +26,17 @@ void require(bool condition, const char* what) {
 
 std::uint32_t step_of(const Draw& draw) { return draw.first_step + (draw.step != nullptr ? *draw.step : 0); }
 
-RowAddress address_of(const Draw& draw, std::int64_t row, std::int64_t sample, std::int64_t samples) {
+/// Address of output row `row`, of which there are `samples` for every row of the batch.
+RowAddress address_of(const Draw& draw, std::int64_t row, std::int64_t samples) {
   RowAddress address;
   address.seed = draw.seed;
   address.domain_and_layer = domain_word(draw.domain, draw.layer);
   if (draw.samples == SampleAddress::row) {
-    address.row = draw.first_row + static_cast<std::uint32_t>(row * samples + sample);
+    address.row = draw.first_row + static_cast<std::uint32_t>(row);
     address.step = step_of(draw);
   } else {
-    address.row = draw.first_row + static_cast<std::uint32_t>(row);
-    address.step = step_of(draw) + static_cast<std::uint32_t>(sample);
+    address.row = draw.first_row + static_cast<std::uint32_t>(row / samples);
+    address.step = step_of(draw) + static_cast<std::uint32_t>(row % samples);
   }
   return address;
 }
@@ -52,8 +53,8 @@ class CpuOps : public Ops {
   }
 
   std::string description() const override {
-    return "CPU, " + std::to_string(team_.size()) + (team_.size() == 1 ? " thread, " : " threads, ") + kernels_.name +
-           " kernels, " + route_text(route_);
+    return "CPU, " + std::to_string(team_.size()) + (team_.size() == 1 ? " thread, " : " threads, ") +
+           kernels_.name + " kernels, " + route_text(route_);
   }
   std::string device() const override { return "cpu"; }
 
@@ -115,7 +116,7 @@ class CpuOps : public Ops {
         if (data.grey) {
           Draw of_row = draw;
           of_row.first_row = static_cast<std::uint32_t>(row);
-          kernels_.gather_grey(bytes, data.units, address_of(of_row, 0, 0, 1), states.row(r));
+          kernels_.gather_grey(bytes, data.units, address_of(of_row, 0, 1), states.row(r));
         } else {
           kernels_.gather_bits(bytes, data.units, states.row(r));
         }
@@ -127,14 +128,17 @@ class CpuOps : public Ops {
               States output, const ScoreSink& score) override {
     const bool prior = conditional.integers == nullptr;
     require(samples > 0 && output.rows % samples == 0, "sample: output rows are no multiple of the samples");
-    require(prior || output.rows == input.rows * samples, "sample: output rows are not input rows x samples");
     require(output.columns == conditional.receiving, "sample: output and conditional differ in units");
+    if (output.rows == 0) return;
+    require(prior || (input.rows > 0 && output.rows % input.rows == 0),
+            "sample: output rows are no multiple of input rows");
+    const std::int64_t input_rows = prior ? output.rows : input.rows;
+    const std::int64_t repeats = output.rows / input_rows;
     const bool scored = score.rows != nullptr || score.total != nullptr;
-    each_row(conditional, input, output.rows / samples, [&](std::int64_t row, const LogitRow& logits) {
+    each_row(conditional, input, input_rows, [&](std::int64_t row, const LogitRow& logits) {
       std::int64_t log_probability = 0;
-      for (std::int64_t k = 0; k < samples; ++k) {
-        const std::int64_t r = row * samples + k;
-        kernels_.sample(logits, output.columns, address_of(draw, row, k, samples), output.row(r));
+      for (std::int64_t r = row * repeats; r < (row + 1) * repeats; ++r) {
+        kernels_.sample(logits, output.columns, address_of(draw, r, samples), output.row(r));
         if (!scored) continue;
         const std::int64_t of_row = kernels_.score(logits, output.row(r), output.columns);
         if (score.rows != nullptr) score.rows[r] += score.sign * of_row;
@@ -149,9 +153,10 @@ class CpuOps : public Ops {
     require(target.columns == conditional.receiving && deltas.columns == conditional.receiving,
             "delta: target, deltas and conditional differ in units");
     require(target.rows == deltas.rows, "delta: target and deltas differ in rows");
-    require(conditional.integers == nullptr || input.rows == deltas.rows, "delta: input and deltas differ in rows");
+    require(conditional.integers == nullptr || input.rows == deltas.rows,
+            "delta: input and deltas differ in rows");
     each_row(conditional, input, deltas.rows, [&](std::int64_t row, const LogitRow& logits) {
-      kernels_.delta(logits, target.row(row), deltas.columns, address_of(draw, row, 0, 1), deltas.row(row));
+      kernels_.delta(logits, target.row(row), deltas.columns, address_of(draw, row, 1), deltas.row(row));
     });
   }
 
@@ -182,7 +187,9 @@ class CpuOps : public Ops {
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
     const ArithmeticScope scope;
-    const auto at = [](float* values, std::int64_t index) { return values == nullptr ? nullptr : values + index; };
+    const auto at = [](float* values, std::int64_t index) {
+      return values == nullptr ? nullptr : values + index;
+    };
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
       if (units.begin == units.end) return;
@@ -191,8 +198,9 @@ class CpuOps : public Ops {
                                     units.end - units.begin, false, optimizer, *rates);
       for (std::int64_t i = units.begin; i < units.end && conditional.integers != nullptr; ++i) {
         const std::int64_t first = i * conditional.sending;
-        kernels_.update(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
-                        gradient + first, conditional.sending, true, optimizer, *rates);
+        kernels_.update(conditional.weight.row(i), at(state.weight_first, first),
+                        at(state.weight_second, first), gradient + first, conditional.sending, true,
+                        optimizer, *rates);
         finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
       }
       if (!finite) note_divergence(diverged, step);
@@ -224,8 +232,10 @@ class CpuOps : public Ops {
     });
   }
 
-  void probabilities(const Conditional& conditional, ConstStates input, Matrix<float> probabilities) override {
-    require(probabilities.columns == conditional.receiving, "probabilities: result and conditional differ in units");
+  void probabilities(const Conditional& conditional, ConstStates input,
+                     Matrix<float> probabilities) override {
+    require(probabilities.columns == conditional.receiving,
+            "probabilities: result and conditional differ in units");
     require(conditional.integers == nullptr || input.rows == probabilities.rows,
             "probabilities: input and result differ in rows");
     each_row(conditional, input, probabilities.rows, [&](std::int64_t row, const LogitRow& logits) {
@@ -311,7 +321,8 @@ class CpuOps : public Ops {
   bool quantize_unit(const Conditional& conditional, std::int64_t i) const {
     CpuWeights& weights = static_cast<CpuWeights&>(*conditional.integers);
     const float* row = conditional.weight.row(i);
-    const std::int32_t shift = weight_shift(kernels_.largest_magnitude(row, conditional.sending), weights.bits);
+    const std::int32_t shift =
+        weight_shift(kernels_.largest_magnitude(row, conditional.sending), weights.bits);
     if (shift == shift_overflow) return false;
     weights.quantize_row(kernels_, i, row, shift);
     return true;
@@ -320,7 +331,8 @@ class CpuOps : public Ops {
   static void note_divergence(std::uint32_t* diverged, const std::uint32_t* step) {
     if (diverged == nullptr) return;
     std::uint32_t none = 0;
-    std::atomic_ref<std::uint32_t>(*diverged).compare_exchange_strong(none, 1 + (step != nullptr ? *step : 0));
+    std::atomic_ref<std::uint32_t>(*diverged).compare_exchange_strong(none,
+                                                                      1 + (step != nullptr ? *step : 0));
   }
 
   static void add_total(const ScoreSink& sink, std::int64_t log_probability) {
@@ -339,6 +351,8 @@ class CpuOps : public Ops {
 }  // namespace
 }  // namespace cpu
 
-std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) { return std::make_unique<cpu::CpuOps>(options); }
+std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
+  return std::make_unique<cpu::CpuOps>(options);
+}
 
 }  // namespace wakesleep

@@ -1,6 +1,6 @@
-// The CUDA backend: checks shapes, lets cuBLAS make the sums and queues the kernels that turn them into states, deltas
-// and log-probabilities. Everything runs on one stream of its own; only copy_out, synchronize and copy_in of more than
-// a staging slot block. Working memory is allocated at the first use of a shape.
+// The CUDA backend: checks shapes, lets cuBLAS make the sums and queues the kernels that turn them into
+// states, deltas and log-probabilities. Everything runs on one stream of its own; only copy_out, synchronize
+// and copy_in of more than a staging slot block. Working memory is allocated at the first use of a shape.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -18,7 +18,8 @@ namespace cuda {
 namespace {
 
 void require(bool condition, const char* what) {
-  if (!condition) throw InternalError(std::string("An operation of the CUDA backend was called with ") + what);
+  if (!condition)
+    throw InternalError(std::string("An operation of the CUDA backend was called with ") + what);
 }
 
 /// Kernels and products read and write states and deltas several bytes at a time.
@@ -63,8 +64,9 @@ std::string why_no_kernels(int ordinal) {
   const cudaDeviceProp properties = properties_of(ordinal);
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
       error == cudaErrorUnsupportedPtxVersion) {
-    return "this program was built without code for the compute capability " + capability_text(properties) + " of " +
-           properties.name + "; build it with -DCMAKE_CUDA_ARCHITECTURES=" + std::to_string(properties.major) +
+    return "this program was built without code for the compute capability " + capability_text(properties) +
+           " of " + properties.name +
+           "; build it with -DCMAKE_CUDA_ARCHITECTURES=" + std::to_string(properties.major) +
            std::to_string(properties.minor);
   }
   return std::string("looking for kernels on ") + properties.name + " failed with " + describe(error);
@@ -100,13 +102,15 @@ class CudaOps final : public Ops {
  public:
   /// The device must be the current one.
   CudaOps(const CudaOptions& options, const cudaDeviceProp& properties)
-      : ordinal_(options.ordinal), route_(options.route), resources_(std::make_unique<Resources>(*this, properties)) {
+      : ordinal_(options.ordinal),
+        route_(options.route),
+        resources_(std::make_unique<Resources>(*this, properties)) {
     products().check_route(ordinal_, properties.name);
     reset_peak();  // the check's memory is given back
     const Versions found = versions();
     description_ = std::string(properties.name) + ", compute capability " + capability_text(properties) +
-                   ", CUDA driver " + version_text(found.driver) + ", runtime " + version_text(found.runtime) + ", " +
-                   products().description();
+                   ", CUDA driver " + version_text(found.driver) + ", runtime " +
+                   version_text(found.runtime) + ", " + products().description();
   }
 
   ~CudaOps() override {
@@ -151,7 +155,8 @@ class CudaOps final : public Ops {
 
   void copy_out(void* to_host, const void* from, std::size_t bytes) override {
     const CurrentDevice current(ordinal_);
-    if (bytes > 0) WAKESLEEP_CUDA_CHECK(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, stream()));
+    if (bytes > 0)
+      WAKESLEEP_CUDA_CHECK(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, stream()));
     resources_->stream.synchronize();
   }
 
@@ -176,7 +181,8 @@ class CudaOps final : public Ops {
     if (conditional.integers == nullptr) return;
     const CurrentDevice current(ordinal_);
     const CudaWeights& weights = weights_of(conditional);
-    cuda::quantize(stream(), conditional.weight, weights.bits, weights.limbs(), weights.scales(), diverged, step);
+    cuda::quantize(stream(), conditional.weight, weights.bits, weights.limbs(), weights.scales(), diverged,
+                   step);
   }
 
   // -------------------------------------------------------------------------------------------- the step
@@ -215,7 +221,8 @@ class CudaOps final : public Ops {
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
                 std::int32_t* bias_gradient) override {
-    require(gradient == nullptr || states.rows == deltas.rows, "deltas and states of different numbers of rows");
+    require(gradient == nullptr || states.rows == deltas.rows,
+            "deltas and states of different numbers of rows");
     require(deltas.rows <= max_batch_rows, "more rows than exact sums allow");
     if (deltas.rows == 0) {
       if (gradient != nullptr) fill_zero(gradient, bytes_of<std::int32_t>(deltas.columns * states.columns));
@@ -262,8 +269,8 @@ class CudaOps final : public Ops {
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
     const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(rows, input.rows);
-    cuda::score(stream(), logits_of(conditional, input), rows, rows_per_input, target, repeats(rows, target.rows),
-                sink);
+    cuda::score(stream(), logits_of(conditional, input), rows, rows_per_input, target,
+                repeats(rows, target.rows), sink);
   }
 
   void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) override {
@@ -272,8 +279,10 @@ class CudaOps final : public Ops {
     cuda::importance(stream(), log_weights, summaries);
   }
 
-  void probabilities(const Conditional& conditional, ConstStates input, Matrix<float> probabilities) override {
-    require(probabilities.columns == conditional.receiving, "probabilities of another width than the conditional");
+  void probabilities(const Conditional& conditional, ConstStates input,
+                     Matrix<float> probabilities) override {
+    require(probabilities.columns == conditional.receiving,
+            "probabilities of another width than the conditional");
     require(is_prior(conditional) || input.rows == probabilities.rows,
             "input and probabilities of different numbers of rows");
     if (probabilities.rows == 0) return;

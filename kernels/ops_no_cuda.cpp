@@ -6,7 +6,8 @@ namespace wakesleep {
 
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions&) {
   throw DeviceError(
-      "This program was built without CUDA and cannot use a GPU; build it with the CUDA toolkit installed and "
+      "This program was built without CUDA and cannot use a GPU; build it with the CUDA toolkit installed "
+      "and "
       "-DWAKESLEEP_CUDA=ON, or run on the CPU");
 }
 

@@ -30,7 +30,8 @@ void quantize_limbs(const float* weights, std::int64_t count, float two_to_shift
 
 void quantize_floats(const float* weights, std::int64_t count, float two_to_shift, float* high, float* low) {
   if (high == nullptr) {
-    for (std::int64_t i = 0; i < count; ++i) low[i] = static_cast<float>(integer_weight(weights[i], two_to_shift));
+    for (std::int64_t i = 0; i < count; ++i)
+      low[i] = static_cast<float>(integer_weight(weights[i], two_to_shift));
     return;
   }
   for (std::int64_t i = 0; i < count; ++i) {

@@ -12,8 +12,8 @@ namespace {
 __device__ void store(std::int8_t* element, std::int32_t limb) { *element = static_cast<std::int8_t>(limb); }
 __device__ void store(__half* element, std::int32_t limb) { *element = __int2half_rn(limb); }
 
-/// max |w| of a row by its bits: the bits of floats without a sign order as integers, and those of infinities and
-/// NaNs lie above all others.
+/// max |w| of a row by its bits: the bits of floats without a sign order as integers, and those of infinities
+/// and NaNs lie above all others.
 __device__ float largest_magnitude(const float* weights, std::int64_t count) {
   std::uint32_t largest = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += block_threads) {
@@ -48,8 +48,8 @@ void quantize_as(cudaStream_t stream, Matrix<const float> weight, int bits, cons
                  std::uint32_t* diverged, const std::uint32_t* step) {
   Element* high = static_cast<Element*>(limbs.data);
   Element* low = limbs.count == 2 ? high + limbs.rows * limbs.stride : nullptr;
-  launch(quantize_kernel<Element>, block_per_row(weight.rows), stream, weight, bits, high, low,
-         limbs.stride, scales, diverged, step);
+  launch(quantize_kernel<Element>, block_per_row(weight.rows), stream, weight, bits, high, low, limbs.stride,
+         scales, diverged, step);
 }
 
 }  // namespace

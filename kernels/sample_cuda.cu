@@ -48,8 +48,8 @@ __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities)
 void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
             std::int64_t samples, States output, const ScoreSink& sink) {
   launch(has_sink(sink) ? sample_kernel<true> : sample_kernel<false>,
-         over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw, samples, output,
-         sink);
+         over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw, samples,
+         output, sink);
 }
 
 void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities) {

@@ -7,8 +7,8 @@ namespace wakesleep::cuda {
 namespace {
 
 /// One warp adds up 128 units of one row, four to a thread.
-__global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows_per_input, ConstStates target,
-                             std::int64_t rows_per_target, ScoreSink sink) {
+__global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows_per_input,
+                             ConstStates target, std::int64_t rows_per_target, ScoreSink sink) {
   const auto [row, group] = position();
   std::int64_t log_probability = 0;
   if (row < rows) {
@@ -26,8 +26,8 @@ __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows
 void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
            ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink) {
   if (!has_sink(sink)) return;
-  launch(score_kernel, over_rows(rows, (target.columns + 3) / 4), stream, logits, rows, rows_per_input, target,
-         rows_per_target, sink);
+  launch(score_kernel, over_rows(rows, (target.columns + 3) / 4), stream, logits, rows, rows_per_input,
+         target, rows_per_target, sink);
 }
 
 }  // namespace wakesleep::cuda

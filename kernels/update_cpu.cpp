@@ -7,8 +7,8 @@ namespace {
 
 // The optimiser is a constant of the loop, so that each of the three becomes a straight vector loop.
 template <OptimizerKind kind, bool decayed>
-bool update_all(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
-                Optimizer optimizer, const Rates rates) {
+bool update_all(float* parameters, float* first, float* second, const std::int32_t* gradient,
+                std::int64_t count, Optimizer optimizer, const Rates rates) {
   optimizer.kind = kind;
   std::uint32_t not_finite = 0;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -24,18 +24,20 @@ bool update_all(float* parameters, float* first, float* second, const std::int32
 }
 
 template <bool decayed>
-bool update_as(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
-               const Optimizer& optimizer, const Rates& rates) {
+bool update_as(float* parameters, float* first, float* second, const std::int32_t* gradient,
+               std::int64_t count, const Optimizer& optimizer, const Rates& rates) {
   switch (optimizer.kind) {
     case OptimizerKind::sgd:
-      return update_all<OptimizerKind::sgd, decayed>(parameters, first, second, gradient, count, optimizer, rates);
+      return update_all<OptimizerKind::sgd, decayed>(parameters, first, second, gradient, count, optimizer,
+                                                     rates);
     case OptimizerKind::momentum:
-      return update_all<OptimizerKind::momentum, decayed>(parameters, first, second, gradient, count, optimizer,
-                                                          rates);
+      return update_all<OptimizerKind::momentum, decayed>(parameters, first, second, gradient, count,
+                                                          optimizer, rates);
     case OptimizerKind::adam:
       break;
   }
-  return update_all<OptimizerKind::adam, decayed>(parameters, first, second, gradient, count, optimizer, rates);
+  return update_all<OptimizerKind::adam, decayed>(parameters, first, second, gradient, count, optimizer,
+                                                  rates);
 }
 
 }  // namespace

@@ -23,9 +23,10 @@ __global__ void update_kernel(ParameterUpdate update, Optimizer optimizer, const
 
 }  // namespace
 
-void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer, const Rates* rates) {
-  launch(update_kernel, over_rows(update.parameters.rows, update.parameters.columns, 128), stream, update, optimizer,
-         rates);
+void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer,
+            const Rates* rates) {
+  launch(update_kernel, over_rows(update.parameters.rows, update.parameters.columns, 128), stream, update,
+         optimizer, rates);
 }
 
 }  // namespace wakesleep::cuda

@@ -49,8 +49,8 @@ $wakesleep train $images/train-images-idx3-ubyte.gz --layers 200,200,200 --binar
   --epochs "$epochs" --batch-size 100 --seed 1 --validation 0.02 --out "$out" "${replace[@]}"
 
 echo
-$wakesleep sample "$out/model.safetensors" --count 100 --out "$out/dreams.png"
-$wakesleep reconstruct "$out/model.safetensors" $images/t10k-images-idx3-ubyte.gz --limit 50 \
+$wakesleep sample "$out/model.safetensors" --count 100 --quiet --out "$out/dreams.png"
+$wakesleep reconstruct "$out/model.safetensors" $images/t10k-images-idx3-ubyte.gz --limit 50 --quiet \
   --out "$out/reconstructions.png"
 
 echo

@@ -7,9 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly version=14  # other versions break lines elsewhere
-arguments=(-i)
+check=no
 case ${1:-} in
-  --check) arguments=(--dry-run --Werror) ;;
+  --check) check=yes ;;
   '') ;;
   -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
   *) echo "format.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
@@ -30,5 +30,16 @@ folders=()
 for folder in bench examples host include kernels tests; do
   if [[ -d $folder ]]; then folders+=("$folder"); fi
 done
-find "${folders[@]}" -type f \( -name '*.hpp' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu' \) -print0 |
-  xargs -0 -r "$formatter" "${arguments[@]}"
+mapfile -t files < <(find "${folders[@]}" -type f \( -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' \) | sort)
+
+if [[ $check == no ]]; then exec "$formatter" -i "${files[@]}"; fi
+
+unformatted=0
+for file in "${files[@]}"; do
+  if ! "$formatter" "$file" | cmp -s - "$file"; then
+    echo "$file is not formatted"
+    unformatted=1
+  fi
+done
+if ((unformatted)); then echo "scripts/format.sh formats them."; fi
+exit $unformatted

@@ -14,12 +14,14 @@ namespace {
 
 std::uint32_t random_word(std::uint32_t index) { return philox4x32_10({{index, 17, 0, 0}}, 99).word[0]; }
 
-// ---------------------------------------------------------------------------------------------------- weights
+// ----------------------------------------------------------------------------------------------------
+// weights
 
 TEST(WeightShift, IsTheLargestThatFits) {
-  std::vector<float> magnitudes = {0.0f, 1e-45f, 1e-38f, 1e-20f, 0.001f, 0.5f, 0.99607f, 0.996094f, 1.0f, 1.9921f,
-                                   127.0f, 127.4f, 127.5f, 127.6f, 2047.4f, 2047.5f, 32639.4f, 32639.5f, 32640.0f,
-                                   1e10f, 1e13f, 3.5e13f, 3.6e13f, 1e20f, 3.4e38f};
+  std::vector<float> magnitudes = {0.0f,      1e-45f,  1e-38f,   1e-20f,   0.001f,   0.5f,   0.99607f,
+                                   0.996094f, 1.0f,    1.9921f,  127.0f,   127.4f,   127.5f, 127.6f,
+                                   2047.4f,   2047.5f, 32639.4f, 32639.5f, 32640.0f, 1e10f,  1e13f,
+                                   3.5e13f,   3.6e13f, 1e20f,    3.4e38f};
   for (std::uint32_t i = 0; i < 2000; ++i) {
     magnitudes.push_back(float_from_bits((random_word(i) & 0x7FFFFFFFu) % 0x7F800000u));
   }
@@ -56,7 +58,8 @@ TEST(IntegerWeight, RoundsToEven) {
   EXPECT_EQ(integer_weight(-0.75f, 8.0f), -6);
 }
 
-// ---------------------------------------------------------------------------------------------------- sampling
+// ----------------------------------------------------------------------------------------------------
+// sampling
 
 TEST(OnThreshold, IsTheProbabilityInBothTails) {
   // |threshold / 2^32 - sigma(a)| is at most one step of 2^-32 plus the float error of the smaller side.
@@ -70,13 +73,13 @@ TEST(OnThreshold, IsTheProbabilityInBothTails) {
     }
   }
   EXPECT_EQ(on_threshold(0.0f, 0.5f), 0x80000000u);
-  EXPECT_EQ(on_threshold(-1000.0f, 0.0f), 0u);            // never
-  EXPECT_EQ(on_threshold(1000.0f, 0.0f), 0xFFFFFFFFu);    // all but one of 2^32
+  EXPECT_EQ(on_threshold(-1000.0f, 0.0f), 0u);          // never
+  EXPECT_EQ(on_threshold(1000.0f, 0.0f), 0xFFFFFFFFu);  // all but one of 2^32
 }
 
 TEST(SampleState, FrequenciesInBothTails) {
-  // 2^24 words each; |z| < 6 has a false-alarm rate of 2e-9 a probability, 2.4e-8 in all. The words are fixed, so a
-  // failure is a fault and never bad luck.
+  // 2^24 words each; |z| < 6 has a false-alarm rate of 2e-9 a probability, 2.4e-8 in all. The words are
+  // fixed, so a failure is a fault and never bad luck.
   const std::uint32_t draws = 1u << 24;
   for (const double p : {1e-7, 1e-5, 1e-3, 0.1, 0.5, 0.9, 1 - 1e-3, 1 - 1e-5, 1 - 1e-7}) {
     const float a = static_cast<float>(std::log(p) - std::log1p(-p));
@@ -87,7 +90,8 @@ TEST(SampleState, FrequenciesInBothTails) {
       for (const std::uint32_t word : block.word) on += sample_state(a, word);
     }
     const double deviation = static_cast<double>(on) - draws * exact;
-    EXPECT_LT(std::fabs(deviation), 6 * std::sqrt(draws * exact * (1 - exact)) + 6) << "p = " << p << ", on " << on;
+    EXPECT_LT(std::fabs(deviation), 6 * std::sqrt(draws * exact * (1 - exact)) + 6)
+        << "p = " << p << ", on " << on;
   }
 }
 
@@ -124,9 +128,10 @@ double mean_rounded(float delta) {
 }
 
 TEST(RoundDelta, BiasIsAtMostTheStatedOne) {
-  std::vector<float> deltas = {0.0f, 1e-30f, 1e-9f, 3e-8f, 6e-8f, 1e-7f, 1e-5f, 0.001f, 1.0f / 254, 0.25f, 0.5f, 0.7f,
-                               1.0f / 127, 0.999999f, 0.99999994f, 1.0f};
-  for (std::uint32_t i = 0; i < 300; ++i) deltas.push_back(static_cast<float>(random_word(i)) / 4294967296.0f);
+  std::vector<float> deltas = {0.0f,       1e-30f, 1e-9f, 3e-8f, 6e-8f,      1e-7f,     1e-5f,       0.001f,
+                               1.0f / 254, 0.25f,  0.5f,  0.7f,  1.0f / 127, 0.999999f, 0.99999994f, 1.0f};
+  for (std::uint32_t i = 0; i < 300; ++i)
+    deltas.push_back(static_cast<float>(random_word(i)) / 4294967296.0f);
   for (const float delta : deltas) {
     for (const float signed_delta : {delta, -delta}) {
       const double exact = 127.0 * signed_delta;
@@ -152,7 +157,8 @@ TEST(RoundDelta, IsTheFloorOrTheCeilingAndStaysInRange) {
   }
 }
 
-// ---------------------------------------------------------------------------------------------------- log-probability
+// ----------------------------------------------------------------------------------------------------
+// log-probability
 
 TEST(LogBernoulli, IsTheRoundedLogProbability) {
   for (double a = -40; a <= 40; a += 0.173) {
@@ -160,8 +166,10 @@ TEST(LogBernoulli, IsTheRoundedLogProbability) {
     const double on = -std::log1p(std::exp(-x));
     const double off = -std::log1p(std::exp(x));
     // Half a unit of rounding, and three float ulp of the value.
-    EXPECT_NEAR(log_bernoulli(1, static_cast<float>(a)) * nats_per_log_unit, on, 0.5 * nats_per_log_unit + 4e-7 * std::fabs(on));
-    EXPECT_NEAR(log_bernoulli(0, static_cast<float>(a)) * nats_per_log_unit, off, 0.5 * nats_per_log_unit + 4e-7 * std::fabs(off));
+    EXPECT_NEAR(log_bernoulli(1, static_cast<float>(a)) * nats_per_log_unit, on,
+                0.5 * nats_per_log_unit + 4e-7 * std::fabs(on));
+    EXPECT_NEAR(log_bernoulli(0, static_cast<float>(a)) * nats_per_log_unit, off,
+                0.5 * nats_per_log_unit + 4e-7 * std::fabs(off));
   }
   EXPECT_EQ(log_bernoulli(1, -1e30f), -(1 << 30));  // never below -1024 nats
   EXPECT_EQ(log_bernoulli(0, 1e30f), -(1 << 30));
@@ -179,7 +187,8 @@ TEST(RelativeWeight, IsTheExponentialOfTheDifference) {
   EXPECT_EQ(relative_weight(-(std::int64_t{1} << 58), base), 0);
 }
 
-// ---------------------------------------------------------------------------------------------------- updates
+// ----------------------------------------------------------------------------------------------------
+// updates
 
 TEST(UpdatedParameter, FollowsItsOptimiser) {
   Rates rates;
@@ -190,11 +199,14 @@ TEST(UpdatedParameter, FollowsItsOptimiser) {
   float first = 0.25f, second = 0.0625f;
   Optimizer optimizer;
   optimizer.kind = OptimizerKind::sgd;
-  EXPECT_NEAR(updated_parameter(2.0f, 254, false, optimizer, rates, first, second), 2.0 + 0.1 * gradient, 1e-6);
-  EXPECT_NEAR(updated_parameter(2.0f, 254, true, optimizer, rates, first, second), 2.0 * 0.99 + 0.1 * gradient, 1e-6);
+  EXPECT_NEAR(updated_parameter(2.0f, 254, false, optimizer, rates, first, second), 2.0 + 0.1 * gradient,
+              1e-6);
+  EXPECT_NEAR(updated_parameter(2.0f, 254, true, optimizer, rates, first, second),
+              2.0 * 0.99 + 0.1 * gradient, 1e-6);
   EXPECT_EQ(first, 0.25f);
   optimizer.kind = OptimizerKind::momentum;
-  EXPECT_NEAR(updated_parameter(2.0f, 254, false, optimizer, rates, first, second), 2.0 + 0.1 * (0.9 * 0.25 + gradient), 1e-6);
+  EXPECT_NEAR(updated_parameter(2.0f, 254, false, optimizer, rates, first, second),
+              2.0 + 0.1 * (0.9 * 0.25 + gradient), 1e-6);
   EXPECT_NEAR(first, 0.9 * 0.25 + gradient, 1e-6);
   optimizer.kind = OptimizerKind::adam;
   first = 0.25f;
@@ -202,7 +214,8 @@ TEST(UpdatedParameter, FollowsItsOptimiser) {
   const double m = 0.9 * 0.25 + 0.1 * gradient;
   const double v = 0.999 * 0.0625 + 0.001 * gradient * gradient;
   const double corrected = v / (1 - 0.999 * 0.999);
-  EXPECT_NEAR(updated_parameter(2.0f, 254, false, optimizer, rates, first, second), 2.0 + 0.1 * m / (std::sqrt(corrected) + 1e-8), 1e-5);
+  EXPECT_NEAR(updated_parameter(2.0f, 254, false, optimizer, rates, first, second),
+              2.0 + 0.1 * m / (std::sqrt(corrected) + 1e-8), 1e-5);
   EXPECT_NEAR(first, m, 1e-6);
   EXPECT_NEAR(second, v, 1e-6);
 }
@@ -225,7 +238,8 @@ TEST(Limits, LeaveNoRoomForOverflow) {
   for (const int bits : {16, 12, 8}) {
     const std::int64_t units = max_integer_sum / largest_integer_weight(bits);
     EXPECT_LE(units * largest_integer_weight(bits), std::int64_t{2147483647});
-    EXPECT_LE(256 * (units * 128), std::int64_t{1} << 40);  // a limb's own sum is 256 times smaller than the limit
+    EXPECT_LE(256 * (units * 128),
+              std::int64_t{1} << 40);  // a limb's own sum is 256 times smaller than the limit
   }
   EXPECT_LE(max_batch_rows * 127, std::int64_t{2147483647});
   EXPECT_LE(max_machine_units * (std::int64_t{1} << 30), std::int64_t{1} << 52);

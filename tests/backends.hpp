@@ -53,7 +53,8 @@ inline std::unique_ptr<Ops> make_ops(const Backend& backend) {
   return backend.cuda ? make_cuda_ops(backend.gpu) : make_cpu_ops(backend.cpu);
 }
 
-/// Base of the shared test bodies: `ops()` is the backend; the test is skipped, saying why, where it cannot run.
+/// Base of the shared test bodies: `ops()` is the backend; the test is skipped, saying why, where it cannot
+/// run.
 class BackendTest : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override {
@@ -81,7 +82,7 @@ std::vector<T> to_host(const Buffer<T>& buffer) {
   return host;
 }
 
-#define WAKESLEEP_ON_EVERY_BACKEND(suite)                                                       \
+#define WAKESLEEP_ON_EVERY_BACKEND(suite)                                                            \
   INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(wakesleep::testing::all_backends()), \
                            [](const auto& instance) { return instance.param.name; })
 

@@ -1,0 +1,1012 @@
+// The program `wakesleep` as its users meet it: run as a process, on small data, in folders of its own.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "wakesleep/arithmetic.hpp"
+#include "wakesleep/ops.hpp"
+#include "wakesleep/settings.hpp"
+
+namespace wakesleep {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using Words = std::vector<std::string>;
+using std::chrono::milliseconds;
+
+// ------------------------------------------------------------------------------ files
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+void write_text(const fs::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+std::string big_endian(std::uint32_t number) {
+  std::string text;
+  for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>(number >> shift & 255);
+  return text;
+}
+
+std::string idx_header(std::uint32_t rows, std::uint32_t height, std::uint32_t width) {
+  return std::string("\0\0\x08\x03", 4) + big_endian(rows) + big_endian(height) + big_endian(width);
+}
+
+constexpr int image_height = 6;
+constexpr int image_width = 5;
+constexpr int image_units = image_height * image_width;
+
+/// Grey images with structure: a bright bar whose place the row decides, and noise.
+std::string idx_images(int rows, std::uint32_t seed = 1) {
+  std::minstd_rand random(seed);
+  std::string text = idx_header(static_cast<std::uint32_t>(rows), image_height, image_width);
+  for (int r = 0; r < rows; ++r) {
+    const int bar = static_cast<int>(random() % image_height);
+    for (int unit = 0; unit < image_units; ++unit) {
+      const int base = unit / image_width == bar ? 180 : 20;
+      text += static_cast<char>(base + static_cast<int>(random() % 70));
+    }
+  }
+  return text;
+}
+
+void write_gzip(const fs::path& path, const std::string& text) {
+  gzFile file = gzopen(path.c_str(), "wb");
+  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+  gzclose(file);
+}
+
+std::string npy(const std::string& type, const std::string& shape, const std::string& values) {
+  std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + shape + "), }";
+  header.append(63 - (10 + header.size()) % 64, ' ');
+  header += '\n';
+  const auto size = header.size();
+  return std::string("\x93NUMPY\x01\0", 8) + static_cast<char>(size & 255) + static_cast<char>(size >> 8) +
+         header + values;
+}
+
+std::vector<std::string> lines_of(const fs::path& path) {
+  std::vector<std::string> lines;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
+}
+
+/// Everything in a folder by name and content, but for times.
+std::map<std::string, std::string> contents_of(const fs::path& folder) {
+  std::map<std::string, std::string> contents;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) contents[fs::relative(entry.path(), folder)] = read_text(entry.path());
+  }
+  return contents;
+}
+
+// ------------------------------------------------------------------------------ processes
+
+struct Result {
+  int exit_code = -1;  ///< -1 when a signal ended it
+  int signal = 0;
+  std::string out;
+  std::string err;
+};
+
+class Process {
+ public:
+  /// `file_limit`: no file may become larger than so many bytes.
+  Process(const fs::path& folder, const Words& words, rlim_t file_limit = RLIM_INFINITY,
+          const std::string& standard_output = "")
+      : out_path_(folder / ("stdout-" + std::to_string(counter_))),
+        err_path_(folder / ("stderr-" + std::to_string(counter_))) {
+    ++counter_;
+    if (!standard_output.empty()) out_path_ = standard_output;
+    std::vector<char*> arguments = {const_cast<char*>(WAKESLEEP_COMMAND)};
+    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    child_ = ::fork();
+    if (child_ == 0) become(folder, arguments, file_limit);
+  }
+  ~Process() {
+    if (child_ <= 0) return;
+    ::kill(child_, SIGKILL);
+    ::waitpid(child_, nullptr, 0);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void send(int number) const { ::kill(child_, number); }
+
+  bool running() {
+    int status = 0;
+    if (child_ <= 0 || ::waitpid(child_, &status, WNOHANG) != child_) return child_ > 0;
+    child_ = 0;
+    note(status);
+    return false;
+  }
+
+  Result wait() {
+    int status = 0;
+    if (child_ > 0 && ::waitpid(child_, &status, 0) == child_) {
+      child_ = 0;
+      note(status);
+    }
+    if (fs::is_regular_file(out_path_)) result_.out = read_text(out_path_);  // /dev/full has no end
+    result_.err = read_text(err_path_);
+    return result_;
+  }
+
+ private:
+  [[noreturn]] void become(const fs::path& folder, const std::vector<char*>& arguments,
+                           rlim_t file_limit) const {
+    ::signal(SIGINT, SIG_DFL);
+    ::signal(SIGTERM, SIG_DFL);
+    const int out = ::open(out_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    const int err = ::open(err_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    ::dup2(out, 1);
+    ::dup2(err, 2);
+    if (file_limit != RLIM_INFINITY) {
+      ::signal(SIGXFSZ, SIG_IGN);
+      const rlimit limit = {file_limit, file_limit};
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    if (::chdir(folder.c_str()) == 0) ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+
+  void note(int status) {
+    if (WIFEXITED(status)) result_.exit_code = WEXITSTATUS(status);
+    if (WIFSIGNALED(status)) result_.signal = WTERMSIG(status);
+  }
+
+  static inline int counter_ = 0;
+  fs::path out_path_;
+  fs::path err_path_;
+  pid_t child_ = 0;
+  Result result_;
+};
+
+/// A folder with data, in which the commands run.
+class CommandTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/wakesleep-command-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    folder_ = name;
+    write_text(path("images.idx"), idx_images(100));
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  fs::path path(const std::string& name) const { return folder_ / name; }
+  Result run(const Words& words) const { return Process(folder_, words).wait(); }
+
+  /// A training of 100 rows: 7 steps an epoch.
+  static Words training(const std::string& out, const Words& more = {}) {
+    Words words = {"train",        "images.idx", "--layers",        "9,5",  "--epochs",           "3",
+                   "--batch-size", "16",         "--device",        "cpu",  "--threads",          "1",
+                   "--out",        out,          "--learning-rate", "0.01", "--evaluate-samples", "3"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  /// The same training, long enough to be interrupted.
+  static Words long_training(const std::string& out, const Words& more = {}) {
+    Words words = {"train",        "images.idx", "--layers",           "9,5", "--epochs",     "60",
+                   "--batch-size", "2",          "--device",           "cpu", "--threads",    "1",
+                   "--out",        out,          "--evaluate-samples", "3",   "--validation", "0.2"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  /// A trained model in run/model.safetensors.
+  std::string trained() const {
+    const Result result = run(training("run"));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return "run/model.safetensors";
+  }
+
+  nlohmann::json json_of(const Words& words) const {
+    const Result result = run(words);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return nlohmann::json::parse(result.out);
+  }
+  std::string hash_of(const std::string& model) const {
+    return json_of({"info", model, "--json"}).at("hash");
+  }
+
+  /// The run's metrics without what measures time.
+  std::vector<nlohmann::json> timeless_metrics(const std::string& run_folder) const {
+    std::vector<nlohmann::json> records;
+    for (const std::string& line : lines_of(path(run_folder) / "metrics.jsonl")) {
+      nlohmann::json record = nlohmann::json::parse(line);
+      EXPECT_EQ(record.erase("seconds"), 1u);
+      EXPECT_EQ(record.erase("images_per_second"), 1u);
+      records.push_back(record);
+    }
+    return records;
+  }
+
+  /// A failure: one sentence with `words` on standard error, nothing on standard output.
+  void expect_failure(const Words& command, int exit_code, const std::vector<std::string>& words) const {
+    const Result result = run(command);
+    expect_failed(result, exit_code, words, ::testing::PrintToString(command));
+  }
+  static void expect_failed(const Result& result, int exit_code, const std::vector<std::string>& words,
+                            const std::string& what) {
+    SCOPED_TRACE(what);
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_EQ(result.out, "");
+    const std::size_t sentence = result.err.rfind("wakesleep: ");
+    ASSERT_NE(sentence, std::string::npos) << result.err;
+    EXPECT_EQ(result.err.find('\n', sentence), result.err.size() - 1) << result.err;
+    for (const std::string& word : words) EXPECT_THAT(result.err.substr(sentence), HasSubstr(word));
+  }
+
+  /// Waits until the run has done some epochs.
+  void wait_for_epochs(Process& process, const std::string& run_folder, std::size_t epochs) const {
+    while (process.running() && lines_of(path(run_folder) / "metrics.jsonl").size() < epochs) {
+      std::this_thread::sleep_for(milliseconds(2));
+    }
+  }
+
+  fs::path folder_;
+};
+
+const Words all_commands = {"train", "evaluate", "sample", "encode", "reconstruct", "info", "bench"};
+
+// ------------------------------------------------------------------------------ help and usage
+
+TEST_F(CommandTest, HelpListsCommandsAndOptions) {
+  const Result overview = run({"--help"});
+  EXPECT_EQ(overview.exit_code, 0);
+  for (const std::string& command : all_commands) {
+    EXPECT_THAT(overview.out, HasSubstr(command));
+    const Result help = run({command, "--help"});
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_THAT(help.out, HasSubstr("Usage: wakesleep " + command));
+  }
+  EXPECT_THAT(run({"--version"}).out, HasSubstr("wakesleep-exact-1"));
+}
+
+TEST_F(CommandTest, EveryLearningRateHelpSaysThatItMultipliesTheMean) {
+  std::string flat;  // line breaks and runs of spaces made one space
+  for (const char c : run({"train", "--help"}).out) {
+    const char flattened = c == '\n' ? ' ' : c;
+    if (flattened != ' ' || flat.empty() || flat.back() != ' ') flat += flattened;
+  }
+  for (const std::string option :
+       {"--learning-rate", "--generative-learning-rate", "--recognition-learning-rate", "--schedule "}) {
+    const std::size_t begin = flat.find(option);
+    ASSERT_NE(begin, std::string::npos);
+    const std::string entry = flat.substr(begin, flat.find(" --", begin + 2) - begin);
+    EXPECT_THAT(entry, HasSubstr("mean gradient over the batch")) << option;
+  }
+}
+
+TEST_F(CommandTest, EverySettingOfATrainingIsAnOptionWithItsDefault) {
+  const std::string help = run({"train", "--help"}).out;
+  for (const auto& [name, value] : to_pairs(TrainingSettings{})) {
+    EXPECT_THAT(help, HasSubstr("--" + name + " "));
+    EXPECT_THAT(help, HasSubstr("(default " + value + ")"));
+  }
+}
+
+TEST_F(CommandTest, UsageErrorsNameTheOptionTheValueAndTheNearest) {
+  const struct {
+    Words words;
+    std::vector<std::string> expected;
+  } cases[] = {
+      {{}, {"needs a command"}},
+      {{"trian"}, {"unknown command 'trian'", "did you mean train?"}},
+      {{"train", "images.idx", "--out", "r", "--learing-rate", "3"},
+       {"unknown option --learing-rate of `wakesleep train`", "did you mean --learning-rate?"}},
+      {{"evaluate", "m", "d", "--sampels=3"}, {"unknown option --sampels", "did you mean --samples?"}},
+      {{"train", "images.idx"}, {"needs --out RUN"}},
+      {{"train", "--out", "r"}, {"needs DATA"}},
+      {{"evaluate"}, {"needs MODEL"}},
+      {{"sample", "m"}, {"needs --out FILE"}},
+      {{"train", "images.idx", "--out"}, {"--out", "needs a value"}},
+      {{"train", "images.idx", "--out", "--resume"}, {"--out", "needs a value before --resume"}},
+      {{"train", "images.idx", "more", "--out", "r"}, {"no further argument 'more'"}},
+      {{"train", "images.idx", "--out", "r", "--epochs", "3", "--epochs", "4"}, {"--epochs", "2 times"}},
+      {{"train", "images.idx", "--out", "r", "--epochs", "ten"},
+       {"--epochs", "'ten'", "a whole number of at least 1"}},
+      {{"train", "images.idx", "--out", "r", "--epochs", "0"}, {"--epochs", "'0'"}},
+      {{"train", "images.idx", "--out", "r", "--epochs", "99999999999999999999"}, {"--epochs"}},
+      {{"train", "images.idx", "--out", "r", "--learning-rate", "0"}, {"--learning-rate", "'0'", "above 0"}},
+      {{"train", "images.idx", "--out", "r", "--learning-rate", "-1"},
+       {"--learning-rate", "'-1'", "above 0"}},
+      {{"train", "images.idx", "--out", "r", "--learning-rate", "nan"},
+       {"--learning-rate", "'nan'", "above 0"}},
+      {{"train", "images.idx", "--out", "r", "--learning-rate", "inf"}, {"--learning-rate", "'inf'"}},
+      {{"train", "images.idx", "--out", "r", "--learning-rate", "1e-300"}, {"learning-rate"}},
+      {{"train", "images.idx", "--out", "r", "--generative-learning-rate", "0,1"},
+       {"--generative-learning-rate"}},
+      {{"train", "images.idx", "--out", "r", "--optimizer", "adamm"},
+       {"--optimizer", "'adamm'", "did you mean adam?"}},
+      {{"train", "images.idx", "--out", "r", "--weight-bits", "7"}, {"--weight-bits", "'7'", "16, 12 or 8"}},
+      {{"train", "images.idx", "--out", "r", "--layers", "20,,3"}, {"--layers", "200,200,200"}},
+      {{"train", "images.idx", "--out", "r", "--layers", "20,0"}, {"--layers"}},
+      {{"train", "images.idx", "--out", "r", "--momentum", "1"}, {"--momentum", "below 1"}},
+      {{"train", "images.idx", "--out", "r", "--seed", "-1"}, {"--seed", "18446744073709551615"}},
+      {{"train", "images.idx", "--out", "r", "--device", "gpu"}, {"--device", "'gpu'", "cuda:N"}},
+      {{"train", "images.idx", "--out", "r", "--device", "cpu", "--route", "fp16"}, {"fp16", "reference"}},
+      {{"train", "images.idx", "--out", "r", "--image-shape", "6"}, {"--image-shape", "28x28"}},
+      {{"train", "images.idx", "--out", "r", "--threshold", "256"}, {"--threshold", "1 to 255"}},
+      {{"train", "images.idx", "--out", "r", "--batch-size", "101", "--device", "cpu"}, {"101", "100"}},
+      {{"train", "images.idx", "--out", "r", "--validation", "1.5"}, {"--validation", "1.5"}},
+      {{"train", "images.idx", "--out", "r", "--validation", "0"}, {"--validation"}},
+      {{"train", "images.idx", "--out", "r", "--validation", "0.001"}, {"--validation"}},
+      {{"train", "images.idx", "--out", "r", "--resume", "--force"}, {"--resume", "--force"}},
+      {{"sample", "m", "--out", "dreams.jpg"}, {"--out", "'dreams.jpg'", ".png", ".npy"}},
+      {{"encode", "m", "images.idx", "--out", "codes.png"}, {"--out", ".npy"}},
+      {{"sample", "m", "--out", "d.png", "--count", "0"}, {"--count"}},
+      {{"bench", "--layers", "30"}, {"--layers", "'30'"}},
+  };
+  for (const auto& c : cases) expect_failure(c.words, 64, c.expected);
+  EXPECT_FALSE(fs::exists(path("r")));
+}
+
+// ------------------------------------------------------------------------------ data
+
+TEST_F(CommandTest, BadDataIsRefusedAndLeavesNothing) {
+  const std::string good = idx_images(20);
+  write_text(path("empty.idx"), "");
+  write_text(path("truncated.idx"), good.substr(0, good.size() - 7));
+  write_text(path("long.idx"), good + "x");
+  write_text(path("magic.idx"), "not data at all: " + good);
+  write_text(path("no-rows.idx"), idx_header(0, 6, 5));
+  write_text(path("absurd.idx"), idx_header(0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF));
+  write_text(path("labels.idx"), std::string("\0\0\x08\x01", 4) + big_endian(3) + std::string(3, '\1'));
+  write_gzip(path("good.idx.gz"), good);
+  const std::string packed = read_text(path("good.idx.gz"));
+  write_text(path("broken.idx.gz"), packed.substr(0, packed.size() / 2));
+  write_text(path("dtype.npy"), npy("<f8", "2, 2", std::string(32, '\0')));
+  const float values[] = {0.0f, 1.0f, 0.5f, std::numeric_limits<float>::quiet_NaN()};
+  write_text(path("nan.npy"),
+             npy("<f4", "2, 2", std::string(reinterpret_cast<const char*>(values), sizeof values)));
+  write_text(path("range.amat"), "0 1 0\n0 2 1\n");
+  fs::create_directory(path("folder"));
+  const struct {
+    std::string file;
+    std::vector<std::string> expected;
+  } cases[] = {
+      {"missing.idx", {"missing.idx"}},
+      {"empty.idx", {"empty.idx"}},
+      {"truncated.idx", {"truncated.idx"}},
+      {"long.idx", {"long.idx"}},
+      {"magic.idx", {"magic.idx"}},
+      {"no-rows.idx", {"no-rows.idx"}},
+      {"absurd.idx", {"absurd.idx"}},
+      {"labels.idx", {"labels"}},
+      {"broken.idx.gz", {"broken.idx.gz"}},
+      {"dtype.npy", {"dtype.npy"}},
+      {"nan.npy", {"nan.npy", "row"}},
+      {"range.amat", {"range.amat", "line 2, column 2"}},
+      {"folder", {"folder"}},
+  };
+  for (const auto& c : cases)
+    expect_failure({"train", c.file, "--out", "r", "--device", "cpu"}, 65, c.expected);
+  EXPECT_FALSE(fs::exists(path("r")));
+}
+
+TEST_F(CommandTest, ReadsCompressedDataAndBitPackedRows) {
+  write_gzip(path("images.idx.gz"), read_text(path("images.idx")));
+  Words words = training("compressed");
+  words[1] = "images.idx.gz";
+  ASSERT_EQ(run(words).exit_code, 0);
+  EXPECT_EQ(hash_of("compressed/model.safetensors"), hash_of(trained()));
+
+  std::string bits;
+  for (int r = 0; r < 40; ++r)
+    bits += std::string("\x5A\xC3\x0F", 3) + static_cast<char>(r % 2 == 0 ? 0x80 : 0x40);
+  write_text(path("packed.npy"), npy("|u1", "40, 4", bits));
+  Words packed = training("packed", {"--row-length", "30", "--image-shape", "5x6"});
+  packed[1] = "packed.npy";
+  ASSERT_EQ(run(packed).exit_code, 0);
+  const nlohmann::json info = json_of({"info", "packed/model.safetensors", "--json"});
+  EXPECT_EQ(info.at("layers"), nlohmann::json({30, 9, 5}));
+  EXPECT_EQ(info.at("image_height"), 5);
+}
+
+TEST_F(CommandTest, ValidationOfAnotherSizeIsRefused) {
+  write_text(path("wide.idx"), idx_header(2, 2, 2) + std::string(8, '\0'));
+  expect_failure(training("r", {"--validation", "wide.idx"}), 65, {"wide.idx", "4 units", "30"});
+  EXPECT_FALSE(fs::exists(path("r")));
+}
+
+// ------------------------------------------------------------------------------ models
+
+TEST_F(CommandTest, DamagedModelsAreRefused) {
+  const std::string model = read_text(path(trained()));
+  write_text(path("truncated"), model.substr(0, model.size() - 1));
+  write_text(path("empty"), "");
+  std::string flipped = model;
+  flipped[flipped.size() - 10] = static_cast<char>(flipped[flipped.size() - 10] ^ 1);
+  write_text(path("flipped"), flipped);
+  std::string hostile = model;
+  for (std::size_t i = 0; i < 8; ++i) hostile[i] = '\xFF';  // a header of 2^64 - 1 bytes
+  write_text(path("hostile"), hostile);
+  for (const std::string file : {"truncated", "empty", "flipped", "hostile", "missing"}) {
+    expect_failure({"info", file}, 65, {file});
+    expect_failure({"sample", file, "--out", "dreams.png"}, 65, {file});
+  }
+  EXPECT_FALSE(fs::exists(path("dreams.png")));
+}
+
+TEST_F(CommandTest, ModelOfAnotherSizeThanTheDataIsRefused) {
+  const std::string model = trained();
+  write_text(path("small.idx"), idx_header(2, 3, 3) + std::string(18, '\0'));
+  for (const std::string command : {"evaluate", "encode", "reconstruct"}) {
+    Words words = {command, model, "small.idx"};
+    if (command != "evaluate") words.insert(words.end(), {"--out", "codes.npy"});
+    expect_failure(words, 65, {"small.idx", "9 units", "30 visible units"});
+  }
+  EXPECT_FALSE(fs::exists(path("codes.npy")));
+}
+
+TEST_F(CommandTest, InfoDescribesModelsAndCheckpoints) {
+  const nlohmann::json info = json_of({"info", trained(), "--json"});
+  EXPECT_EQ(info.at("layers"), nlohmann::json({30, 9, 5}));
+  EXPECT_EQ(info.at("step"), 21);
+  EXPECT_EQ(info.at("seed"), 1);
+  EXPECT_EQ(info.at("algorithm"), "wake-sleep");
+  EXPECT_EQ(info.at("parameters"), 30 * 9 * 2 + 9 + 30 + 9 * 5 * 2 + 5 + 9 + 5);
+  EXPECT_EQ(info.at("contract"), arithmetic_contract);
+  EXPECT_EQ(info.at("has_optimizer_state"), false);
+  EXPECT_EQ(info.at("settings").at("generative-learning-rate"), "0.01");
+  EXPECT_EQ(info.at("hash").get<std::string>().size(), 64u);
+  const nlohmann::json checkpoint = json_of({"info", "run/checkpoints/step-000000021.safetensors", "--json"});
+  EXPECT_EQ(checkpoint.at("hash"), info.at("hash"));
+  EXPECT_EQ(checkpoint.at("has_optimizer_state"), true);
+  const std::string text = run({"info", "run/model.safetensors"}).out;
+  EXPECT_THAT(text, HasSubstr(info.at("hash").get<std::string>()));
+  EXPECT_THAT(text, HasSubstr("30-9-5"));
+}
+
+// ------------------------------------------------------------------------------ results
+
+TEST_F(CommandTest, EvaluateNamesItsNumbers) {
+  const std::string model = trained();
+  const Words words = {"evaluate", model, "images.idx", "--samples", "200", "--limit", "50", "--exact"};
+  Words as_json = words;
+  as_json.push_back("--json");
+  const nlohmann::json json = json_of(as_json);
+  for (const std::string key : {"nll", "log_likelihood", "standard_error", "bound", "bound_standard_error",
+                                "effective_sample_size", "rows", "samples", "layer_kl", "active_units",
+                                "images_per_second", "seconds", "hash", "exact_log_likelihood"}) {
+    EXPECT_TRUE(json.contains(key)) << key;
+  }
+  EXPECT_EQ(json.size(), 14u);
+  EXPECT_EQ(json.at("rows"), 50);
+  EXPECT_EQ(json.at("samples"), 200);
+  EXPECT_EQ(json.at("nll"), -json.at("log_likelihood").get<double>());
+  EXPECT_LT(json.at("bound"), json.at("log_likelihood"));
+  // The estimate is below the exact value by less than a nat here, and by no more than noise above it.
+  EXPECT_NEAR(json.at("exact_log_likelihood").get<double>(), json.at("log_likelihood").get<double>(), 1.0);
+  EXPECT_GT(json.at("exact_log_likelihood"), json.at("bound"));
+
+  const std::string text = run(words).out;
+  EXPECT_THAT(text, HasSubstr("log-likelihood estimate (K=200)"));
+  EXPECT_THAT(text, HasSubstr("bound (K=1)"));
+  EXPECT_THAT(text, HasSubstr("exact log-likelihood (enumeration)"));
+}
+
+TEST_F(CommandTest, ExactLikelihoodOfWideLayersIsRefused) {
+  Words words = training("wide");
+  words[3] = "20,20";
+  ASSERT_EQ(run(words).exit_code, 0);
+  expect_failure({"evaluate", "wide/model.safetensors", "images.idx", "--exact"}, 64, {"24"});
+}
+
+TEST_F(CommandTest, BenchReportsItsKeys) {
+  const nlohmann::json json =
+      json_of({"bench", "--layers", "30,9,5", "--batch-size", "8", "--seconds", "0.05", "--rounds", "3",
+               "--device", "cpu", "--threads", "1", "--json"});
+  for (const std::string key :
+       {"images_per_second", "step_ms", "products_ms", "step_over_products", "rounds", "layers", "batch_size",
+        "weight_bits", "optimizer", "threads", "device", "memory_bytes"}) {
+    EXPECT_TRUE(json.contains(key)) << key;
+  }
+  EXPECT_EQ(json.at("layers"), nlohmann::json({30, 9, 5}));
+  EXPECT_EQ(json.at("rounds"), 3);
+  EXPECT_GT(json.at("images_per_second"), 0);
+}
+
+/// The header of an NPY file as numpy writes it for this type and shape.
+void expect_npy(const fs::path& file, const std::string& type, std::int64_t rows, std::int64_t columns,
+                std::size_t item_bytes) {
+  const std::string bytes = read_text(file);
+  ASSERT_GT(bytes.size(), 10u);
+  EXPECT_EQ(bytes.substr(0, 8), std::string("\x93NUMPY\x01\0", 8));
+  const std::size_t header =
+      static_cast<unsigned char>(bytes[8]) + 256u * static_cast<unsigned char>(bytes[9]);
+  EXPECT_EQ((10 + header) % 64, 0u);
+  EXPECT_THAT(bytes.substr(10, header), HasSubstr("'descr': '" + type + "'"));
+  EXPECT_THAT(bytes.substr(10, header),
+              HasSubstr("'shape': (" + std::to_string(rows) + ", " + std::to_string(columns) + ")"));
+  EXPECT_EQ(bytes.size(), 10 + header + static_cast<std::size_t>(rows * columns) * item_bytes);
+}
+
+TEST_F(CommandTest, ReadsAModelOutToArraysAndPictures) {
+  const std::string model = trained();
+  ASSERT_EQ(run({"sample", model, "--count", "7", "--out", "dreams.npy"}).exit_code, 0);
+  expect_npy(path("dreams.npy"), "<f4", 7, 30, 4);
+  ASSERT_EQ(run({"encode", model, "images.idx", "--out", "codes.npy"}).exit_code, 0);
+  expect_npy(path("codes.npy"), "<f4", 100, 5, 4);
+  ASSERT_EQ(
+      run({"encode", model, "images.idx", "--layer", "1", "--states", "--limit", "33", "--out", "states.npy"})
+          .exit_code,
+      0);
+  expect_npy(path("states.npy"), "|u1", 33, 9, 1);
+  ASSERT_EQ(run({"reconstruct", model, "images.idx", "--limit", "31", "--out", "again.npy"}).exit_code, 0);
+  expect_npy(path("again.npy"), "<f4", 31, 30, 4);
+  ASSERT_EQ(run({"reconstruct", model, "images.idx", "--out", "again.png", "--limit", "13"}).exit_code, 0);
+  ASSERT_EQ(run({"sample", model, "--count", "7", "--out", "dreams.png"}).exit_code, 0);
+  for (const std::string picture : {"again.png", "dreams.png"}) {
+    EXPECT_EQ(read_text(path(picture)).substr(1, 3), "PNG");
+  }
+  expect_failure({"encode", model, "images.idx", "--layer", "3", "--out", "none.npy"}, 64,
+                 {"--layer", "1 to 2"});
+  EXPECT_FALSE(fs::exists(path("none.npy")));
+}
+
+TEST_F(CommandTest, TheSeedDecidesTheSamples) {
+  const std::string model = trained();
+  const auto dreams = [&](const std::string& seed, const std::string& threads) {
+    EXPECT_EQ(
+        run({"sample", model, "--out", "d.npy", "--seed", seed, "--threads", threads, "--device", "cpu"})
+            .exit_code,
+        0);
+    return read_text(path("d.npy"));
+  };
+  const std::string one = dreams("1", "1");
+  EXPECT_EQ(dreams("1", "2"), one);
+  EXPECT_NE(dreams("2", "1"), one);
+}
+
+TEST_F(CommandTest, QuietPrintsResultsOnly) {
+  const Result result = run(training("run", {"--quiet"}));
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(result.out, HasSubstr("hash"));
+  const Result evaluated = run({"evaluate", "run/model.safetensors", "images.idx", "--quiet"});
+  EXPECT_EQ(evaluated.err, "");
+  EXPECT_THAT(evaluated.out, HasSubstr("bound (K=1)"));
+}
+
+// ------------------------------------------------------------------------------ output
+
+TEST_F(CommandTest, UnwritableOutputIsRefusedBeforeComputing) {
+  const std::string model = trained();
+  expect_failure(training("images.idx/run"), 73, {"images.idx"});
+  expect_failure(training("images.idx"), 73, {"images.idx"});
+  expect_failure({"sample", model, "--out", "nowhere/dreams.png"}, 73, {"nowhere/dreams.png"});
+  expect_failure({"sample", model, "--out", "images.idx/dreams.npy"}, 73, {"images.idx/dreams.npy"});
+}
+
+TEST_F(CommandTest, FullOutputLeavesNothingBehind) {
+  const std::string model = trained();
+  constexpr rlim_t limit = 1024;  // larger than what is said, smaller than what is written
+  const Result sampled = Process(folder_, {"sample", model, "--out", "dreams.npy", "--quiet"}, limit).wait();
+  expect_failed(sampled, 74, {"dreams.npy"}, "sample");
+  EXPECT_FALSE(fs::exists(path("dreams.npy")));
+  const Result trained_full = Process(folder_, training("full", {"--quiet"}), limit).wait();
+  expect_failed(trained_full, 74, {"full/"}, "train");
+  for (const auto& [name, content] : contents_of(path("full"))) {
+    EXPECT_THAT(name, ::testing::AnyOf(".lock", "config.toml")) << "left behind";
+  }
+}
+
+TEST_F(CommandTest, ResultsThatCannotBePrintedAreAnError) {
+  const std::string model = trained();
+  const Result result = Process(folder_, {"info", model}, RLIM_INFINITY, "/dev/full").wait();
+  EXPECT_EQ(result.exit_code, 74);
+  EXPECT_THAT(result.err, HasSubstr("standard output"));
+}
+
+TEST_F(CommandTest, AskingForAMissingGpuIsAnError) {
+  if (cuda_available()) GTEST_SKIP() << "there is a GPU here";
+  expect_failure({"train", "images.idx", "--out", "r", "--device", "cuda"}, 69, {"CUDA"});
+  EXPECT_FALSE(fs::exists(path("r")));
+  EXPECT_THAT(run(Words{"train", "images.idx", "--layers", "3", "--epochs", "1", "--out", "auto"}).err,
+              HasSubstr("CPU, because "));
+}
+
+// ------------------------------------------------------------------------------ configuration
+
+TEST_F(CommandTest, CommandLineGoesOverFileOverDefault) {
+  write_text(path("run.toml"),
+             "data = \"images.idx\"\nlayers = [9, 5]\nepochs = 2\nbatch-size = 20\nlearning-rate = 0.02\n"
+             "optimizer = \"sgd\"\ndevice = \"cpu\"\nout = \"run\"\nquiet = true\nvalidation = 0.25\n");
+  const Result result =
+      run({"train", "--config", "run.toml", "--batch-size", "25", "--recognition-learning-rate", "0.5"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json settings = json_of({"info", "run/model.safetensors", "--json"}).at("settings");
+  EXPECT_EQ(settings.at("batch-size"), "25");
+  EXPECT_EQ(settings.at("layers"), "9,5");
+  EXPECT_EQ(settings.at("epochs"), "2");
+  EXPECT_EQ(settings.at("generative-learning-rate"), "0.02");
+  EXPECT_EQ(settings.at("recognition-learning-rate"), "0.5");
+  EXPECT_EQ(settings.at("optimizer"), "sgd");
+  EXPECT_EQ(settings.at("momentum"), "0.9");
+  EXPECT_EQ(nlohmann::json::parse(lines_of(path("run/metrics.jsonl")).front()).at("evaluated_on"),
+            "validation");
+
+  // A specific rate of the file gives way to --learning-rate of the command line.
+  write_text(path("specific.toml"), "generative-learning-rate = 0.02\n");
+  ASSERT_EQ(run(training("specific", {"--config", "specific.toml"})).exit_code, 0);
+  EXPECT_EQ(
+      json_of({"info", "specific/model.safetensors", "--json"}).at("settings").at("generative-learning-rate"),
+      "0.01");
+}
+
+TEST_F(CommandTest, TheResolvedConfigurationGivesTheSameModel) {
+  ASSERT_EQ(
+      run(training("run", {"--schedule", "step", "--seed", "18446744073709551615", "--validation", "0.1"}))
+          .exit_code,
+      0);
+  const Result again = run({"train", "--config", "run/config.toml", "--out", "again"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(hash_of("again/model.safetensors"), hash_of("run/model.safetensors"));
+  EXPECT_EQ(read_text(path("again/config.toml")), read_text(path("run/config.toml")));
+}
+
+TEST_F(CommandTest, BadConfigurationNamesLineAndColumn) {
+  const struct {
+    std::string text;
+    std::vector<std::string> expected;
+  } cases[] = {
+      {"epochs = 3\nlearing-rate = 0.1\n",
+       {"bad.toml:2:1", "unknown key learing-rate", "did you mean learning-rate?"}},
+      {"epochs = 3\n\n  batch-size = \"many\"\n",
+       {"bad.toml:3:16", "batch-size", "a string", "a whole number"}},
+      {"epochs = 2.5\n", {"bad.toml:1:10", "epochs", "floating-point"}},
+      {"layers = [3, 4.5]\n", {"bad.toml:1:", "layers", "an array"}},
+      {"resume = 1\n", {"bad.toml:1:", "resume", "an integer", "true or false"}},
+      {"weight-bits = 9\n", {"bad.toml:1:", "weight-bits", "'9'", "16, 12 or 8"}},
+      {"learning-rate = nan\n", {"bad.toml:1:", "learning-rate", "above 0"}},
+      {"epochs = \n", {"bad.toml:1:", "not valid TOML"}},
+      {"epochs = 3\nepochs = 4\n", {"bad.toml:2:"}},
+      {"[train]\nepochs = 3\n", {"bad.toml:1:", "unknown key train"}},
+      {"config = \"other.toml\"\n", {"bad.toml:1:1", "unknown key config"}},
+  };
+  for (const auto& c : cases) {
+    write_text(path("bad.toml"), c.text);
+    expect_failure({"train", "images.idx", "--out", "r", "--config", "bad.toml"}, 64, c.expected);
+  }
+  expect_failure({"train", "images.idx", "--out", "r", "--config", "missing.toml"}, 65, {"missing.toml"});
+  EXPECT_FALSE(fs::exists(path("r")));
+}
+
+// ------------------------------------------------------------------------------ the run folder
+
+TEST_F(CommandTest, ARunLeavesItsFiles) {
+  Words words = training("run");
+  words[5] = "5";  // epochs
+  ASSERT_EQ(run(words).exit_code, 0);
+  std::vector<std::string> names;
+  for (const auto& [name, content] : contents_of(path("run"))) names.push_back(name);
+  EXPECT_THAT(names,
+              ::testing::ElementsAre(".lock", "checkpoints/step-000000028.safetensors",
+                                     "checkpoints/step-000000035.safetensors", "config.toml", "metrics.jsonl",
+                                     "model.safetensors", "report.html", "samples/epoch-0001.png",
+                                     "samples/epoch-0002.png", "samples/epoch-0005.png"));
+  const std::vector<std::string> lines = lines_of(path("run/metrics.jsonl"));
+  ASSERT_EQ(lines.size(), 5u);
+  const nlohmann::json record = nlohmann::json::parse(lines.back());
+  for (const std::string key :
+       {"epoch", "step", "seconds", "images_per_second", "generative_learning_rate",
+        "recognition_learning_rate", "evaluated_on", "rows", "samples", "log_likelihood", "standard_error",
+        "bound", "bound_standard_error", "effective_sample_size", "layer_kl", "active_units"}) {
+    EXPECT_TRUE(record.contains(key)) << key;
+  }
+  EXPECT_EQ(record.at("epoch"), 5);
+  EXPECT_EQ(record.at("step"), 35);
+  EXPECT_EQ(record.at("evaluated_on"), "training");
+  EXPECT_EQ(record.at("samples"), 3);
+  EXPECT_EQ(record.at("layer_kl").size(), 2u);
+  const std::string report = read_text(path("run/report.html"));
+  EXPECT_THAT(report, HasSubstr("<svg"));
+  EXPECT_THAT(report, HasSubstr(hash_of("run/model.safetensors")));
+}
+
+TEST_F(CommandTest, TrainingIsTheSameByEveryRoute) {
+  const std::string expected = hash_of(trained());
+  const Words variants[] = {{"--route", "reference"}, {"--route", "float32"}, {"--instructions", "baseline"}};
+  int number = 0;
+  for (const Words& variant : variants) {
+    const std::string out = "variant-" + std::to_string(number++);
+    ASSERT_EQ(run(training(out, variant)).exit_code, 0);
+    EXPECT_EQ(hash_of(out + "/model.safetensors"), expected) << ::testing::PrintToString(variant);
+  }
+}
+
+TEST_F(CommandTest, LearnsItsData) {
+  Words words = training("run");
+  words[5] = "40";  // epochs
+  ASSERT_EQ(run(words).exit_code, 0);
+  const std::vector<nlohmann::json> records = timeless_metrics("run");
+  ASSERT_EQ(records.size(), 40u);
+  EXPECT_GT(records.back().at("log_likelihood").get<double>(),
+            records.front().at("log_likelihood").get<double>() + 1.0);
+}
+
+TEST_F(CommandTest, AUsedFolderIsRefusedAndForcedOnRequest) {
+  trained();
+  const auto before = contents_of(path("run"));
+  expect_failure(training("run"), 64, {"run", "not empty", "--resume", "--force"});
+  EXPECT_EQ(contents_of(path("run")), before);
+
+  write_text(path("run/notes.txt"), "mine");
+  ASSERT_EQ(run(training("run", {"--force", "--seed", "5"})).exit_code, 0);
+  EXPECT_EQ(json_of({"info", "run/model.safetensors", "--json"}).at("seed"), 5);
+  EXPECT_EQ(read_text(path("run/notes.txt")), "mine");
+  EXPECT_EQ(lines_of(path("run/metrics.jsonl")).size(), 3u);
+
+  fs::create_directory(path("other"));
+  write_text(path("other/notes.txt"), "mine");
+  expect_failure(training("other"), 64, {"other", "not empty"});
+  expect_failure(training("other", {"--resume"}), 64, {"other", "no run to resume"});
+  EXPECT_EQ(contents_of(path("other")).size(), 1u);
+}
+
+TEST_F(CommandTest, TwoRunsCannotShareAFolder) {
+  Words endless = long_training("run");
+  endless[5] = "100000";  // epochs
+  Process first(folder_, endless);
+  wait_for_epochs(first, "run", 1);
+  ASSERT_TRUE(first.running());
+  for (const Words& more : {Words{}, Words{"--resume"}, Words{"--force"}}) {
+    expect_failure(training("run", more), 73, {"run", "held by another run"});
+  }
+  EXPECT_TRUE(first.running());
+  first.send(SIGKILL);
+  first.wait();
+  EXPECT_EQ(run(training("run", {"--force"})).exit_code, 0) << "a lock must not outlive its process";
+}
+
+TEST_F(CommandTest, ALockThatIsALinkIsNotFollowed) {
+  fs::create_directory(path("run"));
+  write_text(path("precious"), "content");
+  fs::create_symlink(path("precious"), path("run/.lock"));
+  expect_failure(training("run"), 73, {".lock", "symbolic link"});
+  EXPECT_EQ(read_text(path("precious")), "content");
+}
+
+TEST_F(CommandTest, LeftoversOfKilledWritersAreRemoved) {
+  fs::create_directories(path("run/checkpoints"));
+  write_text(path("run/.wakesleep-1-0.tmp"), "half");
+  write_text(path("run/checkpoints/.wakesleep-1-1.tmp"), "half");
+  Words words = training("run", {"--resume"});
+  ASSERT_EQ(run(words).exit_code, 0);
+  for (const auto& [name, content] : contents_of(path("run")))
+    EXPECT_EQ(name.find(".tmp"), std::string::npos) << name;
+}
+
+// ------------------------------------------------------------------------------ resuming
+
+/// What a run that nothing disturbed ends with.
+struct Untouched {
+  std::string hash;
+  std::vector<nlohmann::json> metrics;
+};
+
+class ResumeTest : public CommandTest {
+ protected:
+  Untouched untouched(const Words& words = {}) {
+    const Result result = run(long_training("untouched", words));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return {hash_of("untouched/model.safetensors"), timeless_metrics("untouched")};
+  }
+
+  void expect_same_end(const Untouched& expected) {
+    EXPECT_EQ(hash_of("run/model.safetensors"), expected.hash);
+    EXPECT_EQ(timeless_metrics("run"), expected.metrics);
+    for (const auto& entry : fs::recursive_directory_iterator(path("untouched/samples"))) {
+      const std::string name = entry.path().filename();
+      EXPECT_EQ(read_text(path("run/samples") / name), read_text(entry.path())) << name;
+    }
+  }
+
+  void finish_run(const Words& more = {}) {
+    Words words = {"train", "--resume", "--out", "run"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = run(words);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+  }
+};
+
+TEST_F(ResumeTest, KilledAtAnyMomentEndsInTheSameModel) {
+  const Untouched expected = untouched();
+  std::minstd_rand random(20240);
+  int kills = 0;
+  for (int round = 0; round < 4; ++round) {
+    fs::remove_all(path("run"));
+    bool finished = false;
+    // The first delay may fall before the folder exists; from the second on --resume alone knows everything.
+    for (int attempt = 0; attempt < 5 && !finished; ++attempt) {
+      Process process(folder_, long_training("run", {"--resume"}));
+      const auto end = std::chrono::steady_clock::now() + milliseconds(random() % 120);
+      while (process.running() && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(milliseconds(1));
+      finished = !process.running();
+      if (!finished) {
+        process.send(SIGKILL);
+        process.wait();
+        ++kills;
+      }
+    }
+    Words words = long_training("run", {"--resume"});
+    const Result result = run(words);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    expect_same_end(expected);
+  }
+  EXPECT_GT(kills, 4) << "too few kills to mean anything";
+}
+
+TEST_F(ResumeTest, SignalsFinishTheStepAndSave) {
+  const Untouched expected = untouched();
+  for (const int number : {SIGTERM, SIGINT}) {
+    fs::remove_all(path("run"));
+    Process process(folder_, long_training("run"));
+    wait_for_epochs(process, "run", 3);
+    process.send(number);
+    const Result result = process.wait();
+    ASSERT_EQ(result.exit_code, 128 + number) << result.err;
+    EXPECT_THAT(result.err, HasSubstr(number == SIGTERM ? "SIGTERM" : "SIGINT"));
+    EXPECT_THAT(result.err, HasSubstr("--resume"));
+    EXPECT_FALSE(fs::exists(path("run/model.safetensors")));
+    finish_run();
+    expect_same_end(expected);
+  }
+}
+
+TEST_F(ResumeTest, SparseCheckpointsResumeExactly) {
+  const Words sparse = {"--checkpoint-every", "7"};
+  const Untouched expected = untouched(sparse);
+  Process process(folder_, long_training("run", sparse));
+  wait_for_epochs(process, "run", 10);
+  process.send(SIGKILL);
+  process.wait();
+  finish_run();
+  expect_same_end(expected);
+}
+
+TEST_F(ResumeTest, ADamagedCheckpointFallsBackLoudly) {
+  const Untouched expected = untouched();
+  Process process(folder_, long_training("run"));
+  wait_for_epochs(process, "run", 4);
+  process.send(SIGTERM);
+  ASSERT_EQ(process.wait().exit_code, 143);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(path("run/checkpoints"))) files.push_back(entry.path());
+  ASSERT_EQ(files.size(), 2u);
+  std::sort(files.begin(), files.end());
+  std::string bytes = read_text(files.back());
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+  write_text(files.back(), bytes);
+
+  const Result result = run({"train", "--resume", "--out", "run", "--quiet"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("WARNING"));
+  EXPECT_THAT(result.err, HasSubstr(files.back().filename().string()));
+  expect_same_end(expected);
+}
+
+TEST_F(ResumeTest, WithoutAnyReadableCheckpointNothingIsTouched) {
+  trained();
+  fs::remove(path("run/model.safetensors"));
+  for (const auto& entry : fs::directory_iterator(path("run/checkpoints")))
+    write_text(entry.path(), "damaged");
+  const auto before = contents_of(path("run"));
+  const Result result = run({"train", "--resume", "--out", "run"});
+  EXPECT_EQ(result.exit_code, 65);
+  EXPECT_THAT(result.err, HasSubstr("no checkpoint"));
+  EXPECT_EQ(contents_of(path("run")), before);
+}
+
+TEST_F(ResumeTest, OtherSettingsAreRefusedByName) {
+  trained();
+  fs::remove(path("run/model.safetensors"));
+  const auto before = contents_of(path("run"));
+  write_text(path("other.toml"), "seed = 9\n");
+  expect_failure({"train", "--resume", "--out", "run", "--epochs", "4", "--learning-rate", "0.5", "--config",
+                  "other.toml", "--evaluate-samples", "4"},
+                 64,
+                 {"epochs 4", "the run has 3", "generative-learning-rate 0.5", "recognition-learning-rate",
+                  "seed 9 (other.toml:1:8", "evaluate-samples 4"});
+  EXPECT_EQ(contents_of(path("run")), before);
+  // The same values written otherwise, and another number of threads, are no difference.
+  EXPECT_EQ(
+      run({"train", "--resume", "--out", "run", "--epochs", "3", "--learning-rate", "1e-2", "--threads", "2"})
+          .exit_code,
+      0);
+}
+
+TEST_F(ResumeTest, OtherDataIsRefused) {
+  trained();
+  fs::remove(path("run/model.safetensors"));
+  const auto before = contents_of(path("run"));
+  write_text(path("other.idx"), idx_images(100, 2));
+  expect_failure({"train", "other.idx", "--resume", "--out", "run"}, 65, {"other data"});
+  expect_failure({"train", "--resume", "--out", "run", "--validation", "other.idx"}, 65, {"evaluate"});
+  EXPECT_EQ(contents_of(path("run")), before);
+}
+
+TEST_F(ResumeTest, AnEmptyOrMissingFolderStartsFresh) {
+  const std::string expected = hash_of(trained());
+  const Result result = run(training("fresh", {"--resume"}));
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("no checkpoint in fresh yet"));
+  EXPECT_EQ(hash_of("fresh/model.safetensors"), expected);
+}
+
+TEST_F(ResumeTest, AFinishedRunSaysSo) {
+  trained();
+  const auto before = contents_of(path("run"));
+  const Result result = run({"train", "--resume", "--out", "run"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("finished"));
+  EXPECT_EQ(contents_of(path("run")), before);
+}
+
+TEST_F(ResumeTest, ALostModelIsWrittenAgain) {
+  const std::string expected = hash_of(trained());
+  fs::remove(path("run/model.safetensors"));
+  finish_run();
+  EXPECT_EQ(hash_of("run/model.safetensors"), expected);
+}
+
+TEST_F(ResumeTest, TornMetricsAreCutToTheCheckpoint) {
+  trained();
+  const std::string whole = read_text(path("run/metrics.jsonl"));
+  const std::vector<nlohmann::json> expected = timeless_metrics("run");
+  fs::remove(path("run/model.safetensors"));
+  write_text(path("run/metrics.jsonl"), whole + "{\"epoch\":4,\"st");
+  finish_run();
+  EXPECT_EQ(read_text(path("run/metrics.jsonl")), whole);
+  // A line that is missing at the end is computed again.
+  fs::remove(path("run/model.safetensors"));
+  write_text(path("run/metrics.jsonl"), whole.substr(0, whole.size() - 20));
+  finish_run();
+  EXPECT_EQ(timeless_metrics("run"), expected);
+}
+
+TEST_F(CommandTest, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {
+  const Result result = run(training(
+      "run", {"--generative-learning-rate", "1e37", "--optimizer", "sgd", "--schedule", "constant"}));
+  EXPECT_EQ(result.exit_code, 70);
+  EXPECT_THAT(result.err, HasSubstr("diverged"));
+  EXPECT_THAT(result.err, HasSubstr("step"));
+  EXPECT_THAT(result.err, ::testing::AnyOf(HasSubstr("generative."), HasSubstr("prior")));
+  EXPECT_THAT(result.err, HasSubstr("last good checkpoint is run/checkpoints/step-"));
+  EXPECT_FALSE(fs::exists(path("run/model.safetensors")));
+  for (const auto& entry : fs::directory_iterator(path("run/checkpoints"))) {
+    EXPECT_EQ(run({"info", entry.path()}).exit_code, 0) << entry.path();
+  }
+}
+
+}  // namespace
+}  // namespace wakesleep

@@ -877,7 +877,7 @@ TEST(RealData, FashionMnist) {
   struct Part {
     std::string name;
     std::int64_t rows;
-    double mean;  // as published with the data: 0.2860 and 0.2868
+    double mean;  // of all pixels, from a separate sum in Python
   };
   for (const Part& part : {Part{"train", 60000, 0.2860}, Part{"t10k", 10000, 0.2868}}) {
     const std::string path = fashion_folder + part.name + "-images-idx3-ubyte.gz";

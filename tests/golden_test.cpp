@@ -1,0 +1,64 @@
+// Recorded hashes of small trainings, on every backend: the same bits for any device, thread count, split of
+// the batch, route of the products, instruction set and compiler. To record them anew after a change that is
+// meant to change the arithmetic (and then the name of the contract), run with WAKESLEEP_RECORD_GOLDEN=1.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <map>
+
+#include "backends.hpp"
+#include "trainings.hpp"
+
+namespace wakesleep {
+namespace {
+
+const std::string golden_file = WAKESLEEP_TEST_DATA "/golden/trainings.txt";
+
+std::map<std::string, std::string> recorded_hashes() {
+  std::map<std::string, std::string> hashes;
+  std::ifstream file(golden_file);
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    hashes[line.substr(66)] = line.substr(0, 64);
+  }
+  return hashes;
+}
+
+class GoldenTest : public testing::BackendTest {};
+
+TEST_P(GoldenTest, TrainedModelsHaveTheRecordedHashes) {
+  const std::map<std::string, std::string> recorded = recorded_hashes();
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    ASSERT_TRUE(recorded.contains(training.name))
+        << training.name << " has no recorded hash in " << golden_file;
+    EXPECT_EQ(testing::trained_hash(ops(), training), recorded.at(training.name)) << training.name;
+  }
+}
+
+WAKESLEEP_ON_EVERY_BACKEND(GoldenTest);
+
+TEST(Golden, EveryRecordedHashBelongsToATraining) {
+  std::map<std::string, std::string> recorded = recorded_hashes();
+  for (const testing::Training& training : testing::recorded_trainings()) recorded.erase(training.name);
+  EXPECT_TRUE(recorded.empty()) << recorded.begin()->first;
+}
+
+TEST(Golden, Record) {
+  if (std::getenv("WAKESLEEP_RECORD_GOLDEN") == nullptr) {
+    GTEST_SKIP() << "records the hashes only when WAKESLEEP_RECORD_GOLDEN is set";
+  }
+  std::ofstream file(golden_file);
+  file << "# SHA-256 of the trained parameters (docs/file-format.md), arithmetic contract "
+       << arithmetic_contract << "\n";
+  CpuOptions options;
+  options.threads = 1;
+  options.route = CpuRoute::reference;
+  options.instructions = CpuInstructions::baseline;
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    file << testing::trained_hash(*make_cpu_ops(options), training) << "  " << training.name << "\n";
+  }
+}
+
+}  // namespace
+}  // namespace wakesleep

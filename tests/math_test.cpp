@@ -1,5 +1,5 @@
-// The elementary functions against double precision, over the whole float range in steps (bench/function_errors runs
-// every float and prints the table of docs/numerics.md).
+// The elementary functions against double precision, over the whole float range in steps
+// (bench/function_errors runs every float and prints the table of docs/numerics.md).
 #include "wakesleep/math.hpp"
 
 #include <gtest/gtest.h>
@@ -47,7 +47,8 @@ TEST(Math, Limits) {
 }
 
 TEST(Math, RoundingToEven) {
-  for (const float x : {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 0.49999997f, 1048576.5f, 4194304.0f, -4194304.0f, 0.0f}) {
+  for (const float x :
+       {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 0.49999997f, 1048576.5f, 4194304.0f, -4194304.0f, 0.0f}) {
     EXPECT_EQ(round_to_even(x), std::nearbyint(x)) << x;
     EXPECT_EQ(integer_to_even(x), static_cast<std::int32_t>(std::nearbyint(x))) << x;
   }

@@ -9,12 +9,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <random>
+#include <stdexcept>
 
 #include "file.hpp"
 #include "hash.hpp"
@@ -362,10 +365,10 @@ TEST_F(TensorFiles, ThatCouldNotBeReadAreNotWritten) {
     EXPECT_THAT(message_of<UsageError>([&] { write_tensor_file(path(), file); }), HasSubstr(path()));
   }
   TensorFile many;
-  for (int i = 0; i <= 65536; ++i) many.tensors["t" + std::to_string(i)] = {{0}, {}};
+  for (int i = 0; i <= 65536; ++i) many.tensors[std::to_string(i)] = {{0}, {}};
   EXPECT_THAT(message_of<UsageError>([&] { write_tensor_file(path(), many); }), HasSubstr("65537"));
   many = {};
-  for (int i = 0; i < 131072; ++i) many.metadata["m" + std::to_string(i)] = "";
+  for (int i = 0; i < 131072; ++i) many.metadata[std::to_string(i)] = "";
   EXPECT_THAT(message_of<UsageError>([&] { write_tensor_file(path(), many); }), HasSubstr("131075"));
   EXPECT_THAT(names_in(folder()), IsEmpty());
 }
@@ -373,10 +376,9 @@ TEST_F(TensorFiles, ThatCouldNotBeReadAreNotWritten) {
 // ------------------------------------------------------------------------------------------ hostile files
 
 Bytes file_with(std::uint64_t header_length, const std::string& header, std::size_t data_bytes) {
-  Bytes bytes(8);
+  Bytes bytes(8 + header.size() + data_bytes);
   std::memcpy(bytes.data(), &header_length, 8);
-  bytes.insert(bytes.end(), header.begin(), header.end());
-  bytes.insert(bytes.end(), data_bytes, 0);
+  std::copy(header.begin(), header.end(), bytes.begin() + 8);
   return bytes;
 }
 

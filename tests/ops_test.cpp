@@ -1,6 +1,7 @@
 // Every operation on every backend against a naive version: plain loops, double precision, the definitions of
-// docs/numerics.md written out again without the engine's formulas. Where a random word lies within a hair of a
-// threshold, double precision cannot tell the state, and the unit is left out (the tests count that they are few).
+// docs/numerics.md written out again without the engine's formulas. Where a random word lies within a hair of
+// a threshold, double precision cannot tell the state, and the unit is left out (the tests count that they
+// are few).
 #include "wakesleep/ops.hpp"
 
 #include <gtest/gtest.h>
@@ -17,11 +18,13 @@ namespace {
 using testing::to_device;
 using testing::to_host;
 
-std::uint32_t word_at(std::uint32_t group, std::uint32_t row, std::uint32_t step, std::uint32_t tag, int index,
-                      std::uint64_t seed) {
+std::uint32_t word_at(std::uint32_t group, std::uint32_t row, std::uint32_t step, std::uint32_t tag,
+                      int index, std::uint64_t seed) {
   return philox4x32_10({{group, row, step, tag}}, seed).word[index];
 }
-double uniform(std::uint32_t index, std::uint32_t what) { return word_at(index, what, 1, 2, 0, 3) / 4294967296.0; }
+double uniform(std::uint32_t index, std::uint32_t what) {
+  return word_at(index, what, 1, 2, 0, 3) / 4294967296.0;
+}
 
 /// Weights and biases on the host and on the backend, and the weights as the engine must see them: rounded to
 /// multiples of 2^-s, s chosen by trying.
@@ -58,8 +61,12 @@ struct TestConditional {
     ops.quantize(view, nullptr, nullptr);
   }
 
-  float weight(std::int64_t i, std::int64_t j) const { return weights[static_cast<std::size_t>(i * view_sending(j) + j)]; }
-  std::int64_t view_sending(std::int64_t) const { return static_cast<std::int64_t>(weights.size() / biases.size()); }
+  float weight(std::int64_t i, std::int64_t j) const {
+    return weights[static_cast<std::size_t>(i * view_sending(j) + j)];
+  }
+  std::int64_t view_sending(std::int64_t) const {
+    return static_cast<std::int64_t>(weights.size() / biases.size());
+  }
 
   double logit(std::int64_t i, const std::uint8_t* input) const {
     double a = biases[static_cast<std::size_t>(i)];
@@ -103,8 +110,8 @@ constexpr double hair = 2e-6;  // float32 errors of the logit and of sigma, gene
 struct Size {
   std::int64_t rows, sending, receiving;
 };
-const std::vector<Size> awkward_sizes = {{1, 1, 1}, {0, 3, 5},  {1, 31, 33}, {33, 33, 31},
-                                         {7, 37, 19}, {16, 64, 64}, {65, 200, 5}, {3, 5, 200}, {20, 130, 1030}};
+const std::vector<Size> awkward_sizes = {{1, 1, 1},    {0, 3, 5},    {1, 31, 33}, {33, 33, 31},   {7, 37, 19},
+                                         {16, 64, 64}, {65, 200, 5}, {3, 5, 200}, {20, 130, 1030}};
 
 class OpsTest : public testing::BackendTest {};
 
@@ -130,10 +137,14 @@ TEST_P(OpsTest, SampleDrawsFromSigmaOfTheLogits) {
             double log_p = 0;
             for (std::int64_t u = 0; u < size.receiving; ++u) {
               const double a = c.logit(u, input.row(r / samples));
-              const auto global_row = static_cast<std::uint32_t>(address == SampleAddress::row ? 10 + r : 10 + r / samples);
-              const auto at_step = static_cast<std::uint32_t>(address == SampleAddress::row ? 43 : 43 + r % samples);
-              const double x = word_at(static_cast<std::uint32_t>(u / 4), global_row, at_step,
-                                       domain_word(Domain::evaluation_sample, 2), static_cast<int>(u % 4), 77) / 4294967296.0;
+              const auto global_row =
+                  static_cast<std::uint32_t>(address == SampleAddress::row ? 10 + r : 10 + r / samples);
+              const auto at_step =
+                  static_cast<std::uint32_t>(address == SampleAddress::row ? 43 : 43 + r % samples);
+              const double x =
+                  word_at(static_cast<std::uint32_t>(u / 4), global_row, at_step,
+                          domain_word(Domain::evaluation_sample, 2), static_cast<int>(u % 4), 77) /
+                  4294967296.0;
               const int state = found[static_cast<std::size_t>(r * padded_units(size.receiving) + u)];
               ASSERT_LE(state, 1);
               log_p += log_probability(state, a);
@@ -142,10 +153,11 @@ TEST_P(OpsTest, SampleDrawsFromSigmaOfTheLogits) {
                 continue;
               }
               ++decided;
-              ASSERT_EQ(state, x < sigma(a)) << "row " << r << " unit " << u << " of " << size.receiving << " x " << size.sending;
+              ASSERT_EQ(state, x < sigma(a))
+                  << "row " << r << " unit " << u << " of " << size.receiving << " x " << size.sending;
             }
-            EXPECT_NEAR(static_cast<double>(1000 - scored[static_cast<std::size_t>(r)]) * nats_per_log_unit, log_p,
-                        1e-5 * static_cast<double>(size.receiving) + 1e-6);
+            EXPECT_NEAR(static_cast<double>(1000 - scored[static_cast<std::size_t>(r)]) * nats_per_log_unit,
+                        log_p, 1e-5 * static_cast<double>(size.receiving) + 1e-6);
             all += log_p;
           }
           EXPECT_NEAR(static_cast<double>(to_host(total)[0] - 5) * nats_per_log_unit, all,
@@ -167,10 +179,13 @@ TEST_P(OpsTest, SampleFromAPrior) {
   const std::vector<std::uint8_t> found = to_host(output.buffer);
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t u = 0; u < units; ++u) {
-      const double x = word_at(static_cast<std::uint32_t>(u / 4), static_cast<std::uint32_t>(100 + r / samples),
-                               static_cast<std::uint32_t>(9 + r % samples), domain_word(Domain::sleep_sample, 4),
-                               static_cast<int>(u % 4), 5) / 4294967296.0;
-      EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], x < sigma(prior.biases[static_cast<std::size_t>(u)]));
+      const double x =
+          word_at(static_cast<std::uint32_t>(u / 4), static_cast<std::uint32_t>(100 + r / samples),
+                  static_cast<std::uint32_t>(9 + r % samples), domain_word(Domain::sleep_sample, 4),
+                  static_cast<int>(u % 4), 5) /
+          4294967296.0;
+      EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)],
+                x < sigma(prior.biases[static_cast<std::size_t>(u)]));
     }
   }
 }
@@ -221,14 +236,19 @@ TEST_P(OpsTest, GradientIsTheExactSum) {
     };
     for (std::int64_t r = 0; r < size.rows; ++r) {
       for (std::int64_t i = 0; i < size.receiving; ++i) {
-        error(r, i) = static_cast<std::int8_t>(static_cast<int>(word_at(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(r), 0, 1, 0, 2) % 255) - 127);
+        error(r, i) = static_cast<std::int8_t>(
+            static_cast<int>(
+                word_at(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(r), 0, 1, 0, 2) % 255) -
+            127);
       }
     }
     auto deltas = to_device(ops(), errors);
-    auto gradient = to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving * size.sending), -1));
-    auto bias_gradient = to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving), -1));
-    ops().gradient({deltas.data(), size.rows, size.receiving, padded_units(size.receiving)}, states.view(), gradient.data(),
-                   bias_gradient.data());
+    auto gradient = to_device(
+        ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving * size.sending), -1));
+    auto bias_gradient =
+        to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving), -1));
+    ops().gradient({deltas.data(), size.rows, size.receiving, padded_units(size.receiving)}, states.view(),
+                   gradient.data(), bias_gradient.data());
     const auto found = to_host(gradient);
     const auto found_bias = to_host(bias_gradient);
     for (std::int64_t i = 0; i < size.receiving; ++i) {
@@ -238,7 +258,8 @@ TEST_P(OpsTest, GradientIsTheExactSum) {
       for (std::int64_t j = 0; j < size.sending; ++j) {
         sum = 0;
         for (std::int64_t r = 0; r < size.rows; ++r) sum += error(r, i) * states.row(r)[j];
-        ASSERT_EQ(found[static_cast<std::size_t>(i * size.sending + j)], sum) << i << ", " << j << " of " << size.receiving << " x " << size.sending;
+        ASSERT_EQ(found[static_cast<std::size_t>(i * size.sending + j)], sum)
+            << i << ", " << j << " of " << size.receiving << " x " << size.sending;
       }
     }
   }
@@ -250,12 +271,15 @@ TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
     TestConditional c(ops(), receiving, sending, 16);
     const std::size_t count = c.weights.size();
     std::vector<std::int32_t> g(count), gb(static_cast<std::size_t>(receiving));
-    for (std::size_t i = 0; i < count; ++i) g[i] = static_cast<std::int32_t>(1000 * uniform(static_cast<std::uint32_t>(i), 12)) - 500;
+    for (std::size_t i = 0; i < count; ++i)
+      g[i] = static_cast<std::int32_t>(1000 * uniform(static_cast<std::uint32_t>(i), 12)) - 500;
     for (std::size_t i = 0; i < gb.size(); ++i) gb[i] = static_cast<std::int32_t>(i) * 7 - 50;
-    std::vector<float> first(count, 0.125f), second(count, 0.5f), bias_first(gb.size(), -0.25f), bias_second(gb.size(), 0.25f);
+    std::vector<float> first(count, 0.125f), second(count, 0.5f), bias_first(gb.size(), -0.25f),
+        bias_second(gb.size(), 0.25f);
     auto gradient = to_device(ops(), g);
     auto bias_gradient = to_device(ops(), gb);
-    auto f = to_device(ops(), first), s = to_device(ops(), second), bf = to_device(ops(), bias_first), bs = to_device(ops(), bias_second);
+    auto f = to_device(ops(), first), s = to_device(ops(), second), bf = to_device(ops(), bias_first),
+         bs = to_device(ops(), bias_second);
     Rates host_rates;
     host_rates.rate = 0.05f;
     host_rates.decay = 0.001f;
@@ -278,8 +302,10 @@ TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
       return kept + 0.05 * (0.9 * m + 0.1 * mean) / (std::sqrt(1.7f * v_new) + 1e-8);
     };
     const std::vector<float> weights = to_host(c.weight_buffer), biases = to_host(c.bias_buffer);
-    for (std::size_t i = 0; i < count; ++i) ASSERT_NEAR(weights[i], naive(c.weights[i], g[i], true, 0.125, 0.5), 2e-6);
-    for (std::size_t i = 0; i < gb.size(); ++i) ASSERT_NEAR(biases[i], naive(c.biases[i], gb[i], false, -0.25, 0.25), 2e-6);
+    for (std::size_t i = 0; i < count; ++i)
+      ASSERT_NEAR(weights[i], naive(c.weights[i], g[i], true, 0.125, 0.5), 2e-6);
+    for (std::size_t i = 0; i < gb.size(); ++i)
+      ASSERT_NEAR(biases[i], naive(c.biases[i], gb[i], false, -0.25, 0.25), 2e-6);
     // The products see the new weights: probabilities from them, against the naive logits of the new weights.
     TestStates input(ops(), 5, sending, 8);
     Buffer<float> p(ops(), 5 * receiving);
@@ -288,7 +314,8 @@ TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
     for (std::int64_t r = 0; r < 5; ++r) {
       for (std::int64_t i = 0; i < receiving; ++i) {
         double a = biases[static_cast<std::size_t>(i)];
-        for (std::int64_t j = 0; j < sending; ++j) a += input.row(r)[j] * weights[static_cast<std::size_t>(i * sending + j)];
+        for (std::int64_t j = 0; j < sending; ++j)
+          a += input.row(r)[j] * weights[static_cast<std::size_t>(i * sending + j)];
         EXPECT_NEAR(found[static_cast<std::size_t>(r * receiving + i)], sigma(a), 1e-3);
       }
     }
@@ -296,7 +323,8 @@ TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
 }
 
 TEST_P(OpsTest, DivergenceIsNotedOnceWithItsStep) {
-  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), 1e20f}) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), 1e20f}) {
     for (const bool in_bias : {false, true}) {
       if (in_bias && std::isfinite(bad)) continue;  // a bias may have any finite size
       TestConditional c(ops(), 5, 3, 16);
@@ -308,7 +336,8 @@ TEST_P(OpsTest, DivergenceIsNotedOnceWithItsStep) {
       auto diverged = to_device(ops(), std::vector<std::uint32_t>{0});
       for (const std::uint32_t at : {6u, 7u}) {
         auto step = to_device(ops(), std::vector<std::uint32_t>{at});
-        ops().update(c.view, {}, {}, rates.data(), gradient.data(), gradient.data(), diverged.data(), step.data());
+        ops().update(c.view, {}, {}, rates.data(), gradient.data(), gradient.data(), diverged.data(),
+                     step.data());
       }
       EXPECT_EQ(to_host(diverged)[0], 7u) << bad;  // 1 + the first step
     }
@@ -321,16 +350,19 @@ TEST_P(OpsTest, ScoreIsTheLogProbability) {
       TestConditional c(ops(), size.receiving, size.sending, 12);
       TestStates input(ops(), size.rows * shared, size.sending, 1);
       TestStates target(ops(), size.rows, size.receiving, 2);
-      auto rows = to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(size.rows * shared), -7));
+      auto rows =
+          to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(size.rows * shared), -7));
       auto total = to_device(ops(), std::vector<std::int64_t>{0});
       ops().score(c.view, input.view(), target.view(), {rows.data(), 1, total.data()});
       const auto found = to_host(rows);
       std::int64_t sum = 0;
       for (std::int64_t r = 0; r < size.rows * shared; ++r) {
         double log_p = 0;
-        for (std::int64_t u = 0; u < size.receiving; ++u) log_p += log_probability(target.row(r / shared)[u], c.logit(u, input.row(r)));
+        for (std::int64_t u = 0; u < size.receiving; ++u)
+          log_p += log_probability(target.row(r / shared)[u], c.logit(u, input.row(r)));
         const std::int64_t added = found[static_cast<std::size_t>(r)] + 7;
-        EXPECT_NEAR(static_cast<double>(added) * nats_per_log_unit, log_p, 1e-5 * static_cast<double>(size.receiving) + 1e-6);
+        EXPECT_NEAR(static_cast<double>(added) * nats_per_log_unit, log_p,
+                    1e-5 * static_cast<double>(size.receiving) + 1e-6);
         sum += added;
       }
       EXPECT_EQ(to_host(total)[0], sum);
@@ -342,8 +374,10 @@ TEST_P(OpsTest, ScoreIsTheLogProbability) {
   ops().score(prior.view, {}, target.view(), {rows.data(), 1, nullptr});
   for (std::int64_t r = 0; r < 4; ++r) {
     double log_p = 0;
-    for (std::int64_t u = 0; u < 33; ++u) log_p += log_probability(target.row(r)[u], prior.biases[static_cast<std::size_t>(u)]);
-    EXPECT_NEAR(static_cast<double>(to_host(rows)[static_cast<std::size_t>(r)]) * nats_per_log_unit, log_p, 1e-4);
+    for (std::int64_t u = 0; u < 33; ++u)
+      log_p += log_probability(target.row(r)[u], prior.biases[static_cast<std::size_t>(u)]);
+    EXPECT_NEAR(static_cast<double>(to_host(rows)[static_cast<std::size_t>(r)]) * nats_per_log_unit, log_p,
+                1e-4);
   }
 }
 
@@ -351,18 +385,22 @@ TEST_P(OpsTest, GatherReadsBitsInTheGivenOrder) {
   for (const std::int64_t units : {1, 7, 8, 9, 31, 33, 784}) {
     const std::int64_t rows = 11, row_bytes = (units + 7) / 8;
     std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * row_bytes));
-    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(word_at(static_cast<std::uint32_t>(i), 3, 3, 3, 0, 3));
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<std::uint8_t>(word_at(static_cast<std::uint32_t>(i), 3, 3, 3, 0, 3));
     auto data = to_device(ops(), bytes);
     auto order = to_device(ops(), std::vector<std::uint32_t>{9, 8, 7, 6, 5, 4, 3, 10, 1, 0, 2});
     auto first = to_device(ops(), std::vector<std::uint32_t>{6});
     for (const bool ordered : {true, false}) {
       TestStates states(ops(), 4, units, 1);
-      ops().gather({data.data(), rows, units, row_bytes, false}, ordered ? order.data() : nullptr, first.data(), {}, states.view());
+      ops().gather({data.data(), rows, units, row_bytes, false}, ordered ? order.data() : nullptr,
+                   first.data(), {}, states.view());
       const auto found = to_host(states.buffer);
-      const std::vector<std::int64_t> expected = ordered ? std::vector<std::int64_t>{3, 10, 1, 0} : std::vector<std::int64_t>{6, 7, 8, 9};
+      const std::vector<std::int64_t> expected =
+          ordered ? std::vector<std::int64_t>{3, 10, 1, 0} : std::vector<std::int64_t>{6, 7, 8, 9};
       for (std::int64_t r = 0; r < 4; ++r) {
         for (std::int64_t u = 0; u < units; ++u) {
-          const std::uint8_t byte = bytes[static_cast<std::size_t>(expected[static_cast<std::size_t>(r)] * row_bytes + u / 8)];
+          const std::uint8_t byte =
+              bytes[static_cast<std::size_t>(expected[static_cast<std::size_t>(r)] * row_bytes + u / 8)];
           ASSERT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], byte >> (7 - u % 8) & 1);
         }
       }
@@ -373,7 +411,8 @@ TEST_P(OpsTest, GatherReadsBitsInTheGivenOrder) {
 TEST_P(OpsTest, GatherBinarizesGreyByTheRowOfTheDataSet) {
   const std::int64_t rows = 5, units = 37;
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * units));
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i % 7 == 0 ? 0 : i % 5 == 0 ? 255 : i);
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::uint8_t>(i % 7 == 0 ? 0 : i % 5 == 0 ? 255 : i);
   auto data = to_device(ops(), bytes);
   auto order = to_device(ops(), std::vector<std::uint32_t>{4, 2, 0, 1, 3});
   auto first = to_device(ops(), std::vector<std::uint32_t>{1});
@@ -386,8 +425,10 @@ TEST_P(OpsTest, GatherBinarizesGreyByTheRowOfTheDataSet) {
   for (std::int64_t r = 0; r < 3; ++r) {
     for (std::int64_t u = 0; u < units; ++u) {
       const double x = word_at(static_cast<std::uint32_t>(u / 4), static_cast<std::uint32_t>(expected[r]), 12,
-                               domain_word(Domain::binarize_dynamic, 0), static_cast<int>(u % 4), 31) / 4294967296.0;
-      EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], x < bytes[static_cast<std::size_t>(expected[r] * units + u)] / 255.0);
+                               domain_word(Domain::binarize_dynamic, 0), static_cast<int>(u % 4), 31) /
+                       4294967296.0;
+      EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)],
+                x < bytes[static_cast<std::size_t>(expected[r] * units + u)] / 255.0);
     }
   }
 }
@@ -397,7 +438,8 @@ TEST_P(OpsTest, ImportanceSummarizesLogWeights) {
     const std::int64_t images = 5;
     std::vector<std::int64_t> log_weights(static_cast<std::size_t>(images * samples));
     for (std::size_t i = 0; i < log_weights.size(); ++i) {
-      log_weights[i] = static_cast<std::int64_t>((-120.0 - 30 * uniform(static_cast<std::uint32_t>(i), 20)) * 1048576);
+      log_weights[i] =
+          static_cast<std::int64_t>((-120.0 - 30 * uniform(static_cast<std::uint32_t>(i), 20)) * 1048576);
     }
     log_weights[0] = -(std::int64_t{1} << 50);  // an extreme one
     auto device = to_device(ops(), log_weights);
@@ -417,8 +459,10 @@ TEST_P(OpsTest, ImportanceSummarizesLogWeights) {
       const ImportanceSummary& s = found[static_cast<std::size_t>(i)];
       EXPECT_EQ(s.maximum, maximum);
       EXPECT_NEAR(static_cast<double>(s.sum) / 1073741824.0, sum, 1e-5 * sum);
-      EXPECT_NEAR(static_cast<double>(s.sum_of_squares) / 1048576.0 / 1048576.0, squares, 1e-5 * squares + 1e-5 * sum);
-      EXPECT_NEAR(static_cast<double>(s.total_high) * 1048576 + static_cast<double>(s.total_low), total, 1.0 + std::fabs(total) * 1e-12);
+      EXPECT_NEAR(static_cast<double>(s.sum_of_squares) / 1048576.0 / 1048576.0, squares,
+                  1e-5 * squares + 1e-5 * sum);
+      EXPECT_NEAR(static_cast<double>(s.total_high) * 1048576 + static_cast<double>(s.total_low), total,
+                  1.0 + std::fabs(total) * 1e-12);
       EXPECT_GE(s.total_low, 0);
     }
     if (samples == 1) {

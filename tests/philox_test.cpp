@@ -1,5 +1,5 @@
-// Philox4x32-10 against the known answers published with Random123 (kat_vectors), and the vectorised forms against
-// the plain one.
+// Philox4x32-10 against the known answers published with Random123 (kat_vectors), and the vectorised forms
+// against the plain one.
 #include "wakesleep/philox.hpp"
 
 #include <gtest/gtest.h>
@@ -34,12 +34,21 @@ TEST(Philox, PublishedKnownAnswers) {
 }
 
 TEST(Philox, DomainsAreDistinctAndBelow256) {
-  const std::set<Domain> domains = {
-      Domain::wake_sample,         Domain::wake_generative_rounding, Domain::wake_recognition_rounding,
-      Domain::sleep_sample,        Domain::sleep_rounding,           Domain::initial_recognition,
-      Domain::initial_generative,  Domain::shuffle,                  Domain::held_out,
-      Domain::binarize_fixed,      Domain::binarize_dynamic,         Domain::evaluation_sample,
-      Domain::evaluation_binarize, Domain::generate_sample,          Domain::encode_sample};
+  const std::set<Domain> domains = {Domain::wake_sample,
+                                    Domain::wake_generative_rounding,
+                                    Domain::wake_recognition_rounding,
+                                    Domain::sleep_sample,
+                                    Domain::sleep_rounding,
+                                    Domain::initial_recognition,
+                                    Domain::initial_generative,
+                                    Domain::shuffle,
+                                    Domain::held_out,
+                                    Domain::binarize_fixed,
+                                    Domain::binarize_dynamic,
+                                    Domain::evaluation_sample,
+                                    Domain::evaluation_binarize,
+                                    Domain::generate_sample,
+                                    Domain::encode_sample};
   EXPECT_EQ(domains.size(), 15u);
   for (const Domain domain : domains) EXPECT_LT(static_cast<std::uint32_t>(domain), 256u);
   EXPECT_EQ(domain_word(Domain::wake_sample, 5), 0x10000005u);
@@ -70,10 +79,11 @@ TEST_P(PhiloxOnBackend, EveryUnitGetsTheWordOfItsAddress) {
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t u = 0; u < units; ++u) {
         const PhiloxBlock block =
-            philox4x32_10({{static_cast<std::uint32_t>(u / 4), 0xFFFFFFF0u + static_cast<std::uint32_t>(r), 9u,
-                            domain_word(Domain::sleep_sample, 3)}},
+            philox4x32_10({{static_cast<std::uint32_t>(u / 4), 0xFFFFFFF0u + static_cast<std::uint32_t>(r),
+                            9u, domain_word(Domain::sleep_sample, 3)}},
                           0x0123456789ABCDEFull);
-        EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)], block.word[u % 4] < 0x80000000u)
+        EXPECT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)],
+                  block.word[u % 4] < 0x80000000u)
             << "unit " << u << " of " << units << ", row " << r;
       }
     }

@@ -1,0 +1,188 @@
+// Whole runs: exact resuming, memory that does not grow with depth, and errors.
+#include "wakesleep/trainer.hpp"
+
+#include <gtest/gtest.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#include <cfenv>
+
+#include "backends.hpp"
+#include "trainings.hpp"
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+namespace {
+
+DataSet binary_rows(std::int64_t rows, std::int64_t units) {
+  return binarize(testing::grey_rows(rows, units), Binarization::fixed, 128, 3);
+}
+
+TrainingSettings small_settings(OptimizerKind optimizer) {
+  TrainingSettings settings;
+  settings.layers = {9, 4};
+  settings.batch_size = 8;
+  settings.epochs = 3;
+  settings.optimizer = optimizer;
+  return settings;
+}
+
+class TrainerTest : public testing::BackendTest {};
+
+TEST_P(TrainerTest, ResumingAtAnyStepEndsInTheSameBits) {
+  const DataSet data = binary_rows(30, 21);
+  for (const OptimizerKind optimizer : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
+    const TrainingSettings settings = small_settings(optimizer);
+    Trainer untouched(ops(), data, settings);
+    while (!untouched.finished()) untouched.run_epoch();
+    const std::string expected = hash_of(untouched.machine().download());
+    ASSERT_EQ(untouched.step(), 12);
+    for (std::int64_t stop = 1; stop < 12; ++stop) {
+      Trainer first(ops(), data, settings);
+      const auto reached = [&] { return first.step() == stop; };
+      while (first.step() < stop) first.run_epoch(reached);
+      Trainer second(ops(), data, first.snapshot());
+      EXPECT_EQ(second.step(), stop);
+      while (!second.finished()) second.run_epoch();
+      EXPECT_EQ(hash_of(second.machine().download()), expected) << "resumed at step " << stop;
+    }
+  }
+}
+
+TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
+  const DataSet data = binary_rows(30, 21);
+  const auto trained = [&](const auto& change) {
+    TrainingSettings settings = small_settings(OptimizerKind::adam);
+    change(settings);
+    Trainer trainer(ops(), data, settings);
+    while (!trainer.finished()) trainer.run_epoch();
+    return hash_of(trainer.machine().download());
+  };
+  const std::string base = trained([](TrainingSettings&) {});
+  EXPECT_EQ(trained([](TrainingSettings&) {}), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.seed = 2; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.generative_learning_rate *= 1.001; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.recognition_learning_rate *= 1.001; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.momentum = 0.8; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.second_momentum = 0.99; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.epsilon = 1e-4; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.weight_decay = 0.1; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.schedule = Schedule::constant; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.weight_bits = 8; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.batch_size = 7; }), base);
+}
+
+TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
+  // Beyond parameters and data, 200 layers need no byte more than 2: two layers' states, one of deltas, one
+  // gradient.
+  const std::int64_t width = 24, rows = 40;
+  const DataSet data = binary_rows(rows, width);
+  const auto working_memory = [&](std::size_t depth) {
+    TrainingSettings settings = small_settings(OptimizerKind::sgd);
+    settings.layers.assign(depth, width);
+    settings.batch_size = rows;
+    settings.epochs = 1;
+    Machine machine(ops(), std::vector<std::int64_t>(depth + 1, width), 16);
+    machine.initialize(unit_means(data), 1);
+    const DeviceData device_data(ops(), data);
+    ops().reset_peak();
+    const std::size_t before = ops().memory_use().current;
+    WakeSleep algorithm(machine, settings);
+    algorithm.step(device_data, nullptr, 0, rows, 0, 1);
+    algorithm.check_divergence();
+    const std::size_t flags = 4 * (2 * depth + 1);  // one word a conditional
+    return ops().memory_use().peak - before - flags;
+  };
+  working_memory(2);  // the products' own scratch memory is made here once and kept
+  const std::size_t shallow = working_memory(2);
+  EXPECT_EQ(working_memory(200), shallow);
+  EXPECT_GE(shallow, static_cast<std::size_t>(3 * rows * width));
+}
+
+TEST_P(TrainerTest, NothingIsAllocatedAfterTheFirstEpoch) {
+  const DataSet data = binary_rows(30, 21);  // the last batch of an epoch is short
+  Trainer trainer(ops(), data, small_settings(OptimizerKind::adam));
+  trainer.run_epoch();
+  const std::size_t allocations = ops().memory_use().allocations;
+  while (!trainer.finished()) trainer.run_epoch();
+  EXPECT_EQ(ops().memory_use().allocations, allocations);
+}
+
+TEST_P(TrainerTest, DivergenceNamesLayerAndStep) {
+  TrainingSettings settings = small_settings(OptimizerKind::sgd);
+  settings.generative_learning_rate = 1e30;
+  Trainer trainer(ops(), binary_rows(30, 21), settings);
+  try {
+    while (!trainer.finished()) trainer.run_epoch();
+    FAIL() << "a learning rate of 1e30 went unnoticed";
+  } catch (const DivergenceError& error) {
+    EXPECT_NE(std::string(error.what()).find("generative."), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("step 0"), std::string::npos) << error.what();
+  }
+}
+
+WAKESLEEP_ON_EVERY_BACKEND(TrainerTest);
+
+TEST(Trainer, TheCallersFloatingPointEnvironmentChangesNothingAndIsKept) {
+  const DataSet data = binary_rows(30, 21);
+  const auto trained = [&](int threads) {
+    CpuOptions options;
+    options.threads = threads;
+    const std::unique_ptr<Ops> ops = make_cpu_ops(options);
+    Trainer trainer(*ops, data, small_settings(OptimizerKind::adam));
+    while (!trainer.finished()) trainer.run_epoch();
+    return hash_of(trainer.machine().download());
+  };
+  const std::string expected = trained(1);
+  std::fesetround(FE_UPWARD);
+#if defined(__x86_64__)
+  const unsigned control = _mm_getcsr() | 0x8040u;  // flush subnormals, treat them as zero
+  _mm_setcsr(control);
+#endif
+  EXPECT_EQ(trained(1), expected);
+  EXPECT_EQ(trained(2), expected);
+  EXPECT_EQ(std::fegetround(), FE_UPWARD);
+#if defined(__x86_64__)
+  EXPECT_EQ(_mm_getcsr() & 0x8040u, 0x8040u);
+  _mm_setcsr(0x1F80);
+#endif
+  std::fesetround(FE_TONEAREST);
+}
+
+TEST(Trainer, RefusesWhatCannotBeTrained) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops({});
+  const auto message = [&](const DataSet& data, const TrainingSettings& settings) -> std::string {
+    try {
+      Trainer trainer(*ops, data, settings);
+      return "accepted";
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+  };
+  TrainingSettings settings = small_settings(OptimizerKind::adam);
+  settings.batch_size = 31;
+  EXPECT_NE(message(binary_rows(30, 21), settings).find("larger than the data"), std::string::npos);
+  settings.batch_size = 8;
+  EXPECT_NE(message(testing::grey_rows(30, 21), settings).find("grey"), std::string::npos);
+  settings.layers = {65796, 3};
+  EXPECT_NE(message(binary_rows(30, 21), settings).find("65795"), std::string::npos);
+  settings = small_settings(OptimizerKind::adam);
+  settings.epochs = std::int64_t{1} << 31;
+  EXPECT_NE(message(binary_rows(30, 21), settings).find("4,294,967,295"), std::string::npos);
+}
+
+TEST(Trainer, RefusesACheckpointOfOtherData) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops({});
+  const TrainingSettings settings = small_settings(OptimizerKind::adam);
+  Trainer trainer(*ops, binary_rows(30, 21), settings);
+  trainer.run_epoch();
+  Model checkpoint = trainer.snapshot();
+  EXPECT_THROW(Trainer(*ops, binary_rows(31, 21), checkpoint), DataError);
+  EXPECT_THROW(Trainer(*ops, binary_rows(30, 22), checkpoint), DataError);
+  checkpoint.optimizer.clear();
+  EXPECT_THROW(Trainer(*ops, binary_rows(30, 21), checkpoint), DataError);
+}
+
+}  // namespace
+}  // namespace wakesleep

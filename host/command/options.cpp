@@ -173,7 +173,7 @@ Options train_data_options() {
           "how grey values become 0 or 1: threshold (see --threshold), fixed (sampled once from the seed) or "
           "dynamic (sampled anew each epoch)",
           {}, {"threshold", "fixed", "dynamic"}),
-      setting("threshold", Kind::whole, "VALUE", "Data", "grey values of at least this are on", {0, 255}),
+      setting("threshold", Kind::whole, "VALUE", "Data", "grey values of at least this are on", {1, 255}),
       record("validation", Kind::text, "FILE|FRACTION", "", "Data",
              "rows to evaluate on after each epoch: a file, or a fraction of DATA above 0 and below 1 that "
              "is held "

@@ -285,12 +285,14 @@ std::string section(const std::string& title, const std::string& body) {
 
 std::string facts_section(const Report& report) {
   if (report.facts.empty()) return "";
-  constexpr std::size_t longest_short_fact = 44;
+  constexpr std::size_t longest_short_fact = 40;
   std::string list;
   for (const auto& [name, value] : report.facts) {
-    const bool wide = value.size() > longest_short_fact;
-    list += std::string(wide ? "<div class=\"wide\">" : "<div>") + element("dt", name) +
-            element("dd", value) + "</div>\n";
+    const bool one_word = value.find(' ') == std::string::npos;  // a hash, a path
+    const char* const kind = value.size() <= longest_short_fact ? ""
+                             : one_word                         ? " class=\"wide code\""
+                                                                : " class=\"wide\"";
+    list += std::string("<div") + kind + ">" + element("dt", name) + element("dd", value) + "</div>\n";
   }
   return "<dl class=\"facts\">\n" + list + "</dl>\n";
 }
@@ -439,8 +441,9 @@ section { background: var(--card); border: 1px solid var(--rule); border-radius:
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem 2rem; margin: 0; }
 .facts dt { font-size: 0.85rem; color: var(--muted); }
 .facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-.facts .wide { grid-column: 1 / -1; }
-.facts .wide dd { font: 0.9rem/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+.facts .wide { grid-column: 1 / -1; order: 1; }
+.facts .wide dd { font-size: 1rem; }
+.facts .code dd { font: 0.9rem/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem 2rem; }
 figure { margin: 0; }
 svg { display: block; width: 100%; height: auto; }
@@ -475,7 +478,7 @@ details .scroll { margin-top: 0.75rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 2rem 1.5rem; }
 .picture { max-width: 100%; }
 .picture img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 4px; }
-figcaption, .note { color: var(--muted); font-size: 0.9rem; max-width: 38rem; }
+figcaption, .note { color: var(--muted); font-size: 0.9rem; max-width: 36rem; }
 figcaption { margin-top: 0.6rem; }
 .note { margin: 1rem 0 0; }
 )css";

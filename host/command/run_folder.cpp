@@ -51,6 +51,13 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
+bool is_leftover(const std::string& name) { return name == lock_name || is_temporary(name); }
+
+bool holds_leftovers_only(const std::string& folder) {
+  const std::vector<std::string> names = names_in(folder);
+  return std::all_of(names.begin(), names.end(), is_leftover);
+}
+
 bool exists(const std::string& path) {
   struct stat status;
   return ::lstat(path.c_str(), &status) == 0;
@@ -203,11 +210,9 @@ std::string RunFolder::checkpoint(std::int64_t step) const {
 
 bool RunFolder::empty() const {
   for (const std::string& name : names_in(path_)) {
-    const bool leftover = name == lock_name || is_temporary(name);
-    // A run that was killed while it began leaves its subfolders empty.
-    const bool subfolder =
-        (name == "checkpoints" || name == "samples") && names_in(path_ + "/" + name).empty();
-    if (!leftover && !subfolder) return false;
+    // A run that was killed while it began leaves its subfolders without a file of their own.
+    const bool subfolder = name == "checkpoints" || name == "samples";
+    if (subfolder ? !holds_leftovers_only(path_ + "/" + name) : !is_leftover(name)) return false;
   }
   return true;
 }

@@ -1,5 +1,5 @@
-// The arithmetic contract: how real numbers become integers and back. Every formula stands here once; the CPU and
-// CUDA kernels only loop over it. Derivations and bounds: docs/numerics.md.
+// The arithmetic contract: how real numbers become integers and back. Every formula stands here once; the CPU
+// and CUDA kernels only loop over it. Derivations and bounds: docs/numerics.md.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace wakesleep {
 
-/// Name and version of everything in this file, kept in every model: two programs that print the same name give
-/// the same bits.
+/// Name and version of everything in this file, kept in every model: two programs that print the same name
+/// give the same bits.
 inline constexpr const char* arithmetic_contract = "wakesleep-exact-1";
 
 // ---------------------------------------------------------------------------------------------------- limits
@@ -18,16 +18,19 @@ inline constexpr const char* arithmetic_contract = "wakesleep-exact-1";
 /// Sums of 0/1 states times weights stay below 2^31 while units * largest_integer_weight(bits) does.
 /// (65,795 units for 16-bit weights, 1,049,088 for 12, 16,909,320 for 8; layers below use at most max_units.)
 inline constexpr std::int64_t max_integer_sum = 2147483647;
-/// Rows of a batch: 2^24 * 127 < 2^31 keeps gradient sums inside int32; 8,388,608 leaves room for an offset of 128.
+/// Rows of a batch: 2^24 * 127 < 2^31 keeps gradient sums inside int32; 8,388,608 leaves room for an offset
+/// of 128.
 inline constexpr std::int64_t max_batch_rows = 8388608;
 /// All units of a machine together, so that a row's log-probability (at most 2^30 a unit) stays inside int64.
 inline constexpr std::int64_t max_machine_units = 4194304;
 /// Layers of a machine: the layer's share of a random address.
 inline constexpr std::int64_t max_layers = 16777215;
 
-// ---------------------------------------------------------------------------------------------------- weights
+// ----------------------------------------------------------------------------------------------------
+// weights
 
-/// Q: the largest |q| for `weight_bits` 16, 12 or 8. 32639 = 127 * 256 + 127 is what two signed 8-bit limbs hold.
+/// Q: the largest |q| for `weight_bits` 16, 12 or 8. 32639 = 127 * 256 + 127 is what two signed 8-bit limbs
+/// hold.
 WAKESLEEP_HOST_DEVICE std::int32_t largest_integer_weight(int weight_bits) {
   return weight_bits == 16 ? 32639 : (weight_bits == 12 ? 2047 : 127);
 }
@@ -35,11 +38,13 @@ WAKESLEEP_HOST_DEVICE std::int32_t largest_integer_weight(int weight_bits) {
 inline constexpr std::int32_t largest_shift = 30;
 inline constexpr std::int32_t shift_overflow = -31;  ///< what weight_shift returns when no shift fits
 
-/// s: the largest integer in [-30, 30] with rint(largest * 2^s) <= Q, where `largest` is max |w| over a receiving
-/// unit's weights; 30 for a row of zeros; shift_overflow when -30 is still too large or `largest` is not finite.
+/// s: the largest integer in [-30, 30] with rint(largest * 2^s) <= Q, where `largest` is max |w| over a
+/// receiving unit's weights; 30 for a row of zeros; shift_overflow when -30 is still too large or `largest`
+/// is not finite.
 WAKESLEEP_HOST_DEVICE std::int32_t weight_shift(float largest, int weight_bits) {
   if (!(largest <= 3.402823466e38f)) return shift_overflow;
-  // largest = f * 2^e with f in [1/2, 1), so f * 2^(bits - 1) is the candidate that just fits the magnitude bits.
+  // largest = f * 2^e with f in [1/2, 1), so f * 2^(bits - 1) is the candidate that just fits the magnitude
+  // bits.
   const std::int32_t e = static_cast<std::int32_t>(float_bits(largest) >> 23) - 126;
   std::int32_t shift = (weight_bits - 1) - e;
   if (shift > largest_shift) return largest_shift;
@@ -66,10 +71,11 @@ WAKESLEEP_HOST_DEVICE float pre_activation(std::int32_t sum, float two_to_minus_
   return fma(static_cast<float>(sum), two_to_minus_shift, bias);
 }
 
-// ---------------------------------------------------------------------------------------------------- sampling
+// ----------------------------------------------------------------------------------------------------
+// sampling
 
-/// A unit is on when its 32-bit random word is below this: floor(sigma(-|a|) * 2^32) for a <= 0, its complement to
-/// 2^32 (capped at 2^32 - 1) for a > 0, so that both tails are as fine.
+/// A unit is on when its 32-bit random word is below this: floor(sigma(-|a|) * 2^32) for a <= 0, its
+/// complement to 2^32 (capped at 2^32 - 1) for a > 0, so that both tails are as fine.
 WAKESLEEP_HOST_DEVICE std::uint32_t on_threshold(float a, float minor) {
   const std::uint32_t t = static_cast<std::uint32_t>(minor * 4294967296.0f);
   const std::uint32_t complement = t == 0u ? 0xFFFFFFFFu : 0u - t;
@@ -95,18 +101,20 @@ WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a
   return state != 0u ? magnitude : -magnitude;
 }
 
-/// Stochastic rounding of a delta in [-1, 1] to a multiple of 1/127: floor(127 delta + u), u = r / 65536 with r 16
-/// random bits, where 127 delta is first rounded once to a multiple of 1/65536 (ties to even). Symmetric; the mean
-/// is off by at most 2^-17 of a quantum, and zero stays zero.
+/// Stochastic rounding of a delta in [-1, 1] to a multiple of 1/127: floor(127 delta + u), u = r / 65536 with
+/// r 16 random bits, where 127 delta is first rounded once to a multiple of 1/65536 (ties to even).
+/// Symmetric; the mean is off by at most 2^-17 of a quantum, and zero stays zero.
 WAKESLEEP_HOST_DEVICE std::int32_t round_delta(float delta, std::uint32_t random_16_bits) {
-  // |delta| * 127 * 65536 + 2^23 stays in [2^23, 2^24), where a float's last place is 1: one rounding, no fraction.
+  // |delta| * 127 * 65536 + 2^23 stays in [2^23, 2^24), where a float's last place is 1: one rounding, no
+  // fraction.
   const std::uint32_t sum = float_bits(fma(absolute(delta), 8323072.0f, 8388608.0f));
   const std::int32_t magnitude = static_cast<std::int32_t>(sum) - 0x4B000000;
   const std::int32_t fixed = delta < 0.0f ? -magnitude : magnitude;
   return (fixed + static_cast<std::int32_t>(random_16_bits)) >> 16;
 }
 
-// ---------------------------------------------------------------------------------------------------- log-probability
+// ----------------------------------------------------------------------------------------------------
+// log-probability
 
 /// Log-probabilities are integers in units of 2^-20 nats.
 inline constexpr int log_fraction_bits = 20;
@@ -116,37 +124,40 @@ inline constexpr double nats_per_log_unit = 1.0 / 1048576.0;
 WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a) {
   const float nats = softplus(state != 0u ? -a : a);
   const float scaled = (nats < 1024.0f ? nats : 1024.0f) * 1048576.0f;
-  // At and above 2^22 the value has at most one fractional bit left, and the sum below rounds it the same way.
+  // At and above 2^22 the value has at most one fractional bit left, and the sum below rounds it the same
+  // way.
   const float rounded = scaled < 8388608.0f ? (scaled + 8388608.0f) - 8388608.0f : scaled;
   return -static_cast<std::int32_t>(rounded);
 }
 
 /// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image.
 WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std::int64_t maximum) {
-  const std::int64_t difference = log_weight - maximum;  // <= 0
+  const std::int64_t difference = log_weight - maximum;                 // <= 0
   if (difference < -(std::int64_t{32} << log_fraction_bits)) return 0;  // below 2^-46 of the largest
-  // The difference has at most 25 significant bits here; the float product by 2^-20 is exact up to one rounding.
+  // The difference has at most 25 significant bits here; the float product by 2^-20 is exact up to one
+  // rounding.
   const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * (1.0f / 1048576.0f);
   const float scaled = exp_nonpositive(nats) * 1073741824.0f;
   const float rounded = scaled < 8388608.0f ? (scaled + 8388608.0f) - 8388608.0f : scaled;
   return static_cast<std::int64_t>(rounded);
 }
 
-// ---------------------------------------------------------------------------------------------------- updates
+// ----------------------------------------------------------------------------------------------------
+// updates
 
 enum class OptimizerKind : std::uint32_t { sgd, momentum, adam };
 
 /// What an optimiser keeps for the whole run.
 struct Optimizer {
   OptimizerKind kind = OptimizerKind::sgd;
-  float momentum = 0.9f;   ///< mu of momentum
-  float beta1 = 0.9f;      ///< Adam
-  float beta2 = 0.999f;    ///< Adam
-  float epsilon = 1e-8f;   ///< Adam
+  float momentum = 0.9f;  ///< mu of momentum
+  float beta1 = 0.9f;     ///< Adam
+  float beta2 = 0.999f;   ///< Adam
+  float epsilon = 1e-8f;  ///< Adam
 };
 
-/// What changes from step to step, computed on the host in double and read as float32. Rates multiply the MEAN
-/// gradient over the batch.
+/// What changes from step to step, computed on the host in double and read as float32. Rates multiply the
+/// MEAN gradient over the batch.
 struct Rates {
   float rate = 0;               ///< learning rate; for Adam divided by 1 - beta1^t
   float decay = 0;              ///< learning rate * weight decay
@@ -157,8 +168,8 @@ struct Rates {
 /// Optimiser state below 2^-100 becomes zero, so that it never fades through subnormal numbers.
 WAKESLEEP_HOST_DEVICE float flush_small(float x) { return absolute(x) < 7.8886090522101181e-31f ? 0.0f : x; }
 
-/// One parameter's ascent of its log-probability. `first` and `second` are the optimiser's state (unused ones are
-/// left alone). Decay is decoupled: w <- (1 - rate * D) w + rate * direction.
+/// One parameter's ascent of its log-probability. `first` and `second` are the optimiser's state (unused ones
+/// are left alone). Decay is decoupled: w <- (1 - rate * D) w + rate * direction.
 ///   sgd:      direction = g
 ///   momentum: v <- mu v + g,  direction = v
 ///   adam:     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,  direction = m^ / (sqrt(v^) + epsilon)
@@ -184,7 +195,8 @@ WAKESLEEP_HOST_DEVICE float updated_parameter(float parameter, std::int32_t inte
 
 WAKESLEEP_HOST_DEVICE bool is_finite(float x) { return (float_bits(x) & 0x7F800000u) != 0x7F800000u; }
 
-// ---------------------------------------------------------------------------------------------------- initial values
+// ----------------------------------------------------------------------------------------------------
+// initial values
 
 /// Uniform in (-1, 1): odd multiples of 2^-24, symmetric about zero.
 WAKESLEEP_HOST_DEVICE float symmetric_uniform(std::uint32_t random_word) {

@@ -1,5 +1,5 @@
-// Data sets: reading, binarizing, splitting, ordering. All of it in host memory, one bit per pixel where the data
-// is binary, one byte where it is grey.
+// Data sets: reading, binarizing, splitting, ordering. All of it in host memory, one bit per pixel where the
+// data is binary, one byte where it is grey.
 #pragma once
 
 #include <cstdint>
@@ -11,42 +11,43 @@
 
 namespace wakesleep {
 
-/// Rows of binary or grey values. Binary: row_bytes = ceil(units / 8), first unit = most significant bit of the
-/// first byte (numpy.packbits), unused bits zero. Grey: row_bytes = units, 0..255.
+/// Rows of binary or grey values. Binary: row_bytes = ceil(units / 8), first unit = most significant bit of
+/// the first byte (numpy.packbits), unused bits zero. Grey: row_bytes = units, 0..255.
 struct DataSet {
   std::int64_t rows = 0;
   std::int64_t units = 0;
   std::int64_t row_bytes = 0;
   bool grey = false;
-  std::int64_t height = 0;           ///< of an image, 0 when the file does not say and units is no square
+  std::int64_t height = 0;  ///< of an image, 0 when the file does not say and units is no square
   std::int64_t width = 0;
-  std::vector<std::uint8_t> bytes;   ///< [rows x row_bytes]
-  std::string source;                ///< file name without folders, for messages and summaries
+  std::vector<std::uint8_t> bytes;  ///< [rows x row_bytes]
+  std::string source;               ///< file name without folders, for messages and summaries
 
   const std::uint8_t* row(std::int64_t r) const { return bytes.data() + r * row_bytes; }
 };
 
 struct ReadOptions {
   std::int64_t row_length = 0;  ///< units of a bit-packed NPY row; 0: the file holds one value per unit
-  std::int64_t height = 0;      ///< shape of the images where the file does not say; 0: a square if units is one
+  std::int64_t height = 0;  ///< shape of the images where the file does not say; 0: a square if units is one
   std::int64_t width = 0;
 };
 
-/// Reads IDX and IDX.gz (unsigned bytes, 3 dimensions), NPY (uint8, bool, float32 in [0, 1]; 2 or 3 dimensions, C or
-/// Fortran order; bit-packed rows when row_length is given) and AMAT text (rows of 0/1 or values in [0, 1]). The
-/// format is recognised by content, not by name. Values 0 and 1 only (or 0 and 255 only in IDX) give a binary set;
-/// everything else a grey one, float values as rint(255 x).
-/// Throws DataError with file, place (row and column where it applies), what was found and what was expected for:
-/// missing, empty, truncated, over-long or gz-broken files; wrong magic, dtype, shape or row length; labels given as
-/// images; values that are NaN or out of range; zero rows. Nothing is allocated from a length that the file's size
-/// does not bear out.
+/// Reads IDX and IDX.gz (unsigned bytes, 3 dimensions), NPY (uint8, bool, float32 in [0, 1]; 2 or 3
+/// dimensions, C or Fortran order; bit-packed rows when row_length is given) and AMAT text (rows of 0/1 or
+/// values in [0, 1]). The format is recognised by content, not by name. Values 0 and 1 only (or 0 and 255
+/// only in IDX) give a binary set; everything else a grey one, float values as rint(255 x). Throws DataError
+/// with file, place (row and column where it applies), what was found and what was expected for: missing,
+/// empty, truncated, over-long or gz-broken files; wrong magic, dtype, shape or row length; labels given as
+/// images; values that are NaN or out of range; zero rows. Nothing is allocated from a length that the file's
+/// size does not bear out.
 DataSet read_data(const std::string& path, const ReadOptions& options = {});
 
-/// threshold: value >= threshold; fixed: sampled once at (unit group, row, 0, domain binarize_fixed). dynamic keeps
-/// the grey values (they are sampled as batches are gathered). Binary data is returned as it is.
+/// threshold: value >= threshold; fixed: sampled once at (unit group, row, 0, domain binarize_fixed). dynamic
+/// keeps the grey values (they are sampled as batches are gathered). Binary data is returned as it is.
 DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t seed);
 
-/// Takes `count` rows, chosen by draws (domain held_out), out of `data` and returns them; the others keep their order.
+/// Takes `count` rows, chosen by draws (domain held_out), out of `data` and returns them; the others keep
+/// their order.
 DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed);
 
 /// The order in which epoch `epoch` visits `rows` rows: a stable sort by 64-bit drawn keys at (0, row, epoch,

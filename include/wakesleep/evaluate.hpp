@@ -11,36 +11,38 @@
 namespace wakesleep {
 
 struct EvaluationSettings {
-  std::int64_t samples = 100;                    ///< K
-  std::int64_t limit = 0;                        ///< use only the first rows; 0: all
+  std::int64_t samples = 100;  ///< K
+  std::int64_t limit = 0;      ///< use only the first rows; 0: all
   std::uint64_t seed = 1;
-  std::int64_t memory_bytes = 256 << 20;         ///< bound on the working memory, which decides the chunks
-  std::function<void(std::int64_t rows_done, std::int64_t rows_total)> progress;  ///< after each chunk; may be empty
+  std::int64_t memory_bytes = 256 << 20;  ///< bound on the working memory, which decides the chunks
+  std::function<void(std::int64_t rows_done, std::int64_t rows_total)>
+      progress;  ///< after each chunk; may be empty
 };
 
-/// All values in nats. With q the recognition model and lw_k = log p(x, h^k) - log q(h^k | x), h^k ~ q(. | x):
+/// All values in nats. With q the recognition model and lw_k = log p(x, h^k) - log q(h^k | x), h^k ~ q(. |
+/// x):
 struct Evaluation {
   std::int64_t rows = 0;
   std::int64_t samples = 0;
-  double log_likelihood = 0;         ///< mean over rows of the estimate log 1/K sum_k exp(lw_k)
-  double standard_error = 0;         ///< of that mean over the rows
-  double bound = 0;                  ///< mean of lw_k: the K = 1 (variational) lower bound
+  double log_likelihood = 0;  ///< mean over rows of the estimate log 1/K sum_k exp(lw_k)
+  double standard_error = 0;  ///< of that mean over the rows
+  double bound = 0;           ///< mean of lw_k: the K = 1 (variational) lower bound
   double bound_standard_error = 0;
   double effective_sample_size = 0;  ///< mean over rows of (sum w)^2 / sum w^2, between 1 and K
-  std::vector<double> layer_kl;      ///< l = 1..L: mean of log q(h_l | h_{l-1}) - log p(h_l | h_{l+1}) under q
+  std::vector<double> layer_kl;  ///< l = 1..L: mean of log q(h_l | h_{l-1}) - log p(h_l | h_{l+1}) under q
   std::vector<std::int64_t> active_units;  ///< l = 1..L: units on in 1 % to 99 % of the samples
 };
 
-/// The first recognition layer is multiplied once per row, not K times. The result depends on seed, rows and K alone:
-/// any chunking, thread count or device gives the same integers.
+/// The first recognition layer is multiplied once per row, not K times. The result depends on seed, rows and
+/// K alone: any chunking, thread count or device gives the same integers.
 Evaluation evaluate(const Machine& machine, const DataSet& data, const EvaluationSettings& settings);
 
 /// Largest n_l + n_{l+1} of two neighbouring hidden layers (and largest n_L + 4) that enumeration accepts.
 inline constexpr std::int64_t max_enumerated_units = 24;
 
-/// Exact log p(x) of every row (the first `limit` of them; 0: all), in double precision, by enumerating the states of
-/// neighbouring hidden layers pairwise. Uses the integer weights, as sampling does. Throws UsageError naming the
-/// limit when the layers are too wide.
+/// Exact log p(x) of every row (the first `limit` of them; 0: all), in double precision, by enumerating the
+/// states of neighbouring hidden layers pairwise. Uses the integer weights, as sampling does. Throws
+/// UsageError naming the limit when the layers are too wide.
 std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& data, std::int64_t limit = 0);
 
 }  // namespace wakesleep

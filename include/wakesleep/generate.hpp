@@ -16,10 +16,11 @@ std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64
 /// Probabilities [rows x n_layer] of the units of hidden layer `layer` (1..L) given sampled states below.
 std::vector<float> encode(const Machine& machine, const DataSet& data, int layer, std::uint64_t seed);
 /// The same, sampled: 0/1 bytes [rows x n_layer].
-std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& data, int layer, std::uint64_t seed);
+std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& data, int layer,
+                                        std::uint64_t seed);
 
-/// Visible probabilities [rows x n_0]: up to the top by sampled recognition states, down again by sampled generative
-/// states.
+/// Visible probabilities [rows x n_0]: up to the top by sampled recognition states, down again by sampled
+/// generative states.
 std::vector<float> reconstruct(const Machine& machine, const DataSet& data, std::uint64_t seed);
 
 }  // namespace wakesleep

@@ -24,8 +24,8 @@ using Tensors = std::map<std::string, Tensor>;
 ///   prior():         p(h_L)           = Bernoulli(sigma(a))
 class Machine {
  public:
-  /// `sizes` from the visible layer upward, at least two. All parameters zero. Throws UsageError, with the limit
-  /// named, when sums could leave the exact range (docs/numerics.md).
+  /// `sizes` from the visible layer upward, at least two. All parameters zero. Throws UsageError, with the
+  /// limit named, when sums could leave the exact range (docs/numerics.md).
   Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits);
 
   Ops& ops() const { return *ops_; }
@@ -36,24 +36,31 @@ class Machine {
   int weight_bits() const { return weight_bits_; }
   std::int64_t parameters() const;
 
-  const Conditional& recognition(int l) const { return parts_[static_cast<std::size_t>(2 * (l - 1))].conditional; }
-  const Conditional& generative(int l) const { return parts_[static_cast<std::size_t>(2 * (l - 1) + 1)].conditional; }
+  const Conditional& recognition(int l) const {
+    return parts_[static_cast<std::size_t>(2 * (l - 1))].conditional;
+  }
+  const Conditional& generative(int l) const {
+    return parts_[static_cast<std::size_t>(2 * (l - 1) + 1)].conditional;
+  }
   const Conditional& prior() const { return parts_.back().conditional; }
 
   /// "recognition.1", "generative.1", ..., "prior": index and name of every conditional, 0 .. 2L.
   int conditionals() const { return static_cast<int>(parts_.size()); }
-  const Conditional& conditional(int index) const { return parts_[static_cast<std::size_t>(index)].conditional; }
+  const Conditional& conditional(int index) const {
+    return parts_[static_cast<std::size_t>(index)].conditional;
+  }
   std::string conditional_name(int index) const;
   static int recognition_index(int l) { return 2 * (l - 1); }
   static int generative_index(int l) { return 2 * (l - 1) + 1; }
   int prior_index() const { return conditionals() - 1; }
 
   /// Visible biases logit(clamp(mean, 1e-4, 1 - 1e-4)); hidden and prior biases -1; weights uniform within
-  /// +-sqrt(6 / (n_in + n_out)) / n_in, n_in the sending units (Bornschein & Bengio 2015), by addressed draws.
+  /// +-sqrt(6 / (n_in + n_out)) / n_in, n_in the sending units (Bornschein & Bengio 2015), by addressed
+  /// draws.
   void initialize(const std::vector<double>& visible_means, std::uint64_t seed);
 
-  /// The parameters, named as in model files: recognition.{l}.weight, recognition.{l}.bias, generative.{l}.weight,
-  /// generative.{l}.bias, prior.bias. download() blocks.
+  /// The parameters, named as in model files: recognition.{l}.weight, recognition.{l}.bias,
+  /// generative.{l}.weight, generative.{l}.bias, prior.bias. download() blocks.
   Tensors download() const;
   /// Throws DataError naming the tensor that is missing, unknown, of another shape or not finite.
   void upload(const Tensors& tensors);
@@ -74,8 +81,8 @@ class Machine {
 /// The layer sizes, from the visible layer upward, that a set of model tensors describes. Throws DataError.
 std::vector<std::int64_t> sizes_of(const Tensors& tensors);
 
-/// SHA-256 of the parameters: over name, shape and little-endian values of every tensor in the order of the names
-/// (docs/file-format.md), as 64 hexadecimal digits.
+/// SHA-256 of the parameters: over name, shape and little-endian values of every tensor in the order of the
+/// names (docs/file-format.md), as 64 hexadecimal digits.
 std::string hash_of(const Tensors& tensors);
 
 }  // namespace wakesleep

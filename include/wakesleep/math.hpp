@@ -1,6 +1,6 @@
-// Elementary functions of the engine: one fixed sequence of IEEE operations each, with `fma` written where it is
-// meant, so that every compiler and device gives the same bits. No library function stands behind them except
-// fma, which is exact by definition. Both compilers must leave contraction off (see CMakeLists.txt).
+// Elementary functions of the engine: one fixed sequence of IEEE operations each, with `fma` written where it
+// is meant, so that every compiler and device gives the same bits. No library function stands behind them
+// except fma, which is exact by definition. Both compilers must leave contraction off (see CMakeLists.txt).
 // Largest errors over the whole float range: docs/numerics.md, measured by tests/math_test.cpp.
 #pragma once
 
@@ -37,8 +37,8 @@ WAKESLEEP_HOST_DEVICE std::int32_t integer_to_even(float x) {
   return static_cast<std::int32_t>(float_bits(x + no_fraction)) - 0x4B400000;
 }
 
-/// e^x for x in [-104, 90]: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7, and 2^n in two factors,
-/// so that a subnormal result is rounded once and 2^128 becomes infinity.
+/// e^x for x in [-104, 90]: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7, and 2^n in two
+/// factors, so that a subnormal result is rounded once and 2^128 becomes infinity.
 WAKESLEEP_HOST_DEVICE float exp_in_range(float x) {
   const float n = round_to_even(x * 1.44269504088896341f);
   const float r = fma(n, -1.42860677e-6f, fma(n, -0.693145752f, x));
@@ -98,7 +98,8 @@ WAKESLEEP_HOST_DEVICE float log(float x) {
   return fma(n, 0.693359375f, f + y);
 }
 
-/// sigma(-|a|) in [0, 1/2]: the probability of the less likely state. Both tails are as fine as float32 allows.
+/// sigma(-|a|) in [0, 1/2]: the probability of the less likely state. Both tails are as fine as float32
+/// allows.
 WAKESLEEP_HOST_DEVICE float minor_probability(float a) {
   const float e = exp_nonpositive(-absolute(a));
   return e / (1.0f + e);

@@ -7,8 +7,8 @@
 
 namespace wakesleep {
 
-/// Rows of `columns` elements, `stride` elements apart. The memory belongs to a Buffer somewhere else, and on a
-/// GPU backend it is device memory: only operations of the same backend may touch it.
+/// Rows of `columns` elements, `stride` elements apart. The memory belongs to a Buffer somewhere else, and on
+/// a GPU backend it is device memory: only operations of the same backend may touch it.
 template <class T>
 struct Matrix {
   T* data = nullptr;
@@ -18,11 +18,7 @@ struct Matrix {
 
   T* row(std::int64_t r) const { return data + r * stride; }
   Matrix first_rows(std::int64_t count) const { return {data, count, columns, stride}; }
-  operator Matrix<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, columns, stride};
-  }
+  operator Matrix<const T>() const requires(!std::is_const_v<T>) { return {data, rows, columns, stride}; }
 };
 
 /// States of a batch: one row per sample, one byte per unit, each 0 or 1. The bytes between `columns` and
@@ -34,7 +30,8 @@ using ConstStates = Matrix<const std::uint8_t>;
 using Deltas = Matrix<std::int8_t>;
 using ConstDeltas = Matrix<const std::int8_t>;
 
-/// The stride of a row of `units` states or deltas: whole 64-byte lines, which is also what int8 tensor cores need.
+/// The stride of a row of `units` states or deltas: whole 64-byte lines, which is also what int8 tensor cores
+/// need.
 constexpr std::int64_t padded_units(std::int64_t units) { return (units + 63) / 64 * 64; }
 
 }  // namespace wakesleep

@@ -23,26 +23,26 @@ struct TensorFile {
 /// CannotCreateError or OutputError; `path` is then what it was before.
 void write_tensor_file(const std::string& path, const TensorFile& file);
 
-/// Checks header length, JSON, names, dtypes (F32), shapes, offsets (contiguous, no holes, exact file length) and the
-/// hash of every tensor before and after reading. Throws DataError naming file, tensor, what was found and expected.
-/// Allocates at most about twice the size of the file.
+/// Checks header length, JSON, names, dtypes (F32), shapes, offsets (contiguous, no holes, exact file length)
+/// and the hash of every tensor before and after reading. Throws DataError naming file, tensor, what was
+/// found and expected. Allocates at most about twice the size of the file.
 TensorFile read_tensor_file(const std::string& path);
 
 /// A model as `wakesleep` writes it: its tensors, and all it was trained with.
 struct Model {
-  Tensors tensors;                  ///< parameters only
-  Tensors optimizer;                ///< optimiser state; empty in a finished model
+  Tensors tensors;    ///< parameters only
+  Tensors optimizer;  ///< optimiser state; empty in a finished model
   TrainingSettings settings;
   std::vector<std::int64_t> sizes;  ///< from the visible layer upward
   std::int64_t step = 0;
   std::int64_t height = 0, width = 0;  ///< image shape, 0 when unknown
-  std::string hash;                 ///< hash_of(tensors)
-  Metadata run;                     ///< further run state of a checkpoint, such as the data's fingerprint
+  std::string hash;                    ///< hash_of(tensors)
+  Metadata run;                        ///< further run state of a checkpoint, such as the data's fingerprint
 };
 
 void save_model(const std::string& path, const Model& model);
-/// Throws DataError when the file is damaged, was written under another arithmetic contract, or its tensors do not
-/// form a machine.
+/// Throws DataError when the file is damaged, was written under another arithmetic contract, or its tensors
+/// do not form a machine.
 Model load_model(const std::string& path);
 
 }  // namespace wakesleep

@@ -1,10 +1,11 @@
-// The narrow waist of the engine: the operations that the phases in host/ are written with. A backend implements
-// them (kernels/ops_cpu.cpp, kernels/ops_cuda.cu) and gives the same integers and the same bits as every other
-// backend. The phases see no device, no thread and no stream.
+// The narrow waist of the engine: the operations that the phases in host/ are written with. A backend
+// implements them (kernels/ops_cpu.cpp, kernels/ops_cuda.cu) and gives the same integers and the same bits as
+// every other backend. The phases see no device, no thread and no stream.
 //
 // Conventions for every operation below
 //   * All pointers and views are memory of this backend (allocate()). Views never overlap unless said so.
-//   * Operations are queued in the order of the calls and may return before they have run; results are seen by the
+//   * Operations are queued in the order of the calls and may return before they have run; results are seen
+//   by the
 //     host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
 //   * rows = 0 is allowed and does nothing. Shapes are checked; a mismatch throws InternalError.
 //   * Each operation restores the caller's floating-point environment.
@@ -21,8 +22,8 @@
 
 namespace wakesleep {
 
-/// The integer weights that the products see, q = rint(w * 2^s) with one shift s per receiving unit, in a layout of
-/// the backend's own. Made by Ops::make_integer_weights, written by Ops::quantize and Ops::update.
+/// The integer weights that the products see, q = rint(w * 2^s) with one shift s per receiving unit, in a
+/// layout of the backend's own. Made by Ops::make_integer_weights, written by Ops::quantize and Ops::update.
 class IntegerWeights {
  public:
   virtual ~IntegerWeights() = default;
@@ -34,10 +35,10 @@ class IntegerWeights {
 /// One factorial conditional distribution p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)).
 /// For a prior `integers` is null, `weight` is empty and the logits are the biases.
 struct Conditional {
-  Matrix<float> weight;                ///< [receiving x sending], master weights
-  float* bias = nullptr;               ///< [receiving]
+  Matrix<float> weight;   ///< [receiving x sending], master weights
+  float* bias = nullptr;  ///< [receiving]
   std::int64_t receiving = 0;
-  std::int64_t sending = 0;            ///< 0 for a prior
+  std::int64_t sending = 0;  ///< 0 for a prior
   IntegerWeights* integers = nullptr;
 };
 
@@ -51,15 +52,15 @@ struct OptimizerState {
 
 /// What changes from step to step, kept in the backend's memory so that a recorded step can be replayed.
 struct StepScalars {
-  std::uint32_t step = 0;       ///< number of this step since the beginning of the run
-  std::uint32_t first = 0;      ///< position in the epoch's order of the batch's first row
+  std::uint32_t step = 0;   ///< number of this step since the beginning of the run
+  std::uint32_t first = 0;  ///< position in the epoch's order of the batch's first row
   std::uint32_t epoch = 0;
   Rates generative;
   Rates recognition;
 };
 
-/// A data set in the backend's memory: one bit per unit (first unit = most significant bit of the first byte), or
-/// one grey byte per unit that is binarized as it is read.
+/// A data set in the backend's memory: one bit per unit (first unit = most significant bit of the first
+/// byte), or one grey byte per unit that is binarized as it is read.
 struct DataRows {
   const std::uint8_t* bytes = nullptr;
   std::int64_t rows = 0;
@@ -70,7 +71,7 @@ struct DataRows {
 
 /// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats.
 struct ScoreSink {
-  std::int64_t* rows = nullptr;   ///< [output rows]: rows[r] += sign * log p(row r); may be null
+  std::int64_t* rows = nullptr;  ///< [output rows]: rows[r] += sign * log p(row r); may be null
   int sign = 1;
   std::int64_t* total = nullptr;  ///< one integer: += log p summed over all rows; may be null
 };
@@ -101,7 +102,8 @@ class Ops {
   virtual std::string device() const = 0;
 
   // ---------------------------------------------------------------- memory
-  /// Throws DeviceError with the amount and what is already held when there is not enough. Aligned to 256 bytes.
+  /// Throws DeviceError with the amount and what is already held when there is not enough. Aligned to 256
+  /// bytes.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void deallocate(void* memory, std::size_t bytes) noexcept = 0;
   /// The host memory may be reused when the call returns.
@@ -115,25 +117,30 @@ class Ops {
   void reset_peak() { memory_.peak = memory_.current; }
 
   // ---------------------------------------------------------------- weights
-  /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums on this backend's route.
+  /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums on this backend's
+  /// route.
   virtual std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
                                                                int bits) = 0;
-  /// Integers and shifts from the master weights. `diverged` (one word, may be null) becomes 1 + the value of `step`
-  /// (or 1 where that is null) if it was 0 and a weight is not finite or fits no shift.
-  virtual void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) = 0;
+  /// Integers and shifts from the master weights. `diverged` (one word, may be null) becomes 1 + the value of
+  /// `step` (or 1 where that is null) if it was 0 and a weight is not finite or fits no shift.
+  virtual void quantize(const Conditional& conditional, std::uint32_t* diverged,
+                        const std::uint32_t* step) = 0;
 
   // ---------------------------------------------------------------- the wake-sleep step
-  /// states[i] = row order[*first + i] of the data (row *first + i where order is null). Grey data is binarized by
-  /// the draws at (unit group, row of the data set, draw.first_step + *draw.step).
-  virtual void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
-                      States states) = 0;
+  /// states[i] = row order[*first + i] of the data (row *first + i where order is null). Grey data is
+  /// binarized by the draws at (unit group, row of the data set, draw.first_step + *draw.step).
+  virtual void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
+                      const Draw& draw, States states) = 0;
 
-  /// output[r] ~ Bernoulli(sigma(logits of input[r / K])), K = output.rows / input.rows. For a prior the input is
-  /// ignored and K counts from `samples`. If `score` has a sink, the log-probability of the sample is added there.
-  virtual void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
-                      States output, const ScoreSink& score = {}) = 0;
+  /// output[r] ~ Bernoulli(sigma(logits of input[r / repeats])), repeats = output.rows / input.rows: an input
+  /// row may serve several consecutive output rows, and is then multiplied once. A prior has no input.
+  /// `samples` is how many output rows there are for each row of the batch, which SampleAddress::step needs
+  /// to tell them apart. If `score` has a sink, the log-probability of the sample is added there.
+  virtual void sample(const Conditional& conditional, ConstStates input, const Draw& draw,
+                      std::int64_t samples, States output, const ScoreSink& score = {}) = 0;
 
-  /// deltas[r] = round_delta(target[r] - sigma(logits of input[r])): the delta rule's error, stochastically rounded.
+  /// deltas[r] = round_delta(target[r] - sigma(logits of input[r])): the delta rule's error, stochastically
+  /// rounded.
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
                      Deltas deltas) = 0;
 
@@ -142,15 +149,16 @@ class Ops {
   virtual void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
                         std::int32_t* bias_gradient) = 0;
 
-  /// Ascends along the gradient (updated_parameter in arithmetic.hpp) and quantizes the new weights. `rates` and
-  /// `step` are read when the operation runs; `diverged` as in quantize.
+  /// Ascends along the gradient (updated_parameter in arithmetic.hpp) and quantizes the new weights. `rates`
+  /// and `step` are read when the operation runs; `diverged` as in quantize.
   virtual void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
                       const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
 
   // ---------------------------------------------------------------- likelihood and reading out
-  /// Adds log p(target[r / (R / T)] | input[r]) to the sink, where R = rows of the larger of input and target and T
-  /// those of target: a target row may stand for several consecutive input rows. For a prior, R = target.rows.
+  /// Adds log p(target[r / (R / T)] | input[r]) to the sink, where R = rows of the larger of input and target
+  /// and T those of target: a target row may stand for several consecutive input rows. For a prior, R =
+  /// target.rows.
   virtual void score(const Conditional& conditional, ConstStates input, ConstStates target,
                      const ScoreSink& sink) = 0;
 
@@ -158,7 +166,8 @@ class Ops {
   virtual void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) = 0;
 
   /// probabilities[r] = sigma(logits of input[r]).
-  virtual void probabilities(const Conditional& conditional, ConstStates input, Matrix<float> probabilities) = 0;
+  virtual void probabilities(const Conditional& conditional, ConstStates input,
+                             Matrix<float> probabilities) = 0;
 
   /// The forward product of `input` alone, its sums thrown away: for measuring what a step cannot do without.
   virtual void multiply(const Conditional& conditional, ConstStates input) = 0;
@@ -214,11 +223,12 @@ class Buffer {
   T* data_ = nullptr;
 };
 
-/// How the CPU multiplies. Every route gives the same integers; a route is checked once per process before it is
-/// trusted.
+/// How the CPU multiplies. Every route gives the same integers; a route is checked once per process before it
+/// is trusted.
 enum class CpuRoute {
   int8,       ///< oneDNN u8 x s8 -> s32, weights as one or two 8-bit limbs (the default)
-  float32,    ///< oneDNN sgemm on integer values, limbs and pieces chosen so that every partial sum fits 24 bits
+  float32,    ///< oneDNN sgemm on integer values, limbs and pieces chosen so that every partial sum fits 24
+              ///< bits
   reference,  ///< a plain loop, for tests
 };
 
@@ -226,10 +236,10 @@ enum class CpuRoute {
 enum class CpuInstructions { best, avx512, avx2, baseline };
 
 struct CpuOptions {
-  int threads = 0;                  ///< 0: all that this process may run on
+  int threads = 0;  ///< 0: all that this process may run on
   CpuRoute route = CpuRoute::int8;
   CpuInstructions instructions = CpuInstructions::best;
-  std::int64_t piece_rows = 0;      ///< rows multiplied and sampled at a time by one thread; 0: chosen by shape
+  std::int64_t piece_rows = 0;  ///< rows multiplied and sampled at a time by one thread; 0: chosen by shape
 };
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options = {});
 
@@ -243,8 +253,8 @@ struct CudaOptions {
   int ordinal = 0;
   CudaRoute route = CudaRoute::int8;
 };
-/// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old (both
-/// versions), no such device, architecture not in this binary.
+/// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old
+/// (both versions), no such device, architecture not in this binary.
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options = {});
 
 /// True when make_cuda_ops() can work here; otherwise `why_not` says why in one clause.

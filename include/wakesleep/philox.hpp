@@ -1,6 +1,6 @@
-// Random numbers addressed by meaning: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as
-// easy as 1, 2, 3", SC 2011). There is no generator state: a draw is a pure function of where it is used, so
-// splitting a batch over pieces, threads or devices changes nothing. docs/rng.md has the map of addresses.
+// Random numbers addressed by meaning: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers:
+// as easy as 1, 2, 3", SC 2011). There is no generator state: a draw is a pure function of where it is used,
+// so splitting a batch over pieces, threads or devices changes nothing. docs/rng.md has the map of addresses.
 #pragma once
 
 #include <cstdint>
@@ -11,21 +11,22 @@ namespace wakesleep {
 
 /// What a draw is for. Values are spaced so that a new purpose never renumbers an old one.
 enum class Domain : std::uint32_t {
-  wake_sample = 0x10,              ///< h_l ~ q(. | h_{l-1}) in the wake phase
-  wake_generative_rounding = 0x18, ///< rounding of the deltas that train the generative weights
-  wake_recognition_rounding = 0x20,///< reserved: wake deltas of the recognition weights (reweighted wake-sleep)
-  sleep_sample = 0x28,             ///< h_{l-1} ~ p(. | h_l) in the sleep phase
-  sleep_rounding = 0x30,           ///< rounding of the deltas that train the recognition weights
-  initial_recognition = 0x40,      ///< initial recognition weights
-  initial_generative = 0x48,       ///< initial generative weights
-  shuffle = 0x50,                  ///< the order of the training rows in an epoch
-  held_out = 0x58,                 ///< which rows a held-out fraction takes
-  binarize_fixed = 0x60,           ///< grey values sampled once
-  binarize_dynamic = 0x68,         ///< grey values sampled anew each epoch
-  evaluation_sample = 0x70,        ///< posterior samples of the likelihood estimate
-  evaluation_binarize = 0x78,      ///< grey values sampled for evaluation
-  generate_sample = 0x80,          ///< `wakesleep sample`
-  encode_sample = 0x88,            ///< `wakesleep encode`, `wakesleep reconstruct`
+  wake_sample = 0x10,               ///< h_l ~ q(. | h_{l-1}) in the wake phase
+  wake_generative_rounding = 0x18,  ///< rounding of the deltas that train the generative weights
+  wake_recognition_rounding =
+      0x20,                    ///< reserved: wake deltas of the recognition weights (reweighted wake-sleep)
+  sleep_sample = 0x28,         ///< h_{l-1} ~ p(. | h_l) in the sleep phase
+  sleep_rounding = 0x30,       ///< rounding of the deltas that train the recognition weights
+  initial_recognition = 0x40,  ///< initial recognition weights
+  initial_generative = 0x48,   ///< initial generative weights
+  shuffle = 0x50,              ///< the order of the training rows in an epoch
+  held_out = 0x58,             ///< which rows a held-out fraction takes
+  binarize_fixed = 0x60,       ///< grey values sampled once
+  binarize_dynamic = 0x68,     ///< grey values sampled anew each epoch
+  evaluation_sample = 0x70,    ///< posterior samples of the likelihood estimate
+  evaluation_binarize = 0x78,  ///< grey values sampled for evaluation
+  generate_sample = 0x80,      ///< `wakesleep sample`
+  encode_sample = 0x88,        ///< `wakesleep encode`, `wakesleep reconstruct`
 };
 
 /// Four 32-bit random words: the value of one address, or one address itself.
@@ -63,8 +64,8 @@ WAKESLEEP_HOST_DEVICE std::uint32_t domain_word(Domain domain, std::uint32_t lay
   return (static_cast<std::uint32_t>(domain) << 24) | layer;
 }
 
-/// Counter of the block that holds the words of units 4g .. 4g+3 (or the 16-bit halves of units 8g .. 8g+7, the
-/// low half of each word first).
+/// Counter of the block that holds the words of units 4g .. 4g+3 (or the 16-bit halves of units 8g .. 8g+7,
+/// the low half of each word first).
 WAKESLEEP_HOST_DEVICE PhiloxBlock draw_counter(std::uint32_t group, std::uint32_t row, std::uint32_t step,
                                                std::uint32_t domain_and_layer) {
   return {{group, row, step, domain_and_layer}};
@@ -72,7 +73,7 @@ WAKESLEEP_HOST_DEVICE PhiloxBlock draw_counter(std::uint32_t group, std::uint32_
 
 /// How the K samples of one input row are told apart by their addresses.
 enum class SampleAddress : std::uint32_t {
-  row,   ///< training: global row = first_row + output row, one step for all
+  row,   ///< training: row = first_row + output row, one step for all
   step,  ///< evaluation: row = first_row + output row / K, step = first_step + output row mod K
 };
 
@@ -81,9 +82,10 @@ struct Draw {
   std::uint64_t seed = 0;
   Domain domain = Domain::wake_sample;
   std::uint32_t layer = 0;
-  std::uint32_t first_row = 0;                  ///< global row of the first row (before any split of the batch)
-  std::uint32_t first_step = 0;                 ///< added to *step
-  const std::uint32_t* step = nullptr;          ///< in the backend's memory, read when the operation runs; may be null
+  std::uint32_t first_row = 0;   ///< global row of the first row (before any split of the batch)
+  std::uint32_t first_step = 0;  ///< added to *step
+  const std::uint32_t* step =
+      nullptr;  ///< in the backend's memory, read when the operation runs; may be null
   SampleAddress samples = SampleAddress::row;
 };
 

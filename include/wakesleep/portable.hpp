@@ -1,8 +1,8 @@
 // What lets one definition serve the host compiler and nvcc alike. Nothing else belongs here.
 #pragma once
 
-// `static`, because the CPU kernels compile these functions once per instruction set: a shared inline function could
-// be linked in its AVX-512 form into code that runs where there is none.
+// `static`, because the CPU kernels compile these functions once per instruction set: a shared inline
+// function could be linked in its AVX-512 form into code that runs where there is none.
 #if defined(__CUDACC__)
 #define WAKESLEEP_HOST_DEVICE static __host__ __device__ inline
 #else

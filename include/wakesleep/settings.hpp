@@ -1,5 +1,5 @@
-// Everything that decides which model a run ends with. Device, threads, paths and times are not here: they never
-// enter what is compared.
+// Everything that decides which model a run ends with. Device, threads, paths and times are not here: they
+// never enter what is compared.
 #pragma once
 
 #include <cstdint>
@@ -22,41 +22,43 @@ struct TrainingSettings {
   double generative_learning_rate = 0.003;
   double recognition_learning_rate = 0.003;
   OptimizerKind optimizer = OptimizerKind::adam;
-  double momentum = 0.9;              ///< mu of momentum, beta1 of Adam
-  double second_momentum = 0.999;     ///< beta2 of Adam
-  double epsilon = 1e-8;              ///< of Adam
+  double momentum = 0.9;           ///< mu of momentum, beta1 of Adam
+  double second_momentum = 0.999;  ///< beta2 of Adam
+  double epsilon = 1e-8;           ///< of Adam
   Schedule schedule = Schedule::cosine;
-  std::int64_t schedule_every = 10;   ///< step schedule: epochs between two reductions
-  double schedule_factor = 0.5;       ///< step schedule: factor of a reduction; cosine: unused
-  double weight_decay = 0.0;          ///< decoupled: each step w <- (1 - learning rate * D) w
+  std::int64_t schedule_every = 10;  ///< step schedule: epochs between two reductions
+  double schedule_factor = 0.5;      ///< step schedule: factor of a reduction; cosine: unused
+  double weight_decay = 0.0;         ///< decoupled: each step w <- (1 - learning rate * D) w
   int weight_bits = 16;
   std::uint64_t seed = 1;
   Binarization binarization = Binarization::threshold;
-  int threshold = 128;                ///< grey values of at least this (0..255) are on
+  int threshold = 128;  ///< grey values of at least this (0..255) are on
 };
 
 const char* name_of(OptimizerKind kind);
 const char* name_of(Schedule schedule);
 const char* name_of(Binarization binarization);
-/// These throw UsageError with the valid names, nearest first.
+/// These throw UsageError with the valid names.
 OptimizerKind optimizer_named(const std::string& name);
 Schedule schedule_named(const std::string& name);
 Binarization binarization_named(const std::string& name);
 
-/// Throws UsageError naming the first setting that cannot be used: a learning rate of 0, negative or NaN, no layers,
-/// a width of 0, weight_bits other than 16, 12, 8, and so on.
+/// Throws UsageError naming the first setting that cannot be used: a learning rate of 0, negative or NaN, no
+/// layers, a width of 0, weight_bits other than 16, 12, 8, and so on.
 void check(const TrainingSettings& settings);
 
-/// The factor on the learning rates at `step` of `total_steps`, in double from + - x / and the engine's own cosine.
+/// The factor on the learning rates at `step` of `total_steps`, in double from + - x / and the engine's own
+/// cosine.
 double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch);
 
-/// The rates of one step: learning rate, decay, 1 / (127 rows) and Adam's corrections, rounded once to float32.
-Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step, std::int64_t steps_per_epoch,
-               std::int64_t rows);
+/// The rates of one step: learning rate, decay, 1 / (127 rows) and Adam's corrections, rounded once to
+/// float32.
+Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
+               std::int64_t steps_per_epoch, std::int64_t rows);
 Optimizer optimizer_of(const TrainingSettings& settings);
 
-/// Settings as (name, value) pairs in a fixed order, as they stand in models and in the resolved TOML file; the
-/// names are those of the command line without the dashes ("generative-learning-rate").
+/// Settings as (name, value) pairs in a fixed order, as they stand in models and in the resolved TOML file;
+/// the names are those of the command line without the dashes ("generative-learning-rate").
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings);
 /// Reads such pairs back; throws DataError naming a missing, unknown or unusable one.
 TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, std::string>>& pairs);

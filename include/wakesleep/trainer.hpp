@@ -1,5 +1,5 @@
-// A training run: machine, algorithm and data, step after step. Knows nothing of folders, files or terminals; the
-// command line (host/command/) adds those.
+// A training run: machine, algorithm and data, step after step. Knows nothing of folders, files or terminals;
+// the command line (host/command/) adds those.
 #pragma once
 
 #include <cstdint>
@@ -16,25 +16,27 @@ namespace wakesleep {
 
 class Trainer {
  public:
-  /// A new machine, initialised from the data's means and the seed. Throws UsageError when the settings cannot be
-  /// used with this data (batch larger than the data, a layer too wide, grey data without dynamic binarization).
+  /// A new machine, initialised from the data's means and the seed. Throws UsageError when the settings
+  /// cannot be used with this data (batch larger than the data, a layer too wide, grey data without dynamic
+  /// binarization).
   Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings);
-  /// Goes on where `checkpoint` stopped, to the same bits as a run that never stopped. Throws DataError when the
-  /// checkpoint does not fit the data.
+  /// Goes on where `checkpoint` stopped, to the same bits as a run that never stopped. Throws DataError when
+  /// the checkpoint does not fit the data.
   Trainer(Ops& ops, const DataSet& data, const Model& checkpoint);
   ~Trainer();
 
   const TrainingSettings& settings() const { return settings_; }
   Machine& machine() { return *machine_; }
   const Machine& machine() const { return *machine_; }
-  std::int64_t step() const { return step_; }                      ///< steps done
+  std::int64_t step() const { return step_; }  ///< steps done
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
   std::int64_t total_steps() const { return steps_per_epoch_ * settings_.epochs; }
   std::int64_t epoch() const { return step_ / steps_per_epoch_; }  ///< epochs completed
   bool finished() const { return step_ >= total_steps(); }
 
   /// Trains up to the end of the current epoch, or until `interrupted` (asked after every step; may be empty)
-  /// returns true. `progress` (may be empty) gets the steps done in this epoch. Blocks. Throws DivergenceError.
+  /// returns true. `progress` (may be empty) gets the steps done in this epoch. Blocks. Throws
+  /// DivergenceError.
   void run_epoch(const std::function<bool()>& interrupted = {},
                  const std::function<void(std::int64_t)>& progress = {});
 

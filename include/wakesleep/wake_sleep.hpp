@@ -1,4 +1,5 @@
-// One step of classic wake-sleep (Hinton, Dayan, Frey & Neal, Science 268, 1995), written once for all backends.
+// One step of classic wake-sleep (Hinton, Dayan, Frey & Neal, Science 268, 1995), written once for all
+// backends.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +12,16 @@
 
 namespace wakesleep {
 
-/// Optimiser state and working memory of wake-sleep. Working memory is three layers' states, one of deltas and one
-/// gradient, whatever the depth; nothing is allocated after construction except by the libraries behind the products.
+/// Optimiser state and working memory of wake-sleep. Working memory is three layers' states, one of deltas
+/// and one gradient, whatever the depth; nothing is allocated after construction except by the libraries
+/// behind the products.
 class WakeSleep {
  public:
   /// `machine` must outlive it. Throws UsageError when settings.batch_size is above max_batch_rows.
   WakeSleep(Machine& machine, const TrainingSettings& settings);
 
-  /// Wake, then sleep, on rows order[first .. first + rows) of the data. `step` counts from 0 over the whole run and
-  /// addresses the random draws; rows is batch_size, or less for an epoch's last batch.
+  /// Wake, then sleep, on rows order[first .. first + rows) of the data. `step` counts from 0 over the whole
+  /// run and addresses the random draws; rows is batch_size, or less for an epoch's last batch.
   void step(const DeviceData& data, const std::uint32_t* order, std::int64_t first, std::int64_t rows,
             std::int64_t step, std::int64_t steps_per_epoch);
 
@@ -55,7 +57,8 @@ class WakeSleep {
   Buffer<std::int8_t> deltas_;
   Buffer<std::int32_t> gradient_;
   Buffer<std::int32_t> bias_gradient_;
-  Buffer<std::uint32_t> diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
+  Buffer<std::uint32_t>
+      diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
 };
 
 }  // namespace wakesleep

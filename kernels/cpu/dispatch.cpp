@@ -29,7 +29,8 @@ const RowKernels& row_kernels(CpuInstructions instructions) {
     case CpuInstructions::best:
       return has_avx512() ? avx512::table : has_avx2() ? avx2::table : baseline::table;
     case CpuInstructions::avx512:
-      if (!has_avx512()) throw DeviceError("this CPU has no AVX-512 (F, BW, DQ, VL): choose avx2, baseline or best");
+      if (!has_avx512())
+        throw DeviceError("this CPU has no AVX-512 (F, BW, DQ, VL): choose avx2, baseline or best");
       return avx512::table;
     case CpuInstructions::avx2:
       if (!has_avx2()) throw DeviceError("this CPU has no AVX2 with FMA: choose baseline or best");

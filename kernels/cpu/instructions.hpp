@@ -10,7 +10,8 @@
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 
 void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* states);
-void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address, std::uint8_t* states);
+void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
+                 std::uint8_t* states);
 void sample(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
 void delta(const LogitRow& logits, const std::uint8_t* target, std::int64_t units, const RowAddress& address,
            std::int8_t* deltas);

@@ -9,7 +9,8 @@ namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 inline constexpr std::int64_t stretch_units = 1024;
 
 /// logits[i] = a of unit first + i, for i < count <= stretch_units.
-static inline void compute_logits(const LogitRow& row, std::int64_t first, std::int64_t count, float* logits) {
+static inline void compute_logits(const LogitRow& row, std::int64_t first, std::int64_t count,
+                                  float* logits) {
   const float* bias = row.bias + first;
   if (row.low == nullptr) {
     for (std::int64_t i = 0; i < count; ++i) logits[i] = bias[i];

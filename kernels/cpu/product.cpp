@@ -35,7 +35,8 @@ void grow(Buffer<T>& buffer, Ops& ops, std::int64_t count) {
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------------- weights
+// -------------------------------------------------------------------------------------------------------
+// weights
 
 CpuWeights::CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving_units, std::int64_t sending_units,
                        int weight_bits) {
@@ -43,8 +44,9 @@ CpuWeights::CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving_units, s
   sending = sending_units;
   bits = weight_bits;
   const std::int64_t exact = max_integer_sum / largest_integer_weight(bits);
-  const std::int64_t widest =
-      route == CpuRoute::float32 && exact > exact_in_float32 / largest_limb ? exact_in_float32 / largest_limb : exact;
+  const std::int64_t widest = route == CpuRoute::float32 && exact > exact_in_float32 / largest_limb
+                                  ? exact_in_float32 / largest_limb
+                                  : exact;
   if (sending > widest) {
     throw UsageError("a layer of " + std::to_string(sending) + " units is too wide for exact sums with " +
                      std::to_string(bits) + "-bit weights and " + route_text(route) + ": at most " +
@@ -60,7 +62,8 @@ CpuWeights::CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving_units, s
   scale = Buffer<float>(ops, receiving);
 }
 
-void CpuWeights::quantize_row(const RowKernels& kernels, std::int64_t i, const float* weights, std::int32_t shift) {
+void CpuWeights::quantize_row(const RowKernels& kernels, std::int64_t i, const float* weights,
+                              std::int32_t shift) {
   scale.data()[i] = power_of_two(-shift);
   const float two_to_shift = power_of_two(shift);
   const std::int64_t low = ((limbs - 1) * receiving + i) * sending;
@@ -74,7 +77,8 @@ void CpuWeights::quantize_row(const RowKernels& kernels, std::int64_t i, const f
   }
 }
 
-// ------------------------------------------------------------------------------------------------------- library
+// -------------------------------------------------------------------------------------------------------
+// library
 
 /// The oneDNN primitives of one thread, by shape.
 struct Products::Library {
@@ -99,14 +103,16 @@ struct Products::Library {
     const memory::desc result({m, n}, memory::data_type::s32, memory::dims{n, 1});
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(left, right, result), attributes, engine);
+    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(left, right, result), attributes,
+                                                   engine);
     Primitive p;
     p.matmul = dnnl::matmul(description);
     p.left = memory(left, engine, nullptr);
     p.right = memory(right, engine, nullptr);
     p.result = memory(result, engine, nullptr);
     const std::size_t scratch_size = description.scratchpad_desc().get_size();
-    if (scratch_size > 0) p.scratch_bytes = Buffer<std::uint8_t>(ops, static_cast<std::int64_t>(scratch_size));
+    if (scratch_size > 0)
+      p.scratch_bytes = Buffer<std::uint8_t>(ops, static_cast<std::int64_t>(scratch_size));
     p.scratch = memory(description.scratchpad_desc(), engine, p.scratch_bytes.data());
     return p;
   }
@@ -131,13 +137,14 @@ struct Products::Library {
                                                        {DNNL_ARG_WEIGHTS, p.right.get()},
                                                        {DNNL_ARG_DST, p.result.get()},
                                                        {DNNL_ARG_SCRATCHPAD, p.scratch.get()}}};
-    dnnl::error::wrap_c_api(
-        dnnl_primitive_execute(p.matmul.get(), stream.get(), static_cast<int>(arguments.size()), arguments.data()),
-        "oneDNN refused an int8 product that it had accepted when it was made");
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(p.matmul.get(), stream.get(),
+                                                   static_cast<int>(arguments.size()), arguments.data()),
+                            "oneDNN refused an int8 product that it had accepted when it was made");
   }
 };
 
-// ------------------------------------------------------------------------------------------------------- products
+// -------------------------------------------------------------------------------------------------------
+// products
 
 Products::Products(Ops& ops, CpuRoute route) : ops_(&ops), route_(route) {
   if (route_ == CpuRoute::int8) library_ = std::make_unique<Library>();
@@ -150,7 +157,8 @@ namespace {
 std::array<std::int64_t, 5> forward_shape(const CpuWeights& weights, std::int64_t rows, std::int64_t stride) {
   return {rows, weights.limbs * weights.receiving, weights.sending, stride, 1};
 }
-std::array<std::int64_t, 5> gradient_shape(const ConstDeltas& deltas, const ConstStates& states, const Range& range) {
+std::array<std::int64_t, 5> gradient_shape(const ConstDeltas& deltas, const ConstStates& states,
+                                           const Range& range) {
   return {range.end - range.begin, states.columns, deltas.rows, deltas.stride, states.stride};
 }
 
@@ -187,14 +195,16 @@ const std::int32_t* Products::forward(const CpuWeights& weights, ConstStates sta
       }
       dnnl_sgemm('N', 'T', states.rows, columns, depth, 1.0f, left, depth, weights.floats.data(), depth, 0.0f,
                  float_sums_.data(), columns);
-      for (std::int64_t i = 0; i < states.rows * columns; ++i) sums[i] = static_cast<std::int32_t>(float_sums_.data()[i]);
+      for (std::int64_t i = 0; i < states.rows * columns; ++i)
+        sums[i] = static_cast<std::int32_t>(float_sums_.data()[i]);
       break;
     }
     case CpuRoute::reference:
       for (std::int64_t r = 0; r < states.rows; ++r) {
         for (std::int64_t i = 0; i < columns; ++i) {
           std::int32_t sum = 0;
-          for (std::int64_t j = 0; j < depth; ++j) sum += states.row(r)[j] * weights.bytes.data()[i * depth + j];
+          for (std::int64_t j = 0; j < depth; ++j)
+            sum += states.row(r)[j] * weights.bytes.data()[i * depth + j];
           sums[r * columns + i] = sum;
         }
       }
@@ -214,8 +224,8 @@ void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range re
   } else if (route_ == CpuRoute::int8) {
     // The deltas are read transposed where they lie: unit by unit with the stride of a row.
     Library::reserve(library_->gradient, gradient_shape(deltas, states, receiving), [&] {
-      return library_->make(*ops_, dnnl::memory::data_type::s8, {1, deltas.stride}, m, states.columns, deltas.rows,
-                            {states.stride, 1});
+      return library_->make(*ops_, dnnl::memory::data_type::s8, {1, deltas.stride}, m, states.columns,
+                            deltas.rows, {states.stride, 1});
     });
   }
 }
@@ -240,9 +250,11 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
         const std::int64_t rows = std::min(rows_at_a_time, deltas.rows - first);
         for (std::int64_t r = 0; r < rows; ++r) {
           const std::int8_t* delta_row = deltas.row(first + r) + receiving.begin;
-          for (std::int64_t i = 0; i < m; ++i) float_left_.data()[r * m + i] = static_cast<float>(delta_row[i]);
+          for (std::int64_t i = 0; i < m; ++i)
+            float_left_.data()[r * m + i] = static_cast<float>(delta_row[i]);
           const std::uint8_t* state_row = states.row(first + r);
-          for (std::int64_t j = 0; j < n; ++j) float_right_.data()[r * n + j] = static_cast<float>(state_row[j]);
+          for (std::int64_t j = 0; j < n; ++j)
+            float_right_.data()[r * n + j] = static_cast<float>(state_row[j]);
         }
         dnnl_sgemm('T', 'N', m, n, rows, 1.0f, float_left_.data(), m, float_right_.data(), n, 0.0f,
                    float_sums_.data(), n);
@@ -257,7 +269,8 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
       for (std::int64_t i = 0; i < m; ++i) {
         for (std::int64_t j = 0; j < n; ++j) {
           std::int32_t sum = 0;
-          for (std::int64_t r = 0; r < deltas.rows; ++r) sum += deltas.row(r)[receiving.begin + i] * states.row(r)[j];
+          for (std::int64_t r = 0; r < deltas.rows; ++r)
+            sum += deltas.row(r)[receiving.begin + i] * states.row(r)[j];
           result[i * n + j] = sum;
         }
       }
@@ -267,8 +280,8 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
 
 std::string route_text(CpuRoute route) {
   const dnnl_version_t* version = dnnl_version();
-  const std::string library = "oneDNN " + std::to_string(version->major) + "." + std::to_string(version->minor) +
-                              "." + std::to_string(version->patch);
+  const std::string library = "oneDNN " + std::to_string(version->major) + "." +
+                              std::to_string(version->minor) + "." + std::to_string(version->patch);
   switch (route) {
     case CpuRoute::int8:
       return "int8 products (" + library + ")";
@@ -280,7 +293,8 @@ std::string route_text(CpuRoute route) {
   return "reference products (a plain loop)";
 }
 
-// ------------------------------------------------------------------------------------------------------- check
+// -------------------------------------------------------------------------------------------------------
+// check
 
 namespace {
 
@@ -298,8 +312,10 @@ void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits) {
   for (std::int64_t i = 0; i < receiving; ++i) {
     for (std::int64_t j = 0; j < sending; ++j) {
       // Units 0 and 1 sit at the limits, the others anywhere.
-      const std::int32_t any = static_cast<std::int32_t>(check_word(static_cast<std::uint32_t>(i * sending + j), 0) %
-                                                         static_cast<std::uint32_t>(2 * largest + 1)) - largest;
+      const std::int32_t any =
+          static_cast<std::int32_t>(check_word(static_cast<std::uint32_t>(i * sending + j), 0) %
+                                    static_cast<std::uint32_t>(2 * largest + 1)) -
+          largest;
       const std::int32_t value = i == 0 ? largest : i == 1 ? -largest : any;
       q[static_cast<std::size_t>(i * sending + j)] = value;
       row[static_cast<std::size_t>(j)] = static_cast<float>(value);
@@ -310,7 +326,8 @@ void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits) {
   Buffer<std::uint8_t> states(ops, rows * stride);
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t j = 0; j < sending; ++j) {
-      states.data()[r * stride + j] = r == 0 ? 1 : check_word(static_cast<std::uint32_t>(r * sending + j), 1) & 1;
+      states.data()[r * stride + j] =
+          r == 0 ? 1 : check_word(static_cast<std::uint32_t>(r * sending + j), 1) & 1;
     }
   }
   Products products(ops, route);
@@ -325,8 +342,9 @@ void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits) {
       const std::int32_t* sum = sums + r * weights.limbs * receiving + i;
       const std::int64_t found = weights.limbs == 2 ? std::int64_t{256} * sum[0] + sum[receiving] : sum[0];
       if (found != expected) {
-        throw InternalError(route_text(route) + " are not exact on this machine: a sum of " + std::to_string(sending) +
-                            " terms gave " + std::to_string(found) + " instead of " + std::to_string(expected) +
+        throw InternalError(route_text(route) + " are not exact on this machine: a sum of " +
+                            std::to_string(sending) + " terms gave " + std::to_string(found) +
+                            " instead of " + std::to_string(expected) +
                             "; choose another route (--route) and report this");
       }
     }

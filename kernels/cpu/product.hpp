@@ -15,9 +15,9 @@
 
 namespace wakesleep::cpu {
 
-/// Integer weights as the route reads them: `limbs` matrices [receiving x sending] under each other, the high limb
-/// first. int8 and reference: signed bytes. float32: floats that carry integers, one matrix where q itself keeps
-/// every partial sum within 2^24.
+/// Integer weights as the route reads them: `limbs` matrices [receiving x sending] under each other, the high
+/// limb first. int8 and reference: signed bytes. float32: floats that carry integers, one matrix where q
+/// itself keeps every partial sum within 2^24.
 class CpuWeights : public IntegerWeights {
  public:
   /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums.
@@ -32,8 +32,9 @@ class CpuWeights : public IntegerWeights {
   Buffer<float> scale;        ///< 2^-shift of every receiving unit
 };
 
-/// One thread's access to the products: primitives and scratch memory of its own. `reserve_*` makes what a shape
-/// needs, may allocate and throw, and is called by the thread that owns the Ops; the products themselves do neither.
+/// One thread's access to the products: primitives and scratch memory of its own. `reserve_*` makes what a
+/// shape needs, may allocate and throw, and is called by the thread that owns the Ops; the products
+/// themselves do neither.
 class Products {
  public:
   Products(Ops& ops, CpuRoute route);
@@ -57,8 +58,8 @@ class Products {
   Buffer<float> float_left_, float_right_, float_sums_;
 };
 
-/// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError where they
-/// differ. Done once per process and route.
+/// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError where
+/// they differ. Done once per process and route.
 void check_route(Ops& ops, CpuRoute route);
 
 /// "int8 products (oneDNN 2.6.3)" and the like.

@@ -1,5 +1,6 @@
-// Philox4x32-10 for many consecutive unit groups of one row, vectorised by hand: compilers do not find the 32 x 32 -> 64
-// bit multiplications. The generic form is philox4x32_10 of wakesleep/philox.hpp; tests/philox_test.cpp compares them.
+// Philox4x32-10 for many consecutive unit groups of one row, vectorised by hand: compilers do not find the 32
+// x 32 -> 64 bit multiplications. The generic form is philox4x32_10 of wakesleep/philox.hpp;
+// tests/philox_test.cpp compares them.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +14,15 @@
 
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 
-/// Units whose words are made at a time, and the room that a buffer of words needs (whole vectors are written).
+/// Units whose words are made at a time, and the room that a buffer of words needs (whole vectors are
+/// written).
 inline constexpr std::int64_t words_at_a_time = 1024;
 
 #if defined(__AVX512F__)
 
-// Eight blocks in the low halves of 64-bit lanes: one multiplication gives both halves of a product, and the garbage
-// that stays in the high halves never reaches a low one. Lane order 0 4 1 5 2 6 3 7, so that two unpacks at the end
-// put the words of blocks 0..3 and 4..7 in memory order.
+// Eight blocks in the low halves of 64-bit lanes: one multiplication gives both halves of a product, and the
+// garbage that stays in the high halves never reaches a low one. Lane order 0 4 1 5 2 6 3 7, so that two
+// unpacks at the end put the words of blocks 0..3 and 4..7 in memory order.
 inline constexpr std::int64_t blocks_per_call = 16;
 
 static inline void philox_blocks(const RowAddress& address, std::uint32_t first_group, std::uint32_t* words) {
@@ -29,7 +31,8 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
   const __m512i multiplier1 = _mm512_set1_epi64(philox::multiplier1);
   __m512i counter[2][4];
   for (int set = 0; set < 2; ++set) {
-    counter[set][0] = _mm512_add_epi64(lane, _mm512_set1_epi64(first_group + 8u * static_cast<unsigned>(set)));
+    counter[set][0] =
+        _mm512_add_epi64(lane, _mm512_set1_epi64(first_group + 8u * static_cast<unsigned>(set)));
     counter[set][1] = _mm512_set1_epi64(address.row);
     counter[set][2] = _mm512_set1_epi64(address.step);
     counter[set][3] = _mm512_set1_epi64(address.domain_and_layer);
@@ -71,7 +74,8 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
   const __m256i multiplier1 = _mm256_set1_epi64x(philox::multiplier1);
   __m256i counter[2][4];
   for (int set = 0; set < 2; ++set) {
-    counter[set][0] = _mm256_add_epi64(lane, _mm256_set1_epi64x(first_group + 4u * static_cast<unsigned>(set)));
+    counter[set][0] =
+        _mm256_add_epi64(lane, _mm256_set1_epi64x(first_group + 4u * static_cast<unsigned>(set)));
     counter[set][1] = _mm256_set1_epi64x(address.row);
     counter[set][2] = _mm256_set1_epi64x(address.step);
     counter[set][3] = _mm256_set1_epi64x(address.domain_and_layer);
@@ -97,8 +101,10 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
     const __m256i* c = counter[set];
     const __m256i words01 = _mm256_blend_epi32(c[0], _mm256_slli_epi64(c[1], 32), 0xAA);
     const __m256i words23 = _mm256_blend_epi32(c[2], _mm256_slli_epi64(c[3], 32), 0xAA);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 16 * set), _mm256_unpacklo_epi64(words01, words23));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 16 * set + 8), _mm256_unpackhi_epi64(words01, words23));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 16 * set),
+                        _mm256_unpacklo_epi64(words01, words23));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 16 * set + 8),
+                        _mm256_unpackhi_epi64(words01, words23));
   }
 }
 

@@ -1,6 +1,7 @@
 // The elementwise kernels of the CPU backend, one row at a time. They are compiled once per instruction set
-// (namespace WAKESLEEP_INSTRUCTIONS: baseline, avx2, avx512); dispatch.cpp picks a table at run time. Every table gives
-// the same bits, because the formulas in include/wakesleep/ are the same IEEE operations in the same order.
+// (namespace WAKESLEEP_INSTRUCTIONS: baseline, avx2, avx512); dispatch.cpp picks a table at run time. Every
+// table gives the same bits, because the formulas in include/wakesleep/ are the same IEEE operations in the
+// same order.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@
 
 namespace wakesleep::cpu {
 
-/// What the logits of one row are made of: sum = 256 * high + low (high null: low alone; both null: a prior, 0).
+/// What the logits of one row are made of: sum = 256 * high + low (high null: low alone; both null: a prior,
+/// 0).
 struct LogitRow {
   const std::int32_t* high = nullptr;
   const std::int32_t* low = nullptr;
@@ -30,11 +32,12 @@ struct RowKernels {
   const char* name;
 
   void (*gather_bits)(const std::uint8_t* bits, std::int64_t units, std::uint8_t* states);
-  void (*gather_grey)(const std::uint8_t* grey, std::int64_t units, const RowAddress& address, std::uint8_t* states);
+  void (*gather_grey)(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
+                      std::uint8_t* states);
 
   void (*sample)(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
-  void (*delta)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units, const RowAddress& address,
-                std::int8_t* deltas);
+  void (*delta)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units,
+                const RowAddress& address, std::int8_t* deltas);
   /// Sum of log p(target) over the units, in 2^-20 nats.
   std::int64_t (*score)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);
   void (*probabilities)(const LogitRow& logits, std::int64_t units, float* probabilities);
@@ -43,19 +46,20 @@ struct RowKernels {
   void (*sum_columns)(const std::int8_t* deltas, std::int64_t rows, std::int64_t stride, std::int64_t units,
                       std::int32_t* sums);
   /// counts[u] += rows in which unit u is on.
-  void (*count_columns)(const std::uint8_t* states, std::int64_t rows, std::int64_t stride, std::int64_t units,
-                        std::int64_t* counts);
+  void (*count_columns)(const std::uint8_t* states, std::int64_t rows, std::int64_t stride,
+                        std::int64_t units, std::int64_t* counts);
 
   /// updated_parameter over `count` parameters; false if one of them is no longer finite.
-  bool (*update)(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
-                 bool decayed, const Optimizer& optimizer, const Rates& rates);
+  bool (*update)(float* parameters, float* first, float* second, const std::int32_t* gradient,
+                 std::int64_t count, bool decayed, const Optimizer& optimizer, const Rates& rates);
   /// max |w|, or +infinity when a weight is not finite.
   float (*largest_magnitude)(const float* weights, std::int64_t count);
   /// q = rint(w 2^s) as limbs (high null: low alone, |q| <= 127) ...
   void (*quantize_limbs)(const float* weights, std::int64_t count, float two_to_shift, std::int8_t* high,
                          std::int8_t* low);
   /// ... or as floats that carry integers (high null: q itself in low).
-  void (*quantize_floats)(const float* weights, std::int64_t count, float two_to_shift, float* high, float* low);
+  void (*quantize_floats)(const float* weights, std::int64_t count, float two_to_shift, float* high,
+                          float* low);
 };
 
 /// Throws DeviceError when this machine lacks the instructions asked for.

@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <sched.h>
 
+#include <algorithm>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #else
@@ -35,8 +37,13 @@ void pause() {
 #endif
 }
 
-// oneDNN divides its work by OpenMP, but here the work is divided already. Which OpenMP runtime it brought, if any, is
-// known only at run time, so its two functions are looked up there.
+/// Spins between two looks at a thing waited for: from a few hundred nanoseconds to a few hundred
+/// microseconds.
+constexpr int least_spins = 16;
+constexpr int most_spins = 8192;
+
+// oneDNN divides its work by OpenMP, but here the work is divided already. Which OpenMP runtime it brought,
+// if any, is known only at run time, so its two functions are looked up there.
 struct OpenMp {
   int (*get_max_threads)() = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
   void (*set_num_threads)(int) = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
@@ -48,10 +55,23 @@ const OpenMp& open_mp() {
 
 }  // namespace
 
+template <class Ready>
+bool Team::Patience::spin(bool helps, const Ready& ready) {
+  for (int spin = 0; helps && spin < spins_; ++spin) {
+    if (ready()) {
+      spins_ = std::min(2 * spins_, most_spins);
+      return true;
+    }
+    pause();
+  }
+  spins_ = std::max(spins_ / 2, least_spins);
+  return ready();
+}
+
 Team::Team(int threads) {
   const int processors = available_processors();
   size_ = threads > 0 ? threads : processors;
-  spins_ = size_ <= processors ? 20000 : 0;
+  spinning_helps_ = size_ <= processors;
   for (int index = 1; index < size_; ++index) threads_.emplace_back([this, index] { serve(index); });
 }
 
@@ -72,10 +92,9 @@ void Team::run(Call call, const void* context) {
   }
   call(context, 0);
   if (size_ == 1) return;
-  for (int spin = 0; spin < spins_; ++spin) {
-    if (unfinished_.load(std::memory_order_acquire) == 0) return;
-    pause();
-  }
+  if (callers_patience_.spin(spinning_helps_,
+                             [&] { return unfinished_.load(std::memory_order_acquire) == 0; }))
+    return;
   for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) {
     unfinished_.wait(left, std::memory_order_acquire);
   }
@@ -83,8 +102,9 @@ void Team::run(Call call, const void* context) {
 
 void Team::serve(int index) {
   const ArithmeticScope scope;
+  Patience patience;
   for (std::uint32_t seen = 0;;) {
-    for (int spin = 0; spin < spins_ && round_.load(std::memory_order_acquire) == seen; ++spin) pause();
+    patience.spin(spinning_helps_, [&] { return round_.load(std::memory_order_acquire) != seen; });
     round_.wait(seen, std::memory_order_acquire);  // returns at once when the round has changed
     ++seen;
     if (stopping_.load(std::memory_order_relaxed)) return;

@@ -15,8 +15,8 @@ struct Range {
 };
 Range part_of(std::int64_t count, int index, int parts, std::int64_t grain = 1);
 
-/// The caller is thread 0. Operations follow each other within microseconds, so idle threads spin for a while before
-/// they sleep; with more threads than processors they sleep at once.
+/// The caller is thread 0. Operations follow each other within microseconds, so idle threads spin for a while
+/// before they sleep; with more threads than processors they sleep at once.
 class Team {
  public:
   /// `threads` = 0: as many as this process may run on.
@@ -27,8 +27,8 @@ class Team {
 
   int size() const { return size_; }
 
-  /// Calls work(index) on every thread, index 0 .. size() - 1, and returns when all have returned. `work` must not
-  /// throw. One caller at a time.
+  /// Calls work(index) on every thread, index 0 .. size() - 1, and returns when all have returned. `work`
+  /// must not throw. One caller at a time.
   template <class Work>
   void run(const Work& work) {
     run([](const void* context, int index) { (*static_cast<const Work*>(context))(index); }, &work);
@@ -39,18 +39,29 @@ class Team {
   void run(Call call, const void* context);
   void serve(int index);
 
+  class Patience {
+   public:
+    /// True as soon as ready() is; false when patience ends first.
+    template <class Ready>
+    bool spin(bool helps, const Ready& ready);
+
+   private:
+    int spins_ = 1024;
+  };
+
   int size_ = 1;
-  int spins_ = 0;
+  bool spinning_helps_ = false;
+  Patience callers_patience_;
   Call call_ = nullptr;
   const void* context_ = nullptr;
-  alignas(64) std::atomic<std::uint32_t> round_{0};      ///< counts the calls of run()
+  alignas(64) std::atomic<std::uint32_t> round_{0};       ///< counts the calls of run()
   alignas(64) std::atomic<std::uint32_t> unfinished_{0};  ///< threads still at work in this round
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };
 
-/// The floating-point environment of the contract (nearest even, no flushing of subnormals) and one OpenMP thread
-/// for the library behind the products, for the time of one operation; the caller's is restored.
+/// The floating-point environment of the contract (nearest even, no flushing of subnormals) and one OpenMP
+/// thread for the library behind the products, for the time of one operation; the caller's is restored.
 class ArithmeticScope {
  public:
   ArithmeticScope();

@@ -85,8 +85,8 @@ class BlasHandle {
   cublasHandle_t handle_ = nullptr;
 };
 
-/// Memory that grows to the largest size it was asked for and never shrinks: operations allocate at the first use of
-/// a shape only. Growing frees the old memory, which waits for the device; the contents are lost.
+/// Memory that grows to the largest size it was asked for and never shrinks: operations allocate at the first
+/// use of a shape only. Growing frees the old memory, which waits for the device; the contents are lost.
 class Workspace {
  public:
   explicit Workspace(Ops& ops) : ops_(&ops) {}

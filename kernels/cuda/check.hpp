@@ -55,7 +55,8 @@ template <class Status>
 std::string failure(Status status, const CallSite& site) {
   std::string file = site.file;
   file.erase(0, file.find_last_of('/') + 1);
-  return std::string(site.call) + " failed in " + file + ":" + std::to_string(site.line) + " with " + describe(status);
+  return std::string(site.call) + " failed in " + file + ":" + std::to_string(site.line) + " with " +
+         describe(status);
 }
 
 template <class Status>

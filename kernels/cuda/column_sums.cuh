@@ -4,13 +4,13 @@
 #include <cstdint>
 
 #include "kernels/cuda/grid.cuh"
-#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/interface.hpp"
+#include "kernels/cuda/reduce.cuh"
 
 namespace wakesleep::cuda {
 
-inline constexpr int sum_rows = 1024;                          ///< rows that one block adds up
-inline constexpr int sum_columns = 4 * warp_lanes;             ///< columns that one block covers, four per thread
+inline constexpr int sum_rows = 1024;               ///< rows that one block adds up
+inline constexpr int sum_columns = 4 * warp_lanes;  ///< columns that one block covers, four per thread
 
 /// sums[column] += sum of the column.
 template <class Element, class Sum>

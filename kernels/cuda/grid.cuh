@@ -23,8 +23,8 @@ inline unsigned int blocks_for(std::int64_t count, std::int64_t per_block, std::
   return static_cast<unsigned int>(blocks);
 }
 
-/// One thread per (row, item of the row): threadIdx.x runs along the row, `lanes` of them, threadIdx.y over rows.
-/// Rows are the grid's x, whose limit is the larger one.
+/// One thread per (row, item of the row): threadIdx.x runs along the row, `lanes` of them, threadIdx.y over
+/// rows. Rows are the grid's x, whose limit is the larger one.
 inline Shape over_rows(std::int64_t rows, std::int64_t items, int lanes = warp_lanes) {
   const int rows_per_block = block_threads / lanes;
   return {dim3(blocks_for(rows, rows_per_block, 2147483647), blocks_for(items, lanes, 65535)),
@@ -32,7 +32,9 @@ inline Shape over_rows(std::int64_t rows, std::int64_t items, int lanes = warp_l
 }
 
 /// One block of block_threads threads per row.
-inline Shape block_per_row(std::int64_t rows) { return {dim3(blocks_for(rows, 1, 2147483647)), dim3(block_threads)}; }
+inline Shape block_per_row(std::int64_t rows) {
+  return {dim3(blocks_for(rows, 1, 2147483647)), dim3(block_threads)};
+}
 
 /// The calling thread's row and item in a launch over_rows().
 struct Position {

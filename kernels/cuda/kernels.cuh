@@ -1,15 +1,15 @@
-// The launchers: plain functions that queue one operation's kernels on a stream. Each stands beside its kernels in
-// kernels/<operation>_cuda.cu; shapes have been checked by the caller (kernels/ops_cuda.cu). Matrices of states and
-// deltas have strides of whole 64-byte lines and start at multiples of 64 bytes.
+// The launchers: plain functions that queue one operation's kernels on a stream. Each stands beside its
+// kernels in kernels/<operation>_cuda.cu; shapes have been checked by the caller (kernels/ops_cuda.cu).
+// Matrices of states and deltas have strides of whole 64-byte lines and start at multiples of 64 bytes.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
+#include "kernels/cuda/interface.hpp"
 #include "kernels/cuda/limbs.hpp"
 #include "kernels/cuda/logits.cuh"
-#include "kernels/cuda/interface.hpp"
 
 namespace wakesleep::cuda {
 
@@ -30,8 +30,8 @@ void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::in
 /// bias_gradient = column sums of the deltas.
 void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient);
 
-/// The columns of a matrix of bytes as rows of `rows_padded` elements of the route's kind, `columns_padded` of them;
-/// zeros where the matrix has no row or column. Both extents are multiples of 16.
+/// The columns of a matrix of bytes as rows of `rows_padded` elements of the route's kind, `columns_padded`
+/// of them; zeros where the matrix has no row or column. Both extents are multiples of 16.
 void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute route, void* transposed,
                std::int64_t columns_padded, std::int64_t rows_padded);
 
@@ -39,8 +39,9 @@ void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute 
 void quantize(cudaStream_t stream, Matrix<const float> weight, int bits, const Limbs& limbs, float* scales,
               std::uint32_t* diverged, const std::uint32_t* step);
 
-/// One parameter tensor's step along its gradient. `first` and `second` may be null where the optimiser keeps none.
-/// Gradient and optimiser state are dense. `diverged` (may be null) is marked by values that are not finite.
+/// One parameter tensor's step along its gradient. `first` and `second` may be null where the optimiser keeps
+/// none. Gradient and optimiser state are dense. `diverged` (may be null) is marked by values that are not
+/// finite.
 struct ParameterUpdate {
   Matrix<float> parameters;
   float* first = nullptr;
@@ -50,7 +51,8 @@ struct ParameterUpdate {
   std::uint32_t* diverged = nullptr;
   const std::uint32_t* step = nullptr;
 };
-void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer, const Rates* rates);
+void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer,
+            const Rates* rates);
 
 void importance(cudaStream_t stream, Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries);
 

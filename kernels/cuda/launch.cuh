@@ -13,8 +13,8 @@ struct Shape {
   dim3 block;
 };
 
-/// Queues the kernel on the stream; a grid without blocks queues nothing. Errors of the launch itself (and of earlier
-/// kernels, where they are known by now) are thrown.
+/// Queues the kernel on the stream; a grid without blocks queues nothing. Errors of the launch itself (and of
+/// earlier kernels, where they are known by now) are thrown.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Shape& shape, cudaStream_t stream, Arguments... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;

@@ -13,8 +13,8 @@ constexpr std::int64_t padded_to_16(std::int64_t count) { return (count + 15) / 
 /// Elements of an operand: signed bytes on the int8 route, fp16 numbers on the fp16 route.
 constexpr std::int64_t element_bytes(CudaRoute route) { return route == CudaRoute::int8 ? 1 : 2; }
 
-/// The integer weights of one conditional as one operand of count * rows rows: first the high (or only) limbs of all
-/// receiving units, then the low limbs, so that one product gives the sums of both. Padding is zero.
+/// The integer weights of one conditional as one operand of count * rows rows: first the high (or only) limbs
+/// of all receiving units, then the low limbs, so that one product gives the sums of both. Padding is zero.
 struct Limbs {
   CudaRoute route = CudaRoute::int8;
   int count = 1;            ///< 1, or 2 with q = 256 * high + low

@@ -36,9 +36,10 @@ __device__ inline PhiloxBlock random_block(const Draw& draw, std::int64_t output
     row = output_row / samples;
     step += static_cast<std::uint32_t>(output_row % samples);
   }
-  return random_block(draw_counter(static_cast<std::uint32_t>(group), draw.first_row + static_cast<std::uint32_t>(row),
-                                   step, domain_word(draw.domain, draw.layer)),
-                      draw.seed);
+  return random_block(
+      draw_counter(static_cast<std::uint32_t>(group), draw.first_row + static_cast<std::uint32_t>(row), step,
+                   domain_word(draw.domain, draw.layer)),
+      draw.seed);
 }
 
 /// The 16 random bits of unit `index` of a group of eight: the low half of each word first.

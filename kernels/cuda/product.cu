@@ -14,8 +14,8 @@
 namespace wakesleep::cuda {
 namespace {
 
-/// fp16 operands are summed in float32, which holds every integer up to here; a sum whose terms' magnitudes add up to
-/// no more has no partial sum, in whatever order, that would be rounded.
+/// fp16 operands are summed in float32, which holds every integer up to here; a sum whose terms' magnitudes
+/// add up to no more has no partial sum, in whatever order, that would be rounded.
 constexpr std::int64_t exact_in_float32 = 1 << 24;
 constexpr std::int32_t largest_limb = 128;
 constexpr std::int32_t largest_delta = 127;
@@ -26,18 +26,21 @@ const char* name_of(CudaRoute route) { return route == CudaRoute::int8 ? "int8" 
 __global__ void states_to_half_kernel(ConstStates states, __half* converted, std::int64_t stride) {
   const auto [row, group] = position();
   if (row >= states.rows || 8 * group >= stride) return;
-  const std::uint64_t eight = *reinterpret_cast<const std::uint64_t*>(states.data + row * states.stride + 8 * group);
+  const std::uint64_t eight =
+      *reinterpret_cast<const std::uint64_t*>(states.data + row * states.stride + 8 * group);
   for (int i = 0; i < 8; ++i) {
     const std::int64_t unit = 8 * group + i;
-    const std::int32_t state = unit < states.columns ? static_cast<std::int32_t>((eight >> (8 * i)) & 0xFFu) : 0;
+    const std::int32_t state =
+        unit < states.columns ? static_cast<std::int32_t>((eight >> (8 * i)) & 0xFFu) : 0;
     converted[row * stride + unit] = __int2half_rn(state);
   }
 }
 
 /// sums (+)= the sums of one piece, which are integers whatever their type.
 template <class Source>
-__global__ void add_piece_kernel(const Source* piece, std::int64_t piece_stride, bool first, std::int32_t* sums,
-                                 std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+__global__ void add_piece_kernel(const Source* piece, std::int64_t piece_stride, bool first,
+                                 std::int32_t* sums, std::int64_t rows, std::int64_t columns,
+                                 std::int64_t stride) {
   const auto [row, column] = position();
   if (row >= rows || column >= columns) return;
   const std::int32_t sum = static_cast<std::int32_t>(piece[row * piece_stride + column]);
@@ -50,15 +53,17 @@ bool aligned_to_16(const void* pointer) { return reinterpret_cast<std::uintptr_t
 /// cuBLAS takes its extents as int.
 int extent(std::int64_t value) {
   if (value > std::numeric_limits<int>::max()) {
-    throw InternalError("A product of the CUDA backend has an extent of " + std::to_string(value) + ", above " +
-                        std::to_string(std::numeric_limits<int>::max()) + "; use fewer rows or units at a time");
+    throw InternalError("A product of the CUDA backend has an extent of " + std::to_string(value) +
+                        ", above " + std::to_string(std::numeric_limits<int>::max()) +
+                        "; use fewer rows or units at a time");
   }
   return static_cast<int>(value);
 }
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------------- weights
+// -------------------------------------------------------------------------------------------------------
+// weights
 
 CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units, std::int64_t sending_units,
                          int weight_bits) {
@@ -68,8 +73,8 @@ CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units
   const std::int64_t widest = max_integer_sum / largest_integer_weight(bits);
   if (sending > widest) {
     throw UsageError("A layer of " + std::to_string(sending) + " units is too wide for exact sums with " +
-                     std::to_string(bits) + "-bit weights on the GPU, which allow at most " + std::to_string(widest) +
-                     " units; use fewer units or fewer weight bits");
+                     std::to_string(bits) + "-bit weights on the GPU, which allow at most " +
+                     std::to_string(widest) + " units; use fewer units or fewer weight bits");
   }
   limbs_.route = route;
   limbs_.count = limbs_for(route, bits);
@@ -82,7 +87,8 @@ CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units
   scales_.fill_zero();
 }
 
-// ------------------------------------------------------------------------------------------------------- products
+// -------------------------------------------------------------------------------------------------------
+// products
 
 Products::Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t memory_bytes)
     : ops_(ops),
@@ -99,7 +105,8 @@ Products::Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t 
   WAKESLEEP_CUDA_CHECK(cublasSetPointerMode(blas_.get(), CUBLAS_POINTER_MODE_HOST));
   // Said explicitly, because environment variables can weaken what is left to the default.
   WAKESLEEP_CUDA_CHECK(cublasSetMathMode(
-      blas_.get(), static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+      blas_.get(),
+      static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
 }
 
 std::string Products::description() const {
@@ -114,7 +121,8 @@ Logits Products::forward(const CudaWeights& weights, ConstStates input) {
   const std::int64_t columns = limbs.count * limbs.rows;
   const std::int32_t largest = limbs.count == 2 ? largest_limb : largest_integer_weight(weights.bits);
   std::int32_t* sums = sums_.get<std::int32_t>(input.rows * columns);
-  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest, {sums, columns, columns});
+  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest,
+           {sums, columns, columns});
   Logits logits;
   logits.sums = sums;
   logits.stride = columns;
@@ -127,7 +135,8 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gr
   const Operand left = transposed(deltas, left_);
   // States are 0 or 1, which signed bytes hold as well.
   const Operand right = transposed(
-      {reinterpret_cast<const std::int8_t*>(states.data), states.rows, states.columns, states.stride}, right_);
+      {reinterpret_cast<const std::int8_t*>(states.data), states.rows, states.columns, states.stride},
+      right_);
   multiply({left.data, deltas.columns, left.stride}, right, left.stride, largest_delta,
            {gradient, states.columns, states.columns});
 }
@@ -154,8 +163,8 @@ std::int64_t Products::terms_at_once(std::int64_t largest_product) const {
   return exact_in_float32 / largest_product / 16 * 16;
 }
 
-void Products::multiply(const Operand& left, const Operand& right, std::int64_t terms, std::int64_t largest_product,
-                        const Result& result) {
+void Products::multiply(const Operand& left, const Operand& right, std::int64_t terms,
+                        std::int64_t largest_product, const Result& result) {
   // What the rules in multiply_piece ask of its result, where that may be the caller's own.
   const bool direct = route_ == CudaRoute::int8 && result.columns == right.rows && result.stride % 4 == 0 &&
                       aligned_to_16(result.data);
@@ -169,27 +178,29 @@ void Products::multiply(const Operand& left, const Operand& right, std::int64_t 
     multiply_piece(left, right, first, terms - first < step ? terms - first : step, piece, right.rows);
     const Shape shape = over_rows(left.rows, result.columns, 128);
     if (route_ == CudaRoute::int8) {
-      launch(add_piece_kernel<std::int32_t>, shape, stream_, static_cast<const std::int32_t*>(piece), right.rows,
-             first == 0, result.data, left.rows, result.columns, result.stride);
+      launch(add_piece_kernel<std::int32_t>, shape, stream_, static_cast<const std::int32_t*>(piece),
+             right.rows, first == 0, result.data, left.rows, result.columns, result.stride);
     } else {
-      launch(add_piece_kernel<float>, shape, stream_, reinterpret_cast<const float*>(piece), right.rows, first == 0,
-             result.data, left.rows, result.columns, result.stride);
+      launch(add_piece_kernel<float>, shape, stream_, reinterpret_cast<const float*>(piece), right.rows,
+             first == 0, result.data, left.rows, result.columns, result.stride);
     }
   }
 }
 
 /// cuBLAS stores matrices by columns, so our row-major matrices are the transposes of what it sees. With
-///   A = right  [m x k], lda = right.stride:  cuBLAS sees right^T (k x m), and takes op(A) = its transpose, m x k
-///   B = left   [n x k], ldb = left.stride:   cuBLAS sees left^T  (k x n), and takes op(B) as it is
-/// C = op(A) op(B) = right . left^T is m x n by columns, which is left . right^T [n x m] by rows with ldc = stride.
+///   A = right  [m x k], lda = right.stride:  cuBLAS sees right^T (k x m), and takes op(A) = its transpose, m
+///   x k B = left   [n x k], ldb = left.stride:   cuBLAS sees left^T  (k x n), and takes op(B) as it is
+/// C = op(A) op(B) = right . left^T is m x n by columns, which is left . right^T [n x m] by rows with ldc =
+/// stride.
 ///
-/// Both operands have their summed dimension contiguous, the form that integer matrix units want. cuBLAS documents for
-/// its int8 kernels on them (cublasLtMatmul, "To use IMMA kernels", regular data ordering): pointers aligned to 4
-/// bytes, better 16; leading dimensions of A, B and C multiples of 4; m and k multiples of 4. Some devices refuse
-/// other shapes with CUBLAS_STATUS_NOT_SUPPORTED, so m, k and the leading dimensions are padded to 16 throughout; n
-/// is free. fp16 has no such rules but is fastest with the same padding.
-void Products::multiply_piece(const Operand& left, const Operand& right, std::int64_t first_term, std::int64_t terms,
-                              void* sums, std::int64_t stride) {
+/// Both operands have their summed dimension contiguous, the form that integer matrix units want. cuBLAS
+/// documents for its int8 kernels on them (cublasLtMatmul, "To use IMMA kernels", regular data ordering):
+/// pointers aligned to 4 bytes, better 16; leading dimensions of A, B and C multiples of 4; m and k multiples
+/// of 4. Some devices refuse other shapes with CUBLAS_STATUS_NOT_SUPPORTED, so m, k and the leading
+/// dimensions are padded to 16 throughout; n is free. fp16 has no such rules but is fastest with the same
+/// padding.
+void Products::multiply_piece(const Operand& left, const Operand& right, std::int64_t first_term,
+                              std::int64_t terms, void* sums, std::int64_t stride) {
   const std::int64_t offset = first_term * element_bytes(route_);
   const void* a = static_cast<const std::byte*>(right.data) + offset;
   const void* b = static_cast<const std::byte*>(left.data) + offset;
@@ -202,24 +213,25 @@ void Products::multiply_piece(const Operand& left, const Operand& right, std::in
   if (route_ == CudaRoute::int8) {
     const std::int32_t one = 1;
     const std::int32_t zero = 0;
-    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_8I, lda, b,
-                                      CUDA_R_8I, ldb, &zero, sums, CUDA_R_32I, ldc, CUBLAS_COMPUTE_32I,
+    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_8I, lda,
+                                      b, CUDA_R_8I, ldb, &zero, sums, CUDA_R_32I, ldc, CUBLAS_COMPUTE_32I,
                                       CUBLAS_GEMM_DEFAULT));
   } else {
     const float one = 1.0f;
     const float zero = 0.0f;
-    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_16F, lda, b,
-                                      CUDA_R_16F, ldb, &zero, sums, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F,
-                                      CUBLAS_GEMM_DEFAULT));
+    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_16F,
+                                      lda, b, CUDA_R_16F, ldb, &zero, sums, CUDA_R_32F, ldc,
+                                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
   }
 }
 
-// ------------------------------------------------------------------------------------------------------- the check
+// ------------------------------------------------------------------------------------------------------- the
+// check
 
 namespace {
 
-/// Random integers in [-largest, largest] ([0, 1] where largest is 1: states), rows x terms. The first row holds the
-/// largest throughout and the second its negative, so that sums reach the limit in both directions.
+/// Random integers in [-largest, largest] ([0, 1] where largest is 1: states), rows x terms. The first row
+/// holds the largest throughout and the second its negative, so that sums reach the limit in both directions.
 std::vector<std::int32_t> random_integers(std::int64_t rows, std::int64_t terms, std::int32_t largest,
                                           std::uint32_t purpose) {
   std::vector<std::int32_t> values(static_cast<std::size_t>(rows * terms));
@@ -267,8 +279,10 @@ void Products::check_case(std::int64_t terms, std::int32_t largest_left, std::in
   right.resize(static_cast<std::size_t>(columns_padded * terms));
 
   const bool bytes = route_ == CudaRoute::int8;
-  const Buffer<std::byte> left_elements = bytes ? upload<std::int8_t>(ops_, left) : upload<__half>(ops_, left);
-  const Buffer<std::byte> right_elements = bytes ? upload<std::int8_t>(ops_, right) : upload<__half>(ops_, right);
+  const Buffer<std::byte> left_elements =
+      bytes ? upload<std::int8_t>(ops_, left) : upload<__half>(ops_, left);
+  const Buffer<std::byte> right_elements =
+      bytes ? upload<std::int8_t>(ops_, right) : upload<__half>(ops_, right);
   Buffer<std::int32_t> sums(ops_, rows * columns);
   multiply({left_elements.data(), rows, terms}, {right_elements.data(), columns_padded, terms}, terms,
            std::int64_t{largest_left} * largest_right, {sums.data(), columns, columns});
@@ -302,10 +316,11 @@ void Products::check_route(int ordinal, const std::string& device) {
     // Both operands at the ends of their range: the sums come within 2 % of the largest 32-bit integer.
     check_case(terms_at_once(largest_delta * largest_delta), largest_delta, largest_delta, device);
   } else {
-    check_case(terms_at_once(largest_limb), 1, largest_limb, device);                    // 16-bit weights
+    check_case(terms_at_once(largest_limb), 1, largest_limb, device);  // 16-bit weights
     check_case(terms_at_once(largest_integer_weight(12)), 1, largest_integer_weight(12), device);
-    check_case(terms_at_once(largest_delta), largest_delta, 1, device);                  // gradients
-    check_case(3 * terms_at_once(largest_integer_weight(12)) + 16, 1, largest_integer_weight(12), device);  // pieces
+    check_case(terms_at_once(largest_delta), largest_delta, 1, device);  // gradients
+    check_case(3 * terms_at_once(largest_integer_weight(12)) + 16, 1, largest_integer_weight(12),
+               device);  // pieces
   }
   trusted.insert({ordinal, route_});
 }

@@ -41,8 +41,8 @@ class Products {
   /// Dense [deltas.columns x states.columns].
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient);
 
-  /// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError, naming
-  /// route and device, where they differ. Done once per process, device and route. Blocks.
+  /// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError,
+  /// naming route and device, where they differ. Done once per process, device and route. Blocks.
   void check_route(int ordinal, const std::string& device);
 
   /// "int8 products (cuBLAS 13.1.0)" and the like.
@@ -62,8 +62,8 @@ class Products {
     std::int64_t stride = 0;
   };
 
-  /// result[r][i] = sum over `terms` of left[r][.] * right[i][.]. right.rows, `terms` and all strides but the result's
-  /// are multiples of 16; |left| |right| <= largest_product.
+  /// result[r][i] = sum over `terms` of left[r][.] * right[i][.]. right.rows, `terms` and all strides but the
+  /// result's are multiples of 16; |left| |right| <= largest_product.
   void multiply(const Operand& left, const Operand& right, std::int64_t terms, std::int64_t largest_product,
                 const Result& result);
   /// One call of cuBLAS; sums [left.rows x stride] are int32 on the int8 route and float32 on the fp16 route.

@@ -1,4 +1,5 @@
-// Sums and maxima of integers over the threads of a warp or block. Integers only: their order does not matter.
+// Sums and maxima of integers over the threads of a warp or block. Integers only: their order does not
+// matter.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ __device__ T warp_reduce(T value, Combine combine) {
   return value;
 }
 
-/// The combination over a one-dimensional block of block_threads threads, in every thread. All threads must call it.
+/// The combination over a one-dimensional block of block_threads threads, in every thread. All threads must
+/// call it.
 template <class T, class Combine>
 __device__ T block_reduce(T value, Combine combine) {
   __shared__ T of_warp[block_warps];

@@ -3,15 +3,15 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/interface.hpp"
+#include "kernels/cuda/reduce.cuh"
 
 namespace wakesleep::cuda {
 
 inline bool has_sink(const ScoreSink& sink) { return sink.rows != nullptr || sink.total != nullptr; }
 
-/// Adds every thread's log-probability to that of its row and to the total. For launches over_rows() with one warp
-/// per row; all threads of the block must call it, those beyond the matrix with a log-probability of 0.
+/// Adds every thread's log-probability to that of its row and to the total. For launches over_rows() with one
+/// warp per row; all threads of the block must call it, those beyond the matrix with a log-probability of 0.
 __device__ inline void add_to_sink(const ScoreSink& sink, std::int64_t row, std::int64_t rows,
                                    std::int64_t log_probability) {
   __shared__ std::int64_t of_row[block_warps];

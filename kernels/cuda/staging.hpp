@@ -7,8 +7,8 @@
 
 namespace wakesleep::cuda {
 
-/// A ring of page-locked slots. A slot is filled again only after its last copy has run, so a caller waits only when
-/// it is `slots` copies ahead of the device.
+/// A ring of page-locked slots. A slot is filled again only after its last copy has run, so a caller waits
+/// only when it is `slots` copies ahead of the device.
 class StagingRing {
  public:
   static constexpr std::size_t slot_bytes = 65536;

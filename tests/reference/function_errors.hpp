@@ -1,4 +1,5 @@
-// Errors of the engine's elementary functions against double precision, in units in the last place of the result.
+// Errors of the engine's elementary functions against double precision, in units in the last place of the
+// result.
 #pragma once
 
 #include <cmath>
@@ -22,11 +23,15 @@ struct Function {
 inline std::vector<Function> elementary_functions() {
   const float most = std::numeric_limits<float>::infinity();
   return {
-      {"exp", [](float x) { return wakesleep::exp(x); }, [](double x) { return std::exp(x); }, -most, most, 1.0},
-      {"log", [](float x) { return wakesleep::log(x); }, [](double x) { return std::log(x); }, 0.0f, most, 1.0},
-      {"log1p_unit", [](float x) { return log1p_unit(x); }, [](double x) { return std::log1p(x); }, 0.0f, 1.0f, 2.0},
+      {"exp", [](float x) { return wakesleep::exp(x); }, [](double x) { return std::exp(x); }, -most, most,
+       1.0},
+      {"log", [](float x) { return wakesleep::log(x); }, [](double x) { return std::log(x); }, 0.0f, most,
+       1.0},
+      {"log1p_unit", [](float x) { return log1p_unit(x); }, [](double x) { return std::log1p(x); }, 0.0f,
+       1.0f, 2.0},
       {"sigmoid", [](float x) { return sigmoid(x); },
-       [](double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }, -most, most, 2.5},
+       [](double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }, -most, most,
+       2.5},
       {"minor_probability", [](float x) { return minor_probability(x); },
        [](double x) { return std::exp(-std::fabs(x)) / (1 + std::exp(-std::fabs(x))); }, -most, most, 2.5},
       {"softplus", [](float x) { return softplus(x); },
@@ -34,10 +39,12 @@ inline std::vector<Function> elementary_functions() {
   };
 }
 
-/// |found - exact| in units in the last place of the float nearest to `exact` (at least the smallest subnormal).
+/// |found - exact| in units in the last place of the float nearest to `exact` (at least the smallest
+/// subnormal).
 inline double error_in_ulp(float found, double exact) {
   const float nearest = static_cast<float>(exact);
-  if (!std::isfinite(nearest)) return found == nearest ? 0.0 : (std::isnan(nearest) && std::isnan(found) ? 0.0 : 1e30);
+  if (!std::isfinite(nearest))
+    return found == nearest ? 0.0 : (std::isnan(nearest) && std::isnan(found) ? 0.0 : 1e30);
   if (!std::isfinite(found)) {
     // Infinity is right where the next float above the largest would be nearer.
     return std::fabs(exact) > 3.4028235677973366e38 ? 0.0 : 1e30;

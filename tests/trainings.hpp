@@ -1,0 +1,103 @@
+// Small trainings whose hashes are recorded in tests/golden/trainings.txt.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "wakesleep/data.hpp"
+#include "wakesleep/settings.hpp"
+#include "wakesleep/trainer.hpp"
+
+namespace wakesleep::testing {
+
+struct Training {
+  std::string name;
+  TrainingSettings settings;
+  std::int64_t rows = 0;
+  std::int64_t units = 0;
+};
+
+/// Grey rows with some structure: blobs whose place depends on the row, made of integers.
+inline DataSet grey_rows(std::int64_t rows, std::int64_t units) {
+  DataSet data;
+  data.rows = rows;
+  data.units = data.row_bytes = units;
+  data.grey = true;
+  data.source = "blobs";
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t u = 0; u < units; ++u) {
+      const std::int64_t distance = (u - (r * 7) % units + units) % units;
+      const std::uint32_t noise =
+          philox4x32_10({{static_cast<std::uint32_t>(u), static_cast<std::uint32_t>(r), 0, 0}}, 11).word[0] >>
+          27;
+      data.bytes.push_back(
+          static_cast<std::uint8_t>(distance < units / 3 + 1 ? 200 + noise : noise * (r % 3)));
+    }
+  }
+  return data;
+}
+
+inline std::vector<Training> recorded_trainings() {
+  std::vector<Training> all;
+  const auto add = [&](std::string name, std::int64_t rows, std::int64_t units,
+                       std::vector<std::int64_t> layers, auto... changes) {
+    Training t;
+    t.name = std::move(name);
+    t.rows = rows;
+    t.units = units;
+    t.settings.layers = std::move(layers);
+    t.settings.batch_size = 16;
+    t.settings.epochs = 3;
+    t.settings.seed = 20261122;
+    (changes(t.settings), ...);
+    all.push_back(t);
+  };
+  const auto rates = [](double generative, double recognition) {
+    return [=](TrainingSettings& s) {
+      s.generative_learning_rate = generative;
+      s.recognition_learning_rate = recognition;
+    };
+  };
+  const auto with = [](OptimizerKind kind, Schedule schedule, Binarization binarization, int bits) {
+    return [=](TrainingSettings& s) {
+      s.optimizer = kind;
+      s.schedule = schedule;
+      s.binarization = binarization;
+      s.weight_bits = bits;
+    };
+  };
+  using enum OptimizerKind;
+  using enum Schedule;
+  using enum Binarization;
+  add("1-1 sgd", 17, 1, {1}, rates(0.5, 0.25), with(sgd, constant, Binarization::threshold, 16));
+  add("8-5 sgd step", 40, 8, {5}, rates(0.5, 0.5), with(sgd, Schedule::step, fixed, 8),
+      [](TrainingSettings& s) {
+        s.epochs = 6;
+        s.schedule_every = 2;
+      });
+  add("37-19-5 momentum", 100, 37, {19, 5}, rates(0.1, 0.05), with(momentum, constant, dynamic, 16));
+  add("37-19-5 adam", 101, 37, {19, 5}, rates(0.01, 0.02), with(adam, cosine, fixed, 12),
+      [](TrainingSettings& s) { s.weight_decay = 0.01; });
+  add("64-48-33-31 momentum cosine", 130, 64, {48, 33, 31}, rates(0.2, 0.1),
+      with(momentum, cosine, Binarization::threshold, 12));
+  add("33-31-17-9 adam step", 97, 33, {31, 17, 9, 3}, rates(0.02, 0.02),
+      with(adam, Schedule::step, dynamic, 8));
+  add("65-40-30-20-10-4 sgd decay", 150, 65, {40, 30, 20, 10, 4}, rates(0.3, 0.2),
+      with(sgd, cosine, dynamic, 16), [](TrainingSettings& s) { s.weight_decay = 0.001; });
+  add("784-200-200-200 adam", 500, 784, {200, 200, 200}, rates(0.003, 0.003),
+      with(adam, cosine, Binarization::threshold, 16), [](TrainingSettings& s) { s.batch_size = 100; });
+  add("784-200 momentum batch 333", 1000, 784, {200}, rates(0.05, 0.05), with(momentum, constant, fixed, 16),
+      [](TrainingSettings& s) { s.batch_size = 333; });
+  return all;
+}
+
+inline std::string trained_hash(Ops& ops, const Training& training) {
+  const TrainingSettings& s = training.settings;
+  const DataSet data =
+      binarize(grey_rows(training.rows, training.units), s.binarization, s.threshold, s.seed);
+  Trainer trainer(ops, data, s);
+  while (!trainer.finished()) trainer.run_epoch();
+  return hash_of(trainer.machine().download());
+}
+
+}  // namespace wakesleep::testing
