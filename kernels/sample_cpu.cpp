@@ -9,11 +9,14 @@ void sample(const LogitRow& row, std::int64_t units, const RowAddress& address, 
   static_assert(stretch_units == words_at_a_time);
   WordBuffer random;
   alignas(64) float logits[stretch_units];
+  alignas(64) std::uint32_t on[stretch_units];
   for (std::int64_t first = 0; first < units; first += stretch_units) {
     const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
-    random_words(address, first / 4, (count + 3) / 4, random);
+    random_words(address, first / 4, whole_vectors(count) / 4, random);
     compute_logits(row, first, count, logits);
-    for (std::int64_t i = 0; i < count; ++i) states[first + i] = sample_state(logits[i], random.words[i]);
+    for (std::int64_t i = count; i < whole_vectors(count); ++i) logits[i] = 0.0f;
+    for (std::int64_t i = 0; i < whole_vectors(count); ++i) on[i] = sample_state(logits[i], random.words[i]);
+    for (std::int64_t i = 0; i < count; ++i) states[first + i] = static_cast<std::uint8_t>(on[i]);
   }
 }
 

@@ -78,13 +78,13 @@ WAKESLEEP_HOST_DEVICE float pre_activation(std::int32_t sum, float two_to_minus_
 /// complement to 2^32 (capped at 2^32 - 1) for a > 0, so that both tails are as fine.
 WAKESLEEP_HOST_DEVICE std::uint32_t on_threshold(float a, float minor) {
   const std::uint32_t t = static_cast<std::uint32_t>(minor * 4294967296.0f);
-  const std::uint32_t complement = t == 0u ? 0xFFFFFFFFu : 0u - t;
+  const std::uint32_t complement = 0u - (t > 1u ? t : 1u);
   return a <= 0.0f ? t : complement;
 }
 
 /// s ~ Bernoulli(sigma(a)).
 WAKESLEEP_HOST_DEVICE std::uint8_t sample_state(float a, std::uint32_t random_word) {
-  return random_word < on_threshold(a, minor_probability(a)) ? 1 : 0;
+  return random_word < on_threshold(a, minor_probability_for_drawing(a)) ? 1 : 0;
 }
 
 /// Binarization of a grey value g / 255: on when r / 2^32 < g / 255, in integers; 255 is always on.
@@ -96,7 +96,7 @@ WAKESLEEP_HOST_DEVICE std::uint8_t sample_grey(std::uint32_t grey, std::uint32_t
 
 /// state - sigma(a), without cancellation in either tail.
 WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a) {
-  const float minor = minor_probability(a);
+  const float minor = minor_probability_for_drawing(a);
   const float magnitude = ((state != 0u) == (a > 0.0f)) ? minor : 1.0f - minor;
   return state != 0u ? magnitude : -magnitude;
 }

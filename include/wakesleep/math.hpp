@@ -37,20 +37,37 @@ WAKESLEEP_HOST_DEVICE std::int32_t integer_to_even(float x) {
   return static_cast<std::int32_t>(float_bits(x + no_fraction)) - 0x4B400000;
 }
 
-/// e^x for x in [-104, 90]: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7, and 2^n in two
-/// factors, so that a subnormal result is rounded once and 2^128 becomes infinity.
-WAKESLEEP_HOST_DEVICE float exp_in_range(float x) {
-  const float n = round_to_even(x * 1.44269504088896341f);
+/// e^x = e^r 2^n: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7. For |x| <= 2^20. `n_bits`
+/// are the bits of n + 1.5 * 2^23: its low bits hold n.
+WAKESLEEP_HOST_DEVICE float exp_fraction(float x, std::uint32_t& n_bits) {
+  constexpr float no_fraction = 12582912.0f;
+  const float shifted = fma(x, 1.44269504088896341f, no_fraction);
+  const float n = shifted - no_fraction;
   const float r = fma(n, -1.42860677e-6f, fma(n, -0.693145752f, x));
   float p = fma(r, 1.9875691500e-4f, 1.3981999507e-3f);
   p = fma(r, p, 8.3334519073e-3f);
   p = fma(r, p, 4.1665795894e-2f);
   p = fma(r, p, 1.6666665459e-1f);
   p = fma(r, p, 5.0000001201e-1f);
-  p = fma(r * r, p, r) + 1.0f;
-  const std::int32_t exponent = integer_to_even(n);
-  const std::int32_t half = exponent >> 1;
-  return (p * power_of_two(half)) * power_of_two(exponent - half);
+  n_bits = float_bits(shifted);
+  return fma(r * r, p, r) + 1.0f;
+}
+
+/// e^x for x in [-104, 90]: 2^n in two factors, so that a subnormal result is rounded once and 2^128 becomes
+/// infinity.
+WAKESLEEP_HOST_DEVICE float exp_in_range(float x) {
+  std::uint32_t n_bits = 0;
+  const float fraction = exp_fraction(x, n_bits);
+  const std::int32_t n = static_cast<std::int32_t>(n_bits) - 0x4B400000;
+  const std::int32_t half = n >> 1;
+  return (fraction * power_of_two(half)) * power_of_two(n - half);
+}
+
+/// The same bits for x in [-87, 0], where the result is normal: n is added to the exponent.
+WAKESLEEP_HOST_DEVICE float exp_normal(float x) {
+  std::uint32_t n_bits = 0;
+  const float fraction = exp_fraction(x, n_bits);
+  return float_from_bits(float_bits(fraction) + (n_bits << 23));
 }
 
 /// e^x for x <= 0; zero below -104, where it rounds to zero.
@@ -102,6 +119,14 @@ WAKESLEEP_HOST_DEVICE float log(float x) {
 /// allows.
 WAKESLEEP_HOST_DEVICE float minor_probability(float a) {
   const float e = exp_nonpositive(-absolute(a));
+  return e / (1.0f + e);
+}
+
+/// sigma(-min(|a|, 30)), for drawing: below e^-30 a threshold of 2^-32 and a rounded delta are the same,
+/// zero.
+WAKESLEEP_HOST_DEVICE float minor_probability_for_drawing(float a) {
+  const float magnitude = absolute(a);
+  const float e = exp_normal(magnitude > 30.0f ? -30.0f : -magnitude);
   return e / (1.0f + e);
 }
 

@@ -8,6 +8,10 @@ namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 /// Units treated at a time: small enough that a stretch's logits stay in the first-level cache.
 inline constexpr std::int64_t stretch_units = 1024;
 
+/// A stretch's length in whole vectors. Loops over it work on local arrays only, so that they need no
+/// remainder loop, which costs as much as several vectors.
+static inline std::int64_t whole_vectors(std::int64_t count) { return (count + 15) / 16 * 16; }
+
 /// logits[i] = a of unit first + i, for i < count <= stretch_units.
 static inline void compute_logits(const LogitRow& row, std::int64_t first, std::int64_t count,
                                   float* logits) {

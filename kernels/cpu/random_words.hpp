@@ -23,16 +23,18 @@ inline constexpr std::int64_t words_at_a_time = 1024;
 // Eight blocks in the low halves of 64-bit lanes: one multiplication gives both halves of a product, and the
 // garbage that stays in the high halves never reaches a low one. Lane order 0 4 1 5 2 6 3 7, so that two
 // unpacks at the end put the words of blocks 0..3 and 4..7 in memory order.
-inline constexpr std::int64_t blocks_per_call = 16;
+inline constexpr std::int64_t blocks_of_a_set = 8;
 
+// `sets` vectors at a time hide the latency of the multiplications: the rounds of one set depend on each
+// other.
+template <unsigned sets>
 static inline void philox_blocks(const RowAddress& address, std::uint32_t first_group, std::uint32_t* words) {
   const __m512i lane = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
   const __m512i multiplier0 = _mm512_set1_epi64(philox::multiplier0);
   const __m512i multiplier1 = _mm512_set1_epi64(philox::multiplier1);
-  __m512i counter[2][4];
-  for (int set = 0; set < 2; ++set) {
-    counter[set][0] =
-        _mm512_add_epi64(lane, _mm512_set1_epi64(first_group + 8u * static_cast<unsigned>(set)));
+  __m512i counter[sets][4];
+  for (unsigned set = 0; set < sets; ++set) {
+    counter[set][0] = _mm512_add_epi64(lane, _mm512_set1_epi64(first_group + 8u * set));
     counter[set][1] = _mm512_set1_epi64(address.row);
     counter[set][2] = _mm512_set1_epi64(address.step);
     counter[set][3] = _mm512_set1_epi64(address.domain_and_layer);
@@ -42,7 +44,7 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
   for (int round = 0; round < philox::rounds; ++round) {
     const __m512i keys0 = _mm512_set1_epi64(key0);
     const __m512i keys1 = _mm512_set1_epi64(key1);
-    for (int set = 0; set < 2; ++set) {
+    for (unsigned set = 0; set < sets; ++set) {
       __m512i* c = counter[set];
       const __m512i product0 = _mm512_mul_epu32(multiplier0, c[0]);
       const __m512i product1 = _mm512_mul_epu32(multiplier1, c[2]);
@@ -54,7 +56,7 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
     key0 += philox::weyl0;
     key1 += philox::weyl1;
   }
-  for (int set = 0; set < 2; ++set) {
+  for (unsigned set = 0; set < sets; ++set) {
     const __m512i* c = counter[set];
     const __m512i words01 = _mm512_mask_blend_epi32(0xAAAA, c[0], _mm512_slli_epi64(c[1], 32));
     const __m512i words23 = _mm512_mask_blend_epi32(0xAAAA, c[2], _mm512_slli_epi64(c[3], 32));
@@ -66,16 +68,16 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
 #elif defined(__AVX2__)
 
 // The same with four blocks a vector; lane order 0 2 1 3.
-inline constexpr std::int64_t blocks_per_call = 8;
+inline constexpr std::int64_t blocks_of_a_set = 4;
 
+template <unsigned sets>
 static inline void philox_blocks(const RowAddress& address, std::uint32_t first_group, std::uint32_t* words) {
   const __m256i lane = _mm256_set_epi64x(3, 1, 2, 0);
   const __m256i multiplier0 = _mm256_set1_epi64x(philox::multiplier0);
   const __m256i multiplier1 = _mm256_set1_epi64x(philox::multiplier1);
-  __m256i counter[2][4];
-  for (int set = 0; set < 2; ++set) {
-    counter[set][0] =
-        _mm256_add_epi64(lane, _mm256_set1_epi64x(first_group + 4u * static_cast<unsigned>(set)));
+  __m256i counter[sets][4];
+  for (unsigned set = 0; set < sets; ++set) {
+    counter[set][0] = _mm256_add_epi64(lane, _mm256_set1_epi64x(first_group + 4u * set));
     counter[set][1] = _mm256_set1_epi64x(address.row);
     counter[set][2] = _mm256_set1_epi64x(address.step);
     counter[set][3] = _mm256_set1_epi64x(address.domain_and_layer);
@@ -85,7 +87,7 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
   for (int round = 0; round < philox::rounds; ++round) {
     const __m256i keys0 = _mm256_set1_epi64x(key0);
     const __m256i keys1 = _mm256_set1_epi64x(key1);
-    for (int set = 0; set < 2; ++set) {
+    for (unsigned set = 0; set < sets; ++set) {
       __m256i* c = counter[set];
       const __m256i product0 = _mm256_mul_epu32(multiplier0, c[0]);
       const __m256i product1 = _mm256_mul_epu32(multiplier1, c[2]);
@@ -97,7 +99,7 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
     key0 += philox::weyl0;
     key1 += philox::weyl1;
   }
-  for (int set = 0; set < 2; ++set) {
+  for (unsigned set = 0; set < sets; ++set) {
     const __m256i* c = counter[set];
     const __m256i words01 = _mm256_blend_epi32(c[0], _mm256_slli_epi64(c[1], 32), 0xAA);
     const __m256i words23 = _mm256_blend_epi32(c[2], _mm256_slli_epi64(c[3], 32), 0xAA);
@@ -110,12 +112,15 @@ static inline void philox_blocks(const RowAddress& address, std::uint32_t first_
 
 #else
 
-inline constexpr std::int64_t blocks_per_call = 1;
+inline constexpr std::int64_t blocks_of_a_set = 1;
 
+template <unsigned sets>
 static inline void philox_blocks(const RowAddress& address, std::uint32_t first_group, std::uint32_t* words) {
-  const PhiloxBlock block = philox4x32_10(
-      draw_counter(first_group, address.row, address.step, address.domain_and_layer), address.seed);
-  for (int i = 0; i < 4; ++i) words[i] = block.word[i];
+  for (unsigned set = 0; set < sets; ++set) {
+    const PhiloxBlock block = philox4x32_10(
+        draw_counter(first_group + set, address.row, address.step, address.domain_and_layer), address.seed);
+    for (unsigned i = 0; i < 4; ++i) words[4 * set + i] = block.word[i];
+  }
 }
 
 #endif
@@ -125,12 +130,19 @@ struct WordBuffer {
   alignas(64) std::uint32_t words[words_at_a_time];
 };
 
-/// The words of groups first_group .. first_group + groups - 1, four a group, in order.
+/// The words of groups first_group .. first_group + groups - 1, four a group, in order. Whole sets are
+/// written.
 static inline void random_words(const RowAddress& address, std::int64_t first_group, std::int64_t groups,
                                 WordBuffer& buffer) {
-  for (std::int64_t group = 0; group < groups; group += blocks_per_call) {
-    philox_blocks(address, static_cast<std::uint32_t>(first_group + group), buffer.words + 4 * group);
-  }
+  std::int64_t group = 0;
+  const auto write = [&]<unsigned sets>() {
+    for (; groups - group > (sets - 1) * blocks_of_a_set; group += sets * blocks_of_a_set) {
+      philox_blocks<sets>(address, static_cast<std::uint32_t>(first_group + group), buffer.words + 4 * group);
+    }
+  };
+  write.template operator()<4>();
+  write.template operator()<2>();
+  write.template operator()<1>();
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS
