@@ -7,8 +7,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#else
-#include <cfenv>
 #endif
 
 namespace wakesleep::cpu {
@@ -118,8 +116,8 @@ ArithmeticScope::ArithmeticScope() {
   saved_control_ = _mm_getcsr();
   _mm_setcsr(0x1F80);  // round to nearest even, subnormals kept, exceptions masked
 #else
-  saved_control_ = static_cast<unsigned>(std::fegetround());
-  std::fesetround(FE_TONEAREST);
+  std::fegetenv(&saved_environment_);
+  std::fesetenv(FE_DFL_ENV);
 #endif
   saved_openmp_threads_ = open_mp().get_max_threads != nullptr ? open_mp().get_max_threads() : 1;
   if (saved_openmp_threads_ != 1 && open_mp().set_num_threads != nullptr) open_mp().set_num_threads(1);
@@ -129,7 +127,7 @@ ArithmeticScope::~ArithmeticScope() {
 #if defined(__x86_64__)
   _mm_setcsr(saved_control_);
 #else
-  std::fesetround(static_cast<int>(saved_control_));
+  std::fesetenv(&saved_environment_);
 #endif
   if (saved_openmp_threads_ != 1 && open_mp().set_num_threads != nullptr) {
     open_mp().set_num_threads(saved_openmp_threads_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cfenv>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -70,7 +71,11 @@ class ArithmeticScope {
   ArithmeticScope& operator=(const ArithmeticScope&) = delete;
 
  private:
+#if defined(__x86_64__)
   unsigned saved_control_;
+#else
+  std::fenv_t saved_environment_;
+#endif
   int saved_openmp_threads_;
 };
 

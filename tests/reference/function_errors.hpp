@@ -24,7 +24,7 @@ inline std::vector<Function> elementary_functions() {
   const float most = std::numeric_limits<float>::infinity();
   return {
       {"exp", [](float x) { return wakesleep::exp(x); }, [](double x) { return std::exp(x); }, -most, most,
-       1.0},
+       1.1},
       {"log", [](float x) { return wakesleep::log(x); }, [](double x) { return std::log(x); }, 0.0f, most,
        1.0},
       {"log1p_unit", [](float x) { return log1p_unit(x); }, [](double x) { return std::log1p(x); }, 0.0f,
@@ -35,7 +35,7 @@ inline std::vector<Function> elementary_functions() {
       {"minor_probability", [](float x) { return minor_probability(x); },
        [](double x) { return std::exp(-std::fabs(x)) / (1 + std::exp(-std::fabs(x))); }, -most, most, 2.5},
       {"softplus", [](float x) { return softplus(x); },
-       [](double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }, -most, most, 2.5},
+       [](double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }, -most, most, 3.0},
   };
 }
 
