@@ -3,21 +3,18 @@
 # and runs the tests of the arithmetic, the operations, the training and the likelihood until one fails. The recorded
 # hashes do not count; whether they differ as well is shown beside. Fails when a fault survives. Without CUDA.
 #
-# usage: scripts/seeded_faults.sh [--no-install] [--folder DIR] [--jobs N] [TEXT]
-#   --folder DIR   work in DIR and keep it, so that the next time builds less (default: a temporary folder)
-#   --jobs N       compile N files at a time (default: as many as there are processors)
-#   TEXT           only the faults whose first line contains TEXT
+# usage: scripts/seeded_faults.sh [--no-install] [--jobs N] [TEXT]
+#   --jobs N   compile N files at a time (default: as many as there are processors)
+#   TEXT       only the faults whose description contains TEXT
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 install=yes
-folder=
 jobs=$(nproc)
 only=
 while (($# > 0)); do
   case $1 in
     --no-install) install=no ;;
-    --folder) folder=${2:?--folder needs a folder}; shift ;;
     --jobs) jobs=${2:?--jobs needs a number}; shift ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     -*) echo "seeded_faults.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
@@ -27,13 +24,9 @@ while (($# > 0)); do
 done
 
 if [[ $install == yes ]]; then scripts/install_dependencies.sh --tests; fi
-if [[ -z $folder ]]; then
-  folder=$(mktemp -d)
-  trap 'rm -rf "$folder"' EXIT
-fi
-mkdir -p "$folder"
-
-readonly copy=$folder/sources build=$folder/build
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+readonly folder copy=$folder/sources build=$folder/build
 # The narrowest first, so that the test that fails says most about the fault.
 readonly tests=(arithmetic_test math_test philox_test product_test ops_test addresses_test wake_sleep_test fault_gaps_test
   trainer_test evaluate_test generate_test)
@@ -99,9 +92,8 @@ if ((${#names[@]} == 0 || ${#files[@]} != ${#names[@]} || ${#befores[@]} != ${#n
 fi
 
 # ------------------------------------------------------------------------- the copy, and that it passes as it is
-# Only files that differ are written, so that a folder that is kept builds only what has changed.
-mkdir -p "$copy"
-rsync --archive --checksum --delete --exclude=/.git --exclude='/build*' ./ "$copy"/
+mkdir "$copy"
+cp -r CMakeLists.txt cmake include kernels host tests "$copy"
 # No test that runs here calls the command; without this, a fault in a header compiles it each time.
 sed -i '/add_dependencies(.* wakesleep_command)/d' "$copy/tests/CMakeLists.txt"
 echo "Building and testing without a fault"
@@ -113,13 +105,12 @@ failed=$(first_failure_of_all) || stop "the sources do not compile as they are"
 
 # -------------------------------------------------------------------------------------------------- one by one
 caught=0 survived=0 skipped=0
-readonly row='| %-58s | %-88s | %-6s |\n'
-# shellcheck disable=SC2059  # the format is a constant
-printf "$row" "fault" "the first test that failed" hashes
+print_row() { printf '| %-58s | %-88s | %-6s |\n' "$@"; }
+print_row fault 'the first test that failed' hashes
 for i in "${!names[@]}"; do
   if [[ ${names[i]} != *"$only"* ]]; then continue; fi
   if [[ -n ${needs[i]} ]] && ! grep -qw "${needs[i]}" /proc/cpuinfo; then
-    printf "$row" "${names[i]}" "SKIPPED: this processor has no ${needs[i]}" ''
+    print_row "${names[i]}" "SKIPPED: this processor has no ${needs[i]}" ''
     skipped=$((skipped + 1))
     continue
   fi
@@ -138,7 +129,7 @@ for i in "${!names[@]}"; do
   else
     survived=$((survived + 1))
   fi
-  printf "$row" "${names[i]}" "${failed:-SURVIVED}" "$hashes"
+  print_row "${names[i]}" "${failed:-SURVIVED}" "$hashes"
 done
 echo "$caught faults caught, $survived survived, $skipped skipped"
 ((survived == 0 && caught > 0))

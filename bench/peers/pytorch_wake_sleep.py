@@ -6,7 +6,7 @@ training the other direction's weights by the local delta rule. Eager float32 on
 memory allocated before the first step; one product for each gradient, into which momentum is folded; the parameters
 of one direction lie in one vector, so that an optimiser's update is one pass.
 
-bench/README.md says how it was tuned; bench/peers/run_peer.sh starts it in its best setting.
+bench/README.md says how it was tuned; bench/compare.py finds its best setting on a machine and measures it.
 """
 
 import argparse
@@ -464,7 +464,7 @@ def main():
         "blas": blas_name(),
         "environment": {
             name: os.environ[name]
-            for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "LD_PRELOAD", "LD_LIBRARY_PATH")
+            for name in ("OMP_WAIT_POLICY", "LD_PRELOAD", "LD_LIBRARY_PATH")
             if name in os.environ
         },
     }
