@@ -25,7 +25,7 @@ import tempfile
 BENCH = pathlib.Path(__file__).resolve().parent
 PEER = BENCH / "peers" / "pytorch_wake_sleep.py"
 MKL_SHIM = BENCH / "peers" / "mkl_all_processors.c"
-SETTING_VARIABLES = ("OMP_WAIT_POLICY", "LD_PRELOAD", "LD_LIBRARY_PATH")
+SETTING_VARIABLES = ("OMP_WAIT_POLICY", "LD_PRELOAD", "LD_LIBRARY_PATH", "BLIS_NUM_THREADS")
 
 
 def run(command, environment=None):
@@ -102,7 +102,9 @@ def candidates(arguments, shim):
             ({}, {"OMP_WAIT_POLICY": "passive"}, {"OMP_WAIT_POLICY": "active"}),
             sorted({1, arguments.threads}),
         ):
-            yield Peer(arguments, python, threads, {**environment, **waiting})
+            # BLIS takes one thread unless told; nothing else reads its variable.
+            blis = {"BLIS_NUM_THREADS": str(threads)} if "blis" in str(environment) else {}
+            yield Peer(arguments, python, threads, {**environment, **waiting, **blis})
 
 
 def best_peer(peers, batch_size, seconds):

@@ -69,7 +69,7 @@ TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
   EXPECT_NE(trained([](TrainingSettings& s) { s.epsilon = 1e-4; }), base);
   EXPECT_NE(trained([](TrainingSettings& s) { s.weight_decay = 0.1; }), base);
   EXPECT_NE(trained([](TrainingSettings& s) { s.schedule = Schedule::constant; }), base);
-  EXPECT_NE(trained([](TrainingSettings& s) { s.weight_bits = 8; }), base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.weight_bits = 16; }), base);
   EXPECT_NE(trained([](TrainingSettings& s) { s.batch_size = 7; }), base);
 }
 
@@ -165,6 +165,7 @@ TEST(Trainer, RefusesWhatCannotBeTrained) {
   EXPECT_NE(message(binary_rows(30, 21), settings).find("larger than the data"), std::string::npos);
   settings.batch_size = 8;
   EXPECT_NE(message(testing::grey_rows(30, 21), settings).find("grey"), std::string::npos);
+  settings.weight_bits = 16;
   settings.layers = {65796, 3};
   EXPECT_NE(message(binary_rows(30, 21), settings).find("65795"), std::string::npos);
   settings = small_settings(OptimizerKind::adam);

@@ -26,6 +26,7 @@ class WakeSleepTest : public testing::BackendTest {
     settings.layers.assign(sizes.begin() + 1, sizes.end());
     settings.batch_size = data.rows;
     settings.optimizer = OptimizerKind::sgd;
+    settings.weight_bits = 16;
     settings.schedule = Schedule::constant;
     settings.generative_learning_rate = generative_rate;
     settings.recognition_learning_rate = recognition_rate;
