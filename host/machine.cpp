@@ -23,10 +23,18 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits)
                      " hidden layers is too deep for the addresses of " + "random draws: at most " +
                      std::to_string(max_layers));
   }
+  // Every layer sends to another: checked before anything is allocated.
+  const std::int64_t widest = max_integer_sum / largest_integer_weight(weight_bits);
   std::int64_t units = 0;
   for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
     if (sizes_[layer] < 1)
       throw UsageError("layer " + std::to_string(layer) + " has no units: at least 1 is needed");
+    if (sizes_[layer] > widest) {
+      throw UsageError("layer " + std::to_string(layer) + " of " + std::to_string(sizes_[layer]) +
+                       " units is too wide for exact sums with " + std::to_string(weight_bits) +
+                       "-bit weights: at most " + std::to_string(widest) +
+                       " units; use fewer units or fewer weight bits");
+    }
     units = std::min(units + sizes_[layer], max_machine_units + 1);
   }
   if (units > max_machine_units) {

@@ -20,6 +20,11 @@ TrainingSettings checked(const TrainingSettings& settings) {
 }
 
 void check_fit(const DataSet& data, const TrainingSettings& settings) {
+  const std::size_t deepest = 5000;  // a model file holds 65,536 tensors, and Adam makes 12 a layer
+  if (settings.layers.size() > deepest) {
+    throw UsageError("a machine of " + std::to_string(settings.layers.size()) +
+                     " hidden layers does not fit a model file: at most " + std::to_string(deepest));
+  }
   if (settings.batch_size > data.rows) {
     throw UsageError("a batch of " + std::to_string(settings.batch_size) +
                      " rows is larger than the data, which has " + std::to_string(data.rows) +

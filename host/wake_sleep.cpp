@@ -13,6 +13,11 @@ WakeSleep::WakeSleep(Machine& machine, const TrainingSettings& settings)
     throw UsageError("a batch of " + std::to_string(settings.batch_size) +
                      " rows cannot be summed exactly: choose 1 to " + std::to_string(max_batch_rows));
   }
+  if (settings.weight_bits != machine.weight_bits()) {
+    throw InternalError("the settings say " + std::to_string(settings.weight_bits) +
+                        "-bit weights, but the machine has " + std::to_string(machine.weight_bits()) +
+                        "-bit ones");
+  }
   std::int64_t largest_weight = 0;
   for (int index = 0; index < machine.conditionals(); ++index) {
     const Conditional& c = machine.conditional(index);

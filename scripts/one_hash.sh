@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The same trainings give the same hashes whatever compiled them: builds the recorded-hash tests with g++ and clang++,
-# with and without optimisation, and runs each. (scripts/test.sh covers g++ -O3.)
+# with and without optimisation, and runs each; the last build also with the products' library held to instruction sets
+# without VNNI and without AVX-512. (scripts/test.sh covers g++ -O3.)
 #
 # usage: scripts/one_hash.sh [--no-install]
 set -euo pipefail
@@ -27,3 +28,8 @@ check() {
 check g++ Debug -O0
 check clang++ Debug -O0
 check clang++ Release -O3
+
+for instructions in SSE41 AVX2 AVX512_CORE; do
+  echo "== clang++ -O3, oneDNN held to $instructions"
+  DNNL_MAX_CPU_ISA=$instructions build/one-hash-clang-O3/tests/golden_test --gtest_brief=1
+done

@@ -130,5 +130,20 @@ TEST(Team, RunsEveryPartOfEveryRound) {
   }
 }
 
+TEST(Team, ThrowsOnWhatAThreadThrows) {
+  for (const int threads : {1, 2, 5}) {
+    Team team(threads);
+    for (int culprit = 0; culprit < threads; ++culprit) {
+      EXPECT_THROW(team.run([&](int index) {
+        if (index == culprit) throw InternalError("thread " + std::to_string(index));
+      }),
+                   InternalError);
+      int calls = 0;  // and the team goes on
+      team.run([&](int index) { calls += index == 0 ? 1 : 0; });
+      EXPECT_EQ(calls, 1);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace wakesleep::cpu

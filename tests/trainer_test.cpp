@@ -80,6 +80,7 @@ TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
   const DataSet data = binary_rows(rows, width);
   const auto working_memory = [&](std::size_t depth) {
     TrainingSettings settings = small_settings(OptimizerKind::sgd);
+    settings.weight_bits = 16;
     settings.layers.assign(depth, width);
     settings.batch_size = rows;
     settings.epochs = 1;

@@ -64,7 +64,7 @@ class WakeSleepTest : public testing::BackendTest {
 const std::vector<std::int64_t> small_sizes = {5, 4, 3, 2};
 constexpr std::int64_t batch = 120000;
 
-// |z| < 6 for each of 45 (wake) and 41 (sleep) parameters: a false alarm in 2e-9 x 86 = 2e-7 of all seeds;
+// |z| < 6 for each of 52 (wake) and 47 (sleep) parameters: a false alarm in 2e-9 x 99 = 2e-7 of all seeds;
 // the seed is fixed, so a failure is a fault.
 TEST_P(WakeSleepTest, MeanWakeUpdateIsItsExpectation) {
   const Tensors before = testing::random_tensors(small_sizes, 1.5f, 7);
@@ -121,7 +121,7 @@ TEST_P(WakeSleepTest, AShortBatchIsTheMeanOverItsOwnRows) {
   std::vector<std::string> hashes;
   for (const std::int64_t capacity : {64, 5}) {  // room for more rows changes nothing
     settings.batch_size = capacity;
-    Machine machine(ops(), sizes, 16);
+    Machine machine(ops(), sizes, settings.weight_bits);
     machine.upload(before);
     WakeSleep algorithm(machine, settings);
     const DeviceData device_data(ops(), data);

@@ -2,6 +2,7 @@
 // exit code.
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -100,6 +101,7 @@ int fail(const std::string& sentence, int exit_code) {
 }  // namespace
 
 int main(int count, char** words) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of write(), which has a sentence
   try {
     const int exit_code = run(std::vector<std::string>(words + 1, words + count));
     flush_results();

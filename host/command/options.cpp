@@ -526,6 +526,12 @@ bool is_utf8(const std::string& text) {
     for (std::size_t k = 1; k < length; ++k) {
       if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
     }
+    // Overlong forms, surrogates, and what lies above U+10FFFF.
+    const auto second = length > 2 ? static_cast<unsigned char>(text[i + 1]) : 0x80;
+    if ((byte == 0xE0 && second < 0xA0) || (byte == 0xED && second > 0x9F) ||
+        (byte == 0xF0 && second < 0x90) || (byte == 0xF4 && second > 0x8F)) {
+      return false;
+    }
     i += length;
   }
   return true;
@@ -722,8 +728,6 @@ GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::st
   } catch (const CLI::ParseError& error) {
     throw UsageError(quoted_command(spec) + " cannot read its options: " + error.what());
   }
-  refuse_leftovers(spec, app.remaining());
-
   GivenValues values;
   for (const OptionSpec& positional : spec.positionals) {
     if (app.get_option(positional.name)->count() > 0) {
@@ -739,6 +743,7 @@ GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::st
                                        : flags[option.name] ? "true"
                                                             : "false");
   }
+  refuse_leftovers(spec, app.remaining());  // last: an option that lacks its value leaves a word over, too
   spread_learning_rate(values);
   return values;
 }

@@ -187,8 +187,14 @@ Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) 
 /// A resumed run has nothing left to do when its model is there and its last checkpoint is that model.
 bool is_finished(const RunFolder& folder, const Start& start) {
   if (!start.checkpoint || !folder.has_model()) return false;
-  const Model model = load_model(folder.model());
-  return model.step == start.checkpoint->step && model.hash == start.checkpoint->hash;
+  try {
+    const Model model = load_model(folder.model());
+    return model.step == start.checkpoint->step && model.hash == start.checkpoint->hash;
+  } catch (const DataError& error) {
+    Log::warning(std::string("wakesleep: ") + error.what() +
+                 "; the model is written again from the checkpoint");
+    return false;
+  }
 }
 
 // -------------------------------------------------------------------------------- the run
@@ -421,8 +427,8 @@ EpochRecord Run::record_now() const {
 void Run::finish_epoch() {
   records_.push_back(record_now());
   const EpochRecord& record = records_.back();
-  folder_.append_metrics(record);
   if (is_pictured(record.epoch) || trainer_.finished()) write_pictures();
+  folder_.append_metrics(record);  // after the pictures: a resumed run takes the line as proof of them
   if (record.epoch % start_.arguments.whole("checkpoint-every") == 0 || trainer_.finished()) {
     folder_.save_checkpoint(checkpoint());
   }

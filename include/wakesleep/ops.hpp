@@ -156,9 +156,8 @@ class Ops {
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
 
   // ---------------------------------------------------------------- likelihood and reading out
-  /// Adds log p(target[r / (R / T)] | input[r]) to the sink, where R = rows of the larger of input and target
-  /// and T those of target: a target row may stand for several consecutive input rows. For a prior, R =
-  /// target.rows.
+  /// Adds log p(target[r / repeats] | input[r]) to the sink, repeats = input.rows / target.rows: a target row
+  /// may stand for several consecutive input rows. A prior has no input and scores every target row.
   virtual void score(const Conditional& conditional, ConstStates input, ConstStates target,
                      const ScoreSink& sink) = 0;
 

@@ -25,6 +25,10 @@ int limbs_for(CpuRoute route, std::int64_t sending, int bits) {
   return 2;
 }
 
+void check_library(dnnl_status_t status) {
+  dnnl::error::wrap_c_api(status, "oneDNN refused a float32 product");
+}
+
 template <class T>
 void grow(Buffer<T>& buffer, Ops& ops, std::int64_t count) {
   if (buffer.size() < count) {
@@ -103,8 +107,12 @@ struct Products::Library {
     const memory::desc result({m, n}, memory::data_type::s32, memory::dims{n, 1});
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::matmul::primitive_desc description(engine, left, right, result, attributes);
+#else
     const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(left, right, result), attributes,
                                                    engine);
+#endif
     Primitive p;
     p.matmul = dnnl::matmul(description);
     p.left = memory(left, engine, nullptr);
@@ -193,8 +201,8 @@ const std::int32_t* Products::forward(const CpuWeights& weights, ConstStates sta
       for (std::int64_t r = 0; r < states.rows; ++r) {
         for (std::int64_t j = 0; j < depth; ++j) left[r * depth + j] = static_cast<float>(states.row(r)[j]);
       }
-      dnnl_sgemm('N', 'T', states.rows, columns, depth, 1.0f, left, depth, weights.floats.data(), depth, 0.0f,
-                 float_sums_.data(), columns);
+      check_library(dnnl_sgemm('N', 'T', states.rows, columns, depth, 1.0f, left, depth,
+                               weights.floats.data(), depth, 0.0f, float_sums_.data(), columns));
       for (std::int64_t i = 0; i < states.rows * columns; ++i)
         sums[i] = static_cast<std::int32_t>(float_sums_.data()[i]);
       break;
@@ -256,8 +264,8 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
           for (std::int64_t j = 0; j < n; ++j)
             float_right_.data()[r * n + j] = static_cast<float>(state_row[j]);
         }
-        dnnl_sgemm('T', 'N', m, n, rows, 1.0f, float_left_.data(), m, float_right_.data(), n, 0.0f,
-                   float_sums_.data(), n);
+        check_library(dnnl_sgemm('T', 'N', m, n, rows, 1.0f, float_left_.data(), m, float_right_.data(), n,
+                                 0.0f, float_sums_.data(), n));
         for (std::int64_t i = 0; i < m * n; ++i) {
           const std::int32_t sum = static_cast<std::int32_t>(float_sums_.data()[i]);
           result[i] = first == 0 ? sum : result[i] + sum;

@@ -33,8 +33,8 @@ class CpuWeights : public IntegerWeights {
 };
 
 /// One thread's access to the products: primitives and scratch memory of its own. `reserve_*` makes what a
-/// shape needs, may allocate and throw, and is called by the thread that owns the Ops; the products
-/// themselves do neither.
+/// shape needs, may allocate, and is
+/// called by the thread that owns the Ops; the products themselves allocate nothing from it.
 class Products {
  public:
   Products(Ops& ops, CpuRoute route);

@@ -4,6 +4,11 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "wakesleep/error.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -70,10 +75,18 @@ Team::Team(int threads) {
   const int processors = available_processors();
   size_ = threads > 0 ? threads : processors;
   spinning_helps_ = size_ <= processors;
-  for (int index = 1; index < size_; ++index) threads_.emplace_back([this, index] { serve(index); });
+  try {
+    for (int index = 1; index < size_; ++index) threads_.emplace_back([this, index] { serve(index); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw DeviceError("cannot start " + std::to_string(size_) + " threads: " + error.what() +
+                      "; use fewer (--threads)");
+  }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
   stopping_.store(true, std::memory_order_relaxed);
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
@@ -81,20 +94,29 @@ Team::~Team() {
 }
 
 void Team::run(Call call, const void* context) {
+  call_ = call;
+  context_ = context;
   if (size_ > 1) {
-    call_ = call;
-    context_ = context;
     unfinished_.store(static_cast<std::uint32_t>(size_ - 1), std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
   }
-  call(context, 0);
-  if (size_ == 1) return;
-  if (callers_patience_.spin(spinning_helps_,
-                             [&] { return unfinished_.load(std::memory_order_acquire) == 0; }))
-    return;
-  for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) {
-    unfinished_.wait(left, std::memory_order_acquire);
+  work(0);
+  if (size_ > 1 && !callers_patience_.spin(
+                       spinning_helps_, [&] { return unfinished_.load(std::memory_order_acquire) == 0; })) {
+    for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) {
+      unfinished_.wait(left, std::memory_order_acquire);
+    }
+  }
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void Team::work(int index) {
+  try {
+    call_(context_, index);
+  } catch (...) {
+    const std::lock_guard<std::mutex> lock(failure_mutex_);
+    if (!failure_) failure_ = std::current_exception();
   }
 }
 
@@ -106,7 +128,7 @@ void Team::serve(int index) {
     round_.wait(seen, std::memory_order_acquire);  // returns at once when the round has changed
     ++seen;
     if (stopping_.load(std::memory_order_relaxed)) return;
-    call_(context_, index);
+    work(index);
     if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
   }
 }

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cfenv>
 #include <cstdint>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -39,6 +41,8 @@ class Team {
   using Call = void (*)(const void* context, int index);
   void run(Call call, const void* context);
   void serve(int index);
+  void work(int index);
+  void stop();
 
   class Patience {
    public:
@@ -58,6 +62,8 @@ class Team {
   alignas(64) std::atomic<std::uint32_t> round_{0};       ///< counts the calls of run()
   alignas(64) std::atomic<std::uint32_t> unfinished_{0};  ///< threads still at work in this round
   std::atomic<bool> stopping_{false};
+  std::mutex failure_mutex_;
+  std::exception_ptr failure_;
   std::vector<std::thread> threads_;
 };
 
