@@ -204,7 +204,8 @@ double log_likelihood_of(const std::uint8_t* packed_row, const IntegerConditiona
 // Cost: 2^(n_l + n_{l+1}) exponentials for each pair of hidden layers, 2^n_1 n_0 once for the normalizers of
 // the visible layer, and 2^n_1 for each row. Memory: at most 256 MiB, where a layer of 23 units stands below
 // one of a single unit.
-std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& data, std::int64_t limit) {
+std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& data, std::int64_t limit,
+                                         const std::function<void(std::int64_t, std::int64_t)>& progress) {
   const FloatingPointScope scope;
   check_enumerable(machine);
   const std::int64_t rows = rows_to_use(machine, data, limit);
@@ -224,6 +225,7 @@ std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& 
   std::vector<double> result;
   for (std::int64_t r = 0; r < rows; ++r) {
     result.push_back(log_likelihood_of(data.row(r), visible, table, scratch));
+    if (progress) progress(r + 1, rows);
   }
   return result;
 }

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <limits>
 #include <new>
 
 #include "kernels/cpu/product.hpp"
@@ -19,6 +21,9 @@ namespace {
 
 /// A piece's sums should stay in the second-level cache beside the weights.
 constexpr std::int64_t piece_bytes = 512 * 1024;
+
+/// From here on a request is worth a look at the machine's memory.
+constexpr std::size_t large_request = 64 << 20;
 
 void require(bool condition, const char* what) {
   if (!condition) throw InternalError(std::string("an operation was called with mismatched shapes: ") + what);
@@ -39,6 +44,17 @@ RowAddress address_of(const Draw& draw, std::int64_t row, std::int64_t samples) 
     address.step = step_of(draw) + static_cast<std::uint32_t>(row % samples);
   }
   return address;
+}
+
+/// Bytes that can be had without swapping, as Linux estimates them; SIZE_MAX where it does not say.
+std::size_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string name; file >> name;) {
+    std::size_t kilobytes = 0;
+    if (name == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
+    file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return SIZE_MAX;
 }
 
 class CpuOps : public Ops {
@@ -62,7 +78,10 @@ class CpuOps : public Ops {
   void* allocate(std::size_t bytes) override {
     constexpr std::size_t alignment = 256;
     const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-    void* memory = rounded < bytes ? nullptr : std::aligned_alloc(alignment, rounded);
+    // Linux grants more than it has and kills whoever touches it, so a large request is held against what
+    // there is.
+    const bool fits = rounded >= bytes && (rounded < large_request || rounded <= available_memory());
+    void* memory = fits ? std::aligned_alloc(alignment, rounded) : nullptr;
     if (memory == nullptr) {
       throw DeviceError("out of memory: " + std::to_string(bytes) + " bytes were needed and " +
                         std::to_string(memory_use().current) +

@@ -85,6 +85,10 @@ TEST_P(MachineTest, RefusesImpossibleSizes) {
   EXPECT_THROW(Machine(ops(), {4, 3}, 10), UsageError);
   EXPECT_THROW(Machine(ops(), {65796, 1}, 16), UsageError);
   EXPECT_THROW(Machine(ops(), {4194304, 1}, 8), UsageError);
+  // Refused before anything is allocated, also where the layer that is too wide comes late.
+  const std::size_t allocations = ops().memory_use().allocations;
+  EXPECT_THROW(Machine(ops(), {784, 65796}, 16), UsageError);
+  EXPECT_EQ(ops().memory_use().allocations, allocations);
 }
 
 WAKESLEEP_ON_EVERY_BACKEND(MachineTest);

@@ -34,7 +34,10 @@ Evaluation estimate(const OpenModel& open, const DataSet& data, const Arguments&
 Measured measure(const OpenModel& open, const DataSet& data, const Arguments& arguments) {
   Measured measured;
   if (arguments.flag("exact")) {  // first, because it refuses at once what the estimate would take long for
-    const std::vector<double> exact = exact_log_likelihood(open.machine, data);
+    Progress enumeration(stderr, verbosity_for(stderr, arguments.flag("quiet")), "enumerating", "images",
+                         data.rows);
+    const std::vector<double> exact = exact_log_likelihood(
+        open.machine, data, 0, [&](std::int64_t done, std::int64_t) { enumeration.update(done); });
     measured.exact = std::accumulate(exact.begin(), exact.end(), 0.0) / static_cast<double>(exact.size());
     measured.has_exact = true;
   }

@@ -232,10 +232,6 @@ void RunFolder::create() {
 }
 
 void RunFolder::clear() {
-  if (!empty() && checkpoints().empty() && !has_config()) {
-    throw UsageError("the folder " + path_ +
-                     " is not empty and holds no run, so --force does not replace it; give another --out");
-  }
   // The model goes first: without it no half-removed run counts as finished.
   for (const std::string& file : {model(), report(), metrics()}) remove_file(file);
   for (const CheckpointFile& checkpoint : checkpoints()) remove_file(checkpoint.path);

@@ -178,9 +178,20 @@ void refuse_used_folder(const RunFolder& folder) {
       " is not empty; go on with its run by --resume, replace it by --force, or give another --out");
 }
 
+/// --force replaces a run, never what somebody else keeps there.
+void refuse_foreign_folder(const RunFolder& folder) {
+  if (folder.empty() || folder.has_config() || !folder.checkpoints().empty()) return;
+  throw UsageError("the folder " + folder.path() +
+                   " is not empty and holds no run, so --force does not replace it; give another --out");
+}
+
 Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) {
   if (given.flag("resume")) return resumed_start(folder, given, log);
-  if (!given.flag("force")) refuse_used_folder(folder);
+  if (given.flag("force")) {
+    refuse_foreign_folder(folder);
+  } else {
+    refuse_used_folder(folder);
+  }
   return {std::nullopt, settings_over(TrainingSettings{}, given), given};
 }
 

@@ -43,6 +43,9 @@ inline constexpr std::int64_t max_enumerated_units = 24;
 /// Exact log p(x) of every row (the first `limit` of them; 0: all), in double precision, by enumerating the
 /// states of neighbouring hidden layers pairwise. Uses the integer weights, as sampling does. Throws
 /// UsageError naming the limit when the layers are too wide.
-std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& data, std::int64_t limit = 0);
+/// `progress` (may be empty) gets the rows done and the rows in all.
+std::vector<double> exact_log_likelihood(
+    const Machine& machine, const DataSet& data, std::int64_t limit = 0,
+    const std::function<void(std::int64_t, std::int64_t)>& progress = {});
 
 }  // namespace wakesleep
