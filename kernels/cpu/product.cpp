@@ -138,9 +138,9 @@ struct Products::Library {
 
   // oneDNN writes to none but the result; its interface just has no pointers to const.
   void execute(Primitive& p, const void* left, const void* right, void* result) {
-    p.left.set_data_handle(const_cast<void*>(left), stream);
-    p.right.set_data_handle(const_cast<void*>(right), stream);
-    p.result.set_data_handle(result, stream);
+    p.left.set_data_handle(const_cast<void*>(left));
+    p.right.set_data_handle(const_cast<void*>(right));
+    p.result.set_data_handle(result);
     const std::array<dnnl_exec_arg_t, 4> arguments = {{{DNNL_ARG_SRC, p.left.get()},
                                                        {DNNL_ARG_WEIGHTS, p.right.get()},
                                                        {DNNL_ARG_DST, p.result.get()},
