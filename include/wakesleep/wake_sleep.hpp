@@ -12,7 +12,7 @@
 
 namespace wakesleep {
 
-/// Optimiser state and working memory of wake-sleep. Working memory is three layers' states, one of deltas
+/// Optimiser state and working memory of wake-sleep. Working memory is two layers' states, one of deltas
 /// and one gradient, whatever the depth; nothing is allocated after construction except by the libraries
 /// behind the products.
 class WakeSleep {
