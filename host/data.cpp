@@ -1,4 +1,4 @@
-// Binarizing, splitting and ordering data sets. Every choice is a draw at an address of its own (philox.hpp),
+// Binarizing and splitting data sets. Every choice is a draw at an address of its own (philox.hpp),
 // so that it depends on the seed and the row alone.
 #include "wakesleep/data.hpp"
 
@@ -20,16 +20,14 @@ namespace {
 /// A row and the key it is sorted by; equal keys go by row.
 using KeyedRow = std::pair<std::uint64_t, std::uint32_t>;
 
-std::vector<KeyedRow> keyed_rows(std::int64_t rows, std::uint32_t epoch, Domain domain, std::uint64_t seed) {
-  constexpr std::int64_t most_rows = 4294967294;
-  if (rows < 0 || rows > most_rows) {
+std::vector<KeyedRow> keyed_rows(std::int64_t rows, Domain domain, std::uint64_t seed) {
+  if (rows < 0 || rows > max_data_rows) {
     throw DataError(std::to_string(rows) + " rows cannot be ordered; expected 0 to " +
-                    std::to_string(most_rows) + ", so split the data");
+                    std::to_string(max_data_rows) + ", so split the data");
   }
   std::vector<KeyedRow> keyed(static_cast<std::size_t>(rows));
   for (std::uint32_t row = 0; row < keyed.size(); ++row) {
-    const PhiloxBlock block = philox4x32_10(draw_counter(0, row, epoch, domain_word(domain, 0)), seed);
-    keyed[row] = {block.word[0] | std::uint64_t{block.word[1]} << 32, row};
+    keyed[row] = {sorting_key(philox4x32_10(draw_counter(0, row, 0, domain_word(domain, 0)), seed)), row};
   }
   return keyed;
 }
@@ -109,7 +107,7 @@ DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed) {
   held.rows = count;
   held.bytes.reserve(static_cast<std::size_t>(count * data.row_bytes));
 
-  std::vector<KeyedRow> keyed = keyed_rows(data.rows, 0, Domain::held_out, seed);
+  std::vector<KeyedRow> keyed = keyed_rows(data.rows, Domain::held_out, seed);
   std::nth_element(keyed.begin(), keyed.begin() + count, keyed.end());
   std::vector<bool> chosen(keyed.size());
   for (auto it = keyed.begin(); it != keyed.begin() + count; ++it) chosen[it->second] = true;
@@ -127,19 +125,6 @@ DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed) {
   data.rows = kept;
   data.bytes.resize(static_cast<std::size_t>(kept * data.row_bytes));
   return held;
-}
-
-std::vector<std::uint32_t> epoch_order(std::int64_t rows, std::int64_t epoch, std::uint64_t seed) {
-  constexpr std::int64_t last_epoch = 4294967295;
-  if (epoch < 0 || epoch > last_epoch) {
-    throw UsageError("epoch " + std::to_string(epoch) + " cannot be drawn; expected 0 to " +
-                     std::to_string(last_epoch));
-  }
-  std::vector<KeyedRow> keyed = keyed_rows(rows, static_cast<std::uint32_t>(epoch), Domain::shuffle, seed);
-  std::sort(keyed.begin(), keyed.end());
-  std::vector<std::uint32_t> order(keyed.size());
-  std::transform(keyed.begin(), keyed.end(), order.begin(), [](const KeyedRow& k) { return k.second; });
-  return order;
 }
 
 std::vector<double> unit_means(const DataSet& data) {

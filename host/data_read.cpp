@@ -23,8 +23,6 @@
 namespace wakesleep {
 namespace {
 
-/// A row's number must fit the 32 bits that a random draw's address has for it.
-constexpr std::int64_t most_rows = 4294967294;
 /// Values that are converted at a time: a multiple of 8, so that a piece of a line is whole bytes of bits.
 constexpr std::int64_t piece_values = 65536;
 
@@ -207,9 +205,9 @@ std::uint64_t checked_payload(const ByteSource& source, const ArrayLayout& layou
   if (overflow || bytes > beyond_any_file) {
     source.fail("declares an impossible shape, more values than 64 bits can count; its header is broken");
   }
-  if (layout.rows > most_rows) {
+  if (layout.rows > max_data_rows) {
     source.fail("holds " + std::to_string(layout.rows) + " rows; expected at most " +
-                std::to_string(most_rows) + ", so split it");
+                std::to_string(max_data_rows) + ", so split it");
   }
   return static_cast<std::uint64_t>(bytes);
 }
@@ -481,8 +479,8 @@ class AmatReader {
         collector_.emplace(Element::text_number, 0, units_, false);
       }
       if (count != units_) fail_width("only " + std::to_string(count) + " values instead of ");
-      if (rows_ == most_rows) {
-        source_.fail("holds more than " + std::to_string(most_rows) + " rows; split it");
+      if (rows_ == max_data_rows) {
+        source_.fail("holds more than " + std::to_string(max_data_rows) + " rows; split it");
       }
       collector_->append(values_, exact_);
       ++rows_;

@@ -30,6 +30,10 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
                      " rows is larger than the data, which has " + std::to_string(data.rows) +
                      ": use a smaller --batch-size");
   }
+  if (data.rows > max_data_rows) {
+    throw UsageError("the data has " + std::to_string(data.rows) + " rows, more than the " +
+                     std::to_string(max_data_rows) + " that random draws can address: split it");
+  }
   if (data.grey && settings.binarization != Binarization::dynamic) {
     throw UsageError("the data is grey, but binarization \"" + std::string(name_of(settings.binarization)) +
                      "\" needs binary rows: binarize() it first, or choose dynamic");
@@ -65,6 +69,8 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
   machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits);
   machine_->initialize(unit_means(data), settings_.seed);
   algorithm_ = std::make_unique<WakeSleep>(*machine_, settings_);
+  algorithm_->reserve(settings_.batch_size);
+  algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   order_ = Buffer<std::uint32_t>(ops, rows_);
 }
 
@@ -92,7 +98,8 @@ void Trainer::one_step() {
   const std::int64_t in_epoch = step_ % steps_per_epoch_;
   if (order_epoch_ != epoch()) {
     order_epoch_ = epoch();
-    order_.copy_in(epoch_order(rows_, order_epoch_, settings_.seed).data());
+    const Draw draw{settings_.seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(order_epoch_)};
+    ops_.shuffle(draw, rows_, order_.data());
   }
   const std::int64_t first = in_epoch * settings_.batch_size;
   const std::int64_t rows = std::min(settings_.batch_size, rows_ - first);

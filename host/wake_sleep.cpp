@@ -47,6 +47,13 @@ WakeSleep::WakeSleep(Machine& machine, const TrainingSettings& settings)
   scalars_ = Buffer<StepScalars>(ops_, 1);
   diverged_ = Buffer<std::uint32_t>(ops_, machine.conditionals());
   diverged_.fill_zero();
+  diverged_seen_.resize(static_cast<std::size_t>(machine.conditionals()));
+}
+
+void WakeSleep::reserve(std::int64_t rows) {
+  for (int index = 0; index < machine_.conditionals(); ++index) {
+    ops_.reserve(machine_.conditional(index), rows);
+  }
 }
 
 States WakeSleep::states(int buffer, std::int64_t rows, std::int64_t units) const {
@@ -130,8 +137,8 @@ void WakeSleep::learn(int index, const Rates* rates, ConstDeltas error, ConstSta
               gradient, bias_gradient_.data(), diverged_.data() + index, &scalars_.data()->step);
 }
 
-void WakeSleep::check_divergence() const {
-  std::vector<std::uint32_t> diverged(static_cast<std::size_t>(diverged_.size()));
+void WakeSleep::check_divergence() {
+  std::vector<std::uint32_t>& diverged = diverged_seen_;
   diverged_.copy_out(diverged.data());
   int first = -1;
   for (int index = 0; index < machine_.conditionals(); ++index) {

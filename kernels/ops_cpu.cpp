@@ -57,6 +57,13 @@ std::size_t available_memory() {
   return SIZE_MAX;
 }
 
+/// A row of a data set and the key it is sorted by; equal keys go by row.
+struct KeyedRow {
+  std::uint64_t key;
+  std::uint32_t row;
+  bool operator<(const KeyedRow& other) const { return key != other.key ? key < other.key : row < other.row; }
+};
+
 class CpuOps : public Ops {
  public:
   explicit CpuOps(const CpuOptions& options)
@@ -121,7 +128,31 @@ class CpuOps : public Ops {
     });
   }
 
+  void reserve(const Conditional& conditional, std::int64_t rows) override {
+    if (conditional.integers == nullptr) return;
+    const ArithmeticScope scope;
+    const ConstStates input{nullptr, rows, conditional.sending, padded_units(conditional.sending)};
+    reserve_forward(weights_of(conditional), input);
+    reserve_gradient({nullptr, rows, conditional.receiving, padded_units(conditional.receiving)}, input);
+  }
+
   // -------------------------------------------------------------------------------------------- the step
+  void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
+    if (keyed_rows_.size() < rows) keyed_rows_ = {*this, rows};
+    KeyedRow* const keyed = keyed_rows_.data();
+    team_.run([&](int thread) {
+      const Range share = part_of(rows, thread, team_.size());
+      for (std::int64_t row = share.begin; row < share.end; ++row) {
+        const RowAddress address = address_of(draw, row, 1);
+        keyed[row] = {sorting_key(philox4x32_10(
+                          draw_counter(0, address.row, address.step, address.domain_and_layer), draw.seed)),
+                      static_cast<std::uint32_t>(row)};
+      }
+    });
+    std::sort(keyed, keyed + rows);
+    std::transform(keyed, keyed + rows, order, [](const KeyedRow& row) { return row.row; });
+  }
+
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
               States states) override {
     require(states.columns == data.units, "gather: states and data differ in units");
@@ -184,14 +215,9 @@ class CpuOps : public Ops {
     require(gradient == nullptr || states.rows == deltas.rows, "gradient: deltas and states differ in rows");
     require(deltas.rows <= max_batch_rows, "gradient: more rows than exact sums allow");
     const ArithmeticScope scope;
-    const auto part = [&](int thread) { return part_of(deltas.columns, thread, team_.size(), 16); };
-    if (gradient != nullptr) {
-      for (int thread = 0; thread < team_.size(); ++thread) {
-        products_[static_cast<std::size_t>(thread)].reserve_gradient(deltas, states, part(thread));
-      }
-    }
+    if (gradient != nullptr) reserve_gradient(deltas, states);
     team_.run([&](int thread) {
-      const Range units = part(thread);
+      const Range units = gradient_part(deltas.columns, thread);
       if (gradient != nullptr) {
         products_[static_cast<std::size_t>(thread)].gradient(deltas, states, units, gradient);
       }
@@ -297,6 +323,25 @@ class CpuOps : public Ops {
     }
   }
 
+  void reserve_forward(const CpuWeights& weights, ConstStates input) {
+    for (int thread = 0; thread < team_.size(); ++thread) {
+      each_piece(input.rows, rows_of_a_piece(weights), thread, [&](std::int64_t, std::int64_t count) {
+        products_[static_cast<std::size_t>(thread)].reserve_forward(weights, count, input.stride);
+      });
+    }
+  }
+
+  /// The receiving units whose gradient a thread sums.
+  Range gradient_part(std::int64_t receiving, int thread) const {
+    return part_of(receiving, thread, team_.size(), 16);
+  }
+  void reserve_gradient(ConstDeltas deltas, ConstStates states) {
+    for (int thread = 0; thread < team_.size(); ++thread) {
+      products_[static_cast<std::size_t>(thread)].reserve_gradient(deltas, states,
+                                                                   gradient_part(deltas.columns, thread));
+    }
+  }
+
   /// Calls work(row, logits) for every row of the input (of `rows` rows for a prior), on all threads.
   template <class Work>
   void each_row(const Conditional& conditional, ConstStates input, std::int64_t rows, const Work& work) {
@@ -313,14 +358,9 @@ class CpuOps : public Ops {
     require(input.columns == conditional.sending, "input and conditional differ in units");
     require(input.rows == rows, "input has another number of rows");
     const CpuWeights& weights = weights_of(conditional);
-    const std::int64_t piece_rows = rows_of_a_piece(weights);
-    for (int thread = 0; thread < team_.size(); ++thread) {
-      each_piece(rows, piece_rows, thread, [&](std::int64_t, std::int64_t count) {
-        products_[static_cast<std::size_t>(thread)].reserve_forward(weights, count, input.stride);
-      });
-    }
+    reserve_forward(weights, input);
     team_.run([&](int thread) {
-      each_piece(rows, piece_rows, thread, [&](std::int64_t first, std::int64_t count) {
+      each_piece(rows, rows_of_a_piece(weights), thread, [&](std::int64_t first, std::int64_t count) {
         const ConstStates piece{input.row(first), count, input.columns, input.stride};
         const std::int32_t* sums = products_[static_cast<std::size_t>(thread)].forward(weights, piece);
         for (std::int64_t r = 0; r < count; ++r) {
@@ -365,6 +405,7 @@ class CpuOps : public Ops {
   std::int64_t piece_rows_;
   Team team_;
   std::vector<Products> products_;
+  Buffer<KeyedRow> keyed_rows_;  ///< what shuffle sorts
 };
 
 }  // namespace

@@ -104,7 +104,8 @@ class CudaOps final : public Ops {
   CudaOps(const CudaOptions& options, const cudaDeviceProp& properties)
       : ordinal_(options.ordinal),
         route_(options.route),
-        resources_(std::make_unique<Resources>(*this, properties)) {
+        resources_(std::make_unique<Resources>(*this, properties)),
+        shuffle_memory_(*this) {
     products().check_route(ordinal_, properties.name);
     reset_peak();  // the check's memory is given back
     const Versions found = versions();
@@ -117,6 +118,7 @@ class CudaOps final : public Ops {
     int previous = ordinal_;
     WAKESLEEP_CUDA_REPORT(cudaGetDevice(&previous));
     WAKESLEEP_CUDA_REPORT(cudaSetDevice(ordinal_));
+    shuffle_memory_.release();
     resources_.reset();
     WAKESLEEP_CUDA_REPORT(cudaSetDevice(previous));
   }
@@ -185,7 +187,19 @@ class CudaOps final : public Ops {
                    step);
   }
 
+  void reserve(const Conditional& conditional, std::int64_t rows) override {
+    if (is_prior(conditional) || rows == 0) return;
+    const CurrentDevice current(ordinal_);
+    products().reserve(weights_of(conditional), rows);
+  }
+
   // -------------------------------------------------------------------------------------------- the step
+  void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
+    if (rows == 0) return;
+    const CurrentDevice current(ordinal_);
+    cuda::shuffle(stream(), draw, rows, order, shuffle_memory_);
+  }
+
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
               States states) override {
     require(states.columns == data.units, "states of another width than the data");
@@ -369,6 +383,7 @@ class CudaOps final : public Ops {
   CudaRoute route_;
   std::string description_;
   std::unique_ptr<Resources> resources_;
+  Workspace shuffle_memory_;
 };
 
 }  // namespace

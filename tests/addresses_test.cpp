@@ -34,6 +34,11 @@ class RecordingOps : public Ops {
   void quantize(const Conditional& c, std::uint32_t* d, const std::uint32_t* s) override {
     ops_->quantize(c, d, s);
   }
+  void reserve(const Conditional& c, std::int64_t rows) override { ops_->reserve(c, rows); }
+  void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
+    for (std::int64_t r = 0; r < rows; ++r) note(draw, static_cast<std::uint32_t>(r), 0, 4, 4);
+    ops_->shuffle(draw, rows, order);
+  }
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
               States states) override {
     for (std::int64_t r = 0; data.grey && r < states.rows; ++r) {

@@ -1063,52 +1063,6 @@ TEST(HoldOut, NeedsARowToTrainOn) {
   EXPECT_EQ(data.rows, 5);
 }
 
-// ------------------------------------------------------------------------------------ order
-
-std::vector<std::uint32_t> first_of(std::vector<std::uint32_t> order, std::size_t count) {
-  order.resize(count);
-  return order;
-}
-
-TEST(EpochOrder, IsAPermutation) {
-  for (const std::int64_t rows : {0, 1, 2, 31, 33, 1000}) {
-    std::vector<std::uint32_t> order = epoch_order(rows, 4, 9);
-    std::sort(order.begin(), order.end());
-    ASSERT_EQ(static_cast<std::int64_t>(order.size()), rows);
-    for (std::uint32_t i = 0; i < order.size(); ++i) ASSERT_EQ(order[i], i);
-  }
-}
-
-TEST(EpochOrder, Recorded) {  // from a separate implementation in Python
-  EXPECT_THAT(epoch_order(10, 0, 1), ElementsAre(9, 4, 6, 7, 3, 5, 1, 2, 0, 8));
-  EXPECT_THAT(epoch_order(10, 1, 1), ElementsAre(2, 7, 1, 5, 4, 6, 9, 8, 0, 3));
-  EXPECT_THAT(epoch_order(10, 0, 2), ElementsAre(8, 9, 0, 5, 3, 7, 4, 6, 1, 2));
-  EXPECT_THAT(first_of(epoch_order(60000, 0, 1), 5), ElementsAre(54469, 21906, 18792, 14124, 12886));
-  EXPECT_THAT(first_of(epoch_order(60000, 3, 0x123456789ABCDEF0), 5),
-              ElementsAre(13515, 28707, 58987, 32413, 40750));
-}
-
-TEST(EpochOrder, EveryPlaceIsAsLikely) {
-  // Where row 0 of 5 comes in 5000 epochs: chi-square with 4 degrees of freedom stays below 27.9 but
-  // for 1.3e-5 of all seeds; the seed is fixed.
-  std::vector<double> places(5);
-  for (std::int64_t epoch = 0; epoch < 5000; ++epoch) {
-    const std::vector<std::uint32_t> order = epoch_order(5, epoch, 11);
-    places[static_cast<std::size_t>(std::find(order.begin(), order.end(), 0u) - order.begin())] += 1.0;
-  }
-  double chi_square = 0.0;
-  for (const double count : places) chi_square += (count - 1000.0) * (count - 1000.0) / 1000.0;
-  EXPECT_LT(chi_square, 27.9);
-}
-
-TEST(EpochOrder, RefusesWhatHasNoAddress) {
-  EXPECT_THROW(epoch_order(-1, 0, 1), DataError);
-  EXPECT_THROW(epoch_order(4294967295, 0, 1), DataError);
-  EXPECT_THROW(epoch_order(5, -1, 1), UsageError);
-  EXPECT_THROW(epoch_order(5, 4294967296, 1), UsageError);
-  EXPECT_NE(epoch_order(33, 4294967295, 1), epoch_order(33, 0, 1));
-}
-
 TEST(UnitMeans, OfBitsAndGreys) {
   for (const Size size : awkward_sizes) {
     const Table table = random_table(size.rows, 1, size.columns, all_greys());

@@ -91,11 +91,13 @@ inline std::vector<Training> recorded_trainings() {
   return all;
 }
 
-inline std::string trained_hash(Ops& ops, const Training& training) {
+inline DataSet training_data(const Training& training) {
   const TrainingSettings& s = training.settings;
-  const DataSet data =
-      binarize(grey_rows(training.rows, training.units), s.binarization, s.threshold, s.seed);
-  Trainer trainer(ops, data, s);
+  return binarize(grey_rows(training.rows, training.units), s.binarization, s.threshold, s.seed);
+}
+
+inline std::string trained_hash(Ops& ops, const Training& training) {
+  Trainer trainer(ops, training_data(training), training.settings);
   while (!trainer.finished()) trainer.run_epoch();
   return hash_of(trainer.machine().download());
 }

@@ -1,4 +1,4 @@
-// Data sets: reading, binarizing, splitting, ordering. All of it in host memory, one bit per pixel where the
+// Data sets: reading, binarizing, splitting. All of it in host memory, one bit per pixel where the
 // data is binary, one byte where it is grey.
 #pragma once
 
@@ -10,6 +10,9 @@
 #include "wakesleep/settings.hpp"
 
 namespace wakesleep {
+
+/// A row's number must fit the 32 bits that a random draw's address has for it.
+inline constexpr std::int64_t max_data_rows = 4294967294;
 
 /// Rows of binary or grey values. Binary: row_bytes = ceil(units / 8), first unit = most significant bit of
 /// the first byte (numpy.packbits), unused bits zero. Grey: row_bytes = units, 0..255.
@@ -49,10 +52,6 @@ DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t se
 /// Takes `count` rows, chosen by draws (domain held_out), out of `data` and returns them; the others keep
 /// their order.
 DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed);
-
-/// The order in which epoch `epoch` visits `rows` rows: a stable sort by 64-bit drawn keys at (0, row, epoch,
-/// shuffle), words 0 and 1, ties by index. Depends on seed and epoch alone.
-std::vector<std::uint32_t> epoch_order(std::int64_t rows, std::int64_t epoch, std::uint64_t seed);
 
 /// Mean of every unit over the rows, in [0, 1].
 std::vector<double> unit_means(const DataSet& data);

@@ -125,8 +125,17 @@ class Ops {
   /// `step` (or 1 where that is null) if it was 0 and a weight is not finite or fits no shift.
   virtual void quantize(const Conditional& conditional, std::uint32_t* diverged,
                         const std::uint32_t* step) = 0;
+  /// Makes what the operations on `conditional` need for batches of `rows` rows (primitives, chosen
+  /// algorithms, working memory), so that the engine allocates nothing when they run. An operation that finds
+  /// nothing reserved for its shape does it itself. States and deltas are taken to have the stride
+  /// padded_units().
+  virtual void reserve(const Conditional& conditional, std::int64_t rows) = 0;
 
   // ---------------------------------------------------------------- the wake-sleep step
+  /// order[0 .. rows) = the rows of a data set sorted by keys (sorting_key in philox.hpp) drawn at
+  /// (0, row, step), ties by row: the order of an epoch, which is the draw's step. Working memory is kept.
+  virtual void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) = 0;
+
   /// states[i] = row order[*first + i] of the data (row *first + i where order is null). Grey data is
   /// binarized by the draws at (unit group, row of the data set, draw.first_step + *draw.step).
   virtual void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,

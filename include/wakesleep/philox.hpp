@@ -71,6 +71,11 @@ WAKESLEEP_HOST_DEVICE PhiloxBlock draw_counter(std::uint32_t group, std::uint32_
   return {{group, row, step, domain_and_layer}};
 }
 
+/// The 64-bit key that a row is sorted by.
+WAKESLEEP_HOST_DEVICE std::uint64_t sorting_key(const PhiloxBlock& random) {
+  return random.word[0] | static_cast<std::uint64_t>(random.word[1]) << 32;
+}
+
 /// How the K samples of one input row are told apart by their addresses.
 enum class SampleAddress : std::uint32_t {
   row,   ///< training: row = first_row + output row, one step for all

@@ -13,12 +13,16 @@
 namespace wakesleep {
 
 /// Optimiser state and working memory of wake-sleep. Working memory is two layers' states, one of deltas
-/// and one gradient, whatever the depth; nothing is allocated after construction except by the libraries
-/// behind the products.
+/// and one gradient, whatever the depth.
 class WakeSleep {
  public:
   /// `machine` must outlive it. Throws UsageError when settings.batch_size is above max_batch_rows.
   WakeSleep(Machine& machine, const TrainingSettings& settings);
+
+  /// Makes what steps of `rows` rows need. From then on such steps allocate nothing; only the library behind
+  /// the products may take memory during a call and give it back. Steps of other sizes do it when they first
+  /// come.
+  void reserve(std::int64_t rows);
 
   /// Wake, then sleep, on rows order[first .. first + rows) of the data. `step` counts from 0 over the whole
   /// run and addresses the random draws; rows is batch_size, or less for an epoch's last batch.
@@ -30,7 +34,7 @@ class WakeSleep {
   void sleep(std::int64_t rows);
 
   /// Blocks. Throws DivergenceError naming layer and step if any parameter has left the representable range.
-  void check_divergence() const;
+  void check_divergence();
 
   /// Optimiser state, named optimizer.{conditional}.{weight|bias}.{first|second}; empty for sgd. Blocks.
   Tensors download_optimizer() const;
@@ -59,6 +63,7 @@ class WakeSleep {
   Buffer<std::int32_t> bias_gradient_;
   Buffer<std::uint32_t>
       diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
+  std::vector<std::uint32_t> diverged_seen_;  ///< the same as last read by the host
 };
 
 }  // namespace wakesleep

@@ -100,6 +100,7 @@ class Workspace {
     }
     return reinterpret_cast<T*>(memory_.data());
   }
+  void release() { memory_ = {}; }
 
  private:
   Ops* ops_;

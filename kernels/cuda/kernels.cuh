@@ -7,11 +7,16 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/buffer.hpp"
 #include "kernels/cuda/interface.hpp"
 #include "kernels/cuda/limbs.hpp"
 #include "kernels/cuda/logits.cuh"
 
 namespace wakesleep::cuda {
+
+/// Sorts in memory taken from `workspace`.
+void shuffle(cudaStream_t stream, const Draw& draw, std::int64_t rows, std::uint32_t* order,
+             Workspace& workspace);
 
 void gather(cudaStream_t stream, const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
             const Draw& draw, States states);

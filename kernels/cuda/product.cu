@@ -50,6 +50,11 @@ __global__ void add_piece_kernel(const Source* piece, std::int64_t piece_stride,
 
 bool aligned_to_16(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
+/// The largest magnitude in the operand that carries the weights.
+std::int32_t largest_factor(const CudaWeights& weights) {
+  return weights.limbs().count == 2 ? largest_limb : largest_integer_weight(weights.bits);
+}
+
 /// cuBLAS takes its extents as int.
 int extent(std::int64_t value) {
   if (value > std::numeric_limits<int>::max()) {
@@ -116,12 +121,31 @@ std::string Products::description() const {
          std::to_string(version / 100 % 100) + "." + std::to_string(version % 100) + ")";
 }
 
+void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
+  const Limbs& limbs = weights.limbs();
+  const std::int64_t columns = limbs.count * limbs.rows;
+  const std::int64_t rows_padded = padded_to_16(rows);
+  const std::int64_t element = element_bytes(route_);
+  sums_.get<std::int32_t>(rows * columns);
+  if (!direct({nullptr, columns, limbs.stride}, limbs.stride, largest_factor(weights),
+              {nullptr, columns, columns})) {
+    piece_.get<std::int32_t>(rows * columns);
+  }
+  if (route_ == CudaRoute::fp16) left_.get<std::byte>(rows * limbs.stride * element);
+
+  left_.get<std::byte>(padded_to_16(weights.receiving) * rows_padded * element);
+  right_.get<std::byte>(padded_to_16(weights.sending) * rows_padded * element);
+  if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded, largest_delta,
+              {nullptr, weights.sending, weights.sending})) {
+    piece_.get<std::int32_t>(weights.receiving * padded_to_16(weights.sending));
+  }
+}
+
 Logits Products::forward(const CudaWeights& weights, ConstStates input) {
   const Limbs& limbs = weights.limbs();
   const std::int64_t columns = limbs.count * limbs.rows;
-  const std::int32_t largest = limbs.count == 2 ? largest_limb : largest_integer_weight(weights.bits);
   std::int32_t* sums = sums_.get<std::int32_t>(input.rows * columns);
-  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest,
+  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest_factor(weights),
            {sums, columns, columns});
   Logits logits;
   logits.sums = sums;
@@ -163,16 +187,20 @@ std::int64_t Products::terms_at_once(std::int64_t largest_product) const {
   return exact_in_float32 / largest_product / 16 * 16;
 }
 
+bool Products::direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,
+                      const Result& result) const {
+  // What the rules in multiply_piece ask of its result, where that may be the caller's own.
+  return route_ == CudaRoute::int8 && result.columns == right.rows && result.stride % 4 == 0 &&
+         aligned_to_16(result.data) && terms <= terms_at_once(largest_product);
+}
+
 void Products::multiply(const Operand& left, const Operand& right, std::int64_t terms,
                         std::int64_t largest_product, const Result& result) {
-  // What the rules in multiply_piece ask of its result, where that may be the caller's own.
-  const bool direct = route_ == CudaRoute::int8 && result.columns == right.rows && result.stride % 4 == 0 &&
-                      aligned_to_16(result.data);
-  const std::int64_t step = terms_at_once(largest_product);
-  if (direct && terms <= step) {
+  if (direct(right, terms, largest_product, result)) {
     multiply_piece(left, right, 0, terms, result.data, result.stride);
     return;
   }
+  const std::int64_t step = terms_at_once(largest_product);
   std::int32_t* piece = piece_.get<std::int32_t>(left.rows * right.rows);
   for (std::int64_t first = 0; first < terms; first += step) {
     multiply_piece(left, right, first, terms - first < step ? terms - first : step, piece, right.rows);

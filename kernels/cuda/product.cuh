@@ -35,6 +35,9 @@ class Products {
   /// `memory_bytes` of working memory for cuBLAS, which would otherwise allocate its own.
   Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t memory_bytes);
 
+  /// Working memory for both products of batches of `rows` rows.
+  void reserve(const CudaWeights& weights, std::int64_t rows);
+
   /// The pre-activations of `input`, valid until the next product; biases are filled in by the caller.
   Logits forward(const CudaWeights& weights, ConstStates input);
 
@@ -75,6 +78,9 @@ class Products {
   Operand as_operand(ConstStates states);
   Operand transposed(Matrix<const std::int8_t> matrix, Workspace& memory);
   std::int64_t terms_at_once(std::int64_t largest_product) const;
+  /// Whether one call of cuBLAS can write the result itself.
+  bool direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,
+              const Result& result) const;
 
   Ops& ops_;
   cudaStream_t stream_;

@@ -1,0 +1,62 @@
+// Training takes no memory from the heap after its first step. Every `new` of the process is counted, so this
+// is a program of its own. The products are the plain loop: oneDNN takes memory during its calls and gives it
+// back.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "trainings.hpp"
+#include "wakesleep/trainer.hpp"
+
+namespace {
+std::atomic<std::int64_t> allocations{0};
+}  // namespace
+
+// The other forms of the global operators call these by default. Inlined, g++ takes them for a mismatched
+// pair.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace wakesleep {
+namespace {
+
+bool stop_at_once() { return true; }
+
+std::int64_t allocations_after_the_first_step(const testing::Training& training, int threads) {
+  CpuOptions options;
+  options.route = CpuRoute::reference;
+  options.threads = threads;
+  const std::unique_ptr<Ops> ops = make_cpu_ops(options);
+  Trainer trainer(*ops, testing::training_data(training), training.settings);
+  trainer.run_epoch(stop_at_once);
+  EXPECT_EQ(trainer.step(), 1);
+  const std::int64_t before = allocations;
+  while (!trainer.finished()) trainer.run_epoch();
+  EXPECT_GT(trainer.step(), trainer.steps_per_epoch());  // more than one order of the rows
+  return allocations - before;
+}
+
+TEST(Allocation, NoneAfterTheFirstStep) {
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    if (training.units > 100) continue;  // the small ones have every path, short last batches too
+    for (const int threads : {1, 3})
+      EXPECT_EQ(allocations_after_the_first_step(training, threads), 0) << training.name;
+  }
+}
+
+TEST(Allocation, TheCountNoticesOne) {
+  const std::int64_t before = allocations;
+  std::vector<int>* const numbers = new std::vector<int>(3);
+  delete numbers;
+  EXPECT_GE(allocations - before, 1);
+}
+
+}  // namespace
+}  // namespace wakesleep
