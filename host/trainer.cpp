@@ -6,13 +6,18 @@
 
 #include "hash.hpp"
 #include "wakesleep/error.hpp"
+#include "wakesleep/wake_sleep.hpp"
 
 namespace wakesleep {
 
 namespace {
 
-/// Steps between two looks at the divergence flags: on a GPU a look waits for everything queued.
-constexpr std::int64_t divergence_interval = 50;
+/// Steps between two looks at the divergence flags. A look sees what the one before it has asked for, so that
+/// it does not wait for the device, which keeps the host from running further ahead of it than this, too.
+constexpr std::int64_t divergence_interval = 25;
+
+/// A recording of several steps saves the gaps between them; signals are answered behind its end.
+constexpr std::int64_t most_steps_of_recording = 8;
 
 TrainingSettings checked(const TrainingSettings& settings) {
   check(settings);
@@ -59,19 +64,21 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
       height_(data.height),
       width_(data.width),
       data_fingerprint_(fingerprint(data)),
-      steps_per_epoch_((data.rows + settings.batch_size - 1) / settings.batch_size) {
-  if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch_) {
-    throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch_) +
+      clock_(std::make_unique<StepClock>(ops, settings_, data.rows)) {
+  if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch()) {
+    throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch()) +
                      " steps are more than the 4,294,967,295 steps that random draws can address");
   }
   std::vector<std::int64_t> sizes = {data.units};
   sizes.insert(sizes.end(), settings_.layers.begin(), settings_.layers.end());
   machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits);
   machine_->initialize(unit_means(data), settings_.seed);
-  algorithm_ = std::make_unique<WakeSleep>(*machine_, settings_);
+  delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_, settings_.batch_size);
+  algorithm_ = std::make_unique<WakeSleep>(*machine_, *delta_rule_, settings_);
   algorithm_->reserve(settings_.batch_size);
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   order_ = Buffer<std::uint32_t>(ops, rows_);
+  steps_of_recording_ = std::min(most_steps_of_recording, rows_ / settings_.batch_size);
 }
 
 Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)
@@ -88,43 +95,71 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)
         data.source + "): resume with the data that the run began with");
   }
   machine_->upload(checkpoint.tensors);
-  algorithm_->upload_optimizer(checkpoint.optimizer);
+  delta_rule_->upload_optimizer(checkpoint.optimizer);
   step_ = checkpoint.step;
 }
 
 Trainer::~Trainer() = default;
 
-void Trainer::one_step() {
-  const std::int64_t in_epoch = step_ % steps_per_epoch_;
+void Trainer::queue_step(std::int64_t rows) {
+  clock_->advance();
+  algorithm_->step({data_.rows(), order_.data(), rows, clock_->now()});
+}
+
+/// Once a full step has run, so that nothing is left to be made when the steps are recorded.
+void Trainer::record_steps() {
+  recorded_ = true;
+  recording_ = ops_.record([this] {
+    for (std::int64_t i = 0; i < steps_of_recording_; ++i) queue_step(settings_.batch_size);
+  });
+}
+
+/// Queues one step, or as many as a recording holds, but no more than `most`. Returns how many.
+std::int64_t Trainer::some_steps(std::int64_t most) {
   if (order_epoch_ != epoch()) {
     order_epoch_ = epoch();
     const Draw draw{settings_.seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(order_epoch_)};
     ops_.shuffle(draw, rows_, order_.data());
   }
-  const std::int64_t first = in_epoch * settings_.batch_size;
-  const std::int64_t rows = std::min(settings_.batch_size, rows_ - first);
-  algorithm_->step(data_, order_.data(), first, rows, step_, steps_per_epoch_);
-  ++step_;
+  const std::int64_t full_batches = rows_ / settings_.batch_size - step_ % steps_per_epoch();
+  if (recording_ != nullptr && std::min(full_batches, most) >= steps_of_recording_) {
+    clock_->prepare(step_, steps_of_recording_);
+    recording_->replay();
+    return steps_of_recording_;
+  }
+  clock_->prepare(step_);
+  queue_step(clock_->rows_of(step_));
+  if (!recorded_ && full_batches > 0) record_steps();
+  return 1;
+}
+
+void Trainer::run_steps(std::int64_t steps) {
+  for (const std::int64_t end = step_ + steps; step_ < end;) step_ += some_steps(end - step_);
+  delta_rule_->check_divergence();
 }
 
 void Trainer::run_epoch(const std::function<bool()>& interrupted,
                         const std::function<void(std::int64_t)>& progress) {
   if (finished()) return;
-  const std::int64_t end = (epoch() + 1) * steps_per_epoch_;
+  const std::int64_t end = (epoch() + 1) * steps_per_epoch();
   while (step_ < end) {
-    one_step();
+    const std::int64_t before = step_;
+    step_ += some_steps(end - step_);
     const bool stop = interrupted && interrupted();
-    if (step_ % divergence_interval == 0 || step_ == end || stop) algorithm_->check_divergence();
-    if (progress) progress(steps_per_epoch_ - (end - step_));
+    if (step_ == end || stop) {
+      delta_rule_->check_divergence();
+    } else if (step_ / divergence_interval != before / divergence_interval) {
+      delta_rule_->check_divergence_of_before();
+    }
+    if (progress) progress(steps_per_epoch() - (end - step_));
     if (stop) break;
   }
-  ops_.synchronize();
 }
 
 Model Trainer::snapshot() const {
   Model model;
   model.tensors = machine_->download();
-  model.optimizer = algorithm_->download_optimizer();
+  model.optimizer = delta_rule_->download_optimizer();
   model.settings = settings_;
   model.sizes = machine_->sizes();
   model.step = step_;

@@ -64,6 +64,20 @@ struct KeyedRow {
   bool operator<(const KeyedRow& other) const { return key != other.key ? key < other.key : row < other.row; }
 };
 
+class CpuReadback : public Readback {
+ public:
+  explicit CpuReadback(std::size_t bytes) : bytes_(bytes) {}
+  void request(const void* from) override {
+    requested_ = true;
+    std::memcpy(bytes_.data(), from, bytes_.size());
+  }
+  const void* result() override { return requested_ ? bytes_.data() : nullptr; }
+
+ private:
+  bool requested_ = false;
+  std::vector<std::byte> bytes_;
+};
+
 class CpuOps : public Ops {
  public:
   explicit CpuOps(const CpuOptions& options)
@@ -73,6 +87,7 @@ class CpuOps : public Ops {
         team_(options.threads) {
     check_route(*this, route_);
     for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
+    unmerged_.resize(static_cast<std::size_t>(team_.size()));
   }
 
   std::string description() const override {
@@ -111,6 +126,9 @@ class CpuOps : public Ops {
     if (bytes > 0) std::memset(memory, 0, bytes);
   }
   void synchronize() override {}
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
+    return std::make_unique<CpuReadback>(bytes);
+  }
 
   // -------------------------------------------------------------------------------------------- weights
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
@@ -137,6 +155,10 @@ class CpuOps : public Ops {
   }
 
   // -------------------------------------------------------------------------------------------- the step
+  void advance(const StepScalars* table, std::uint32_t* position, StepScalars* now) override {
+    *now = table[(*position)++];
+  }
+
   void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
     if (keyed_rows_.size() < rows) keyed_rows_ = {*this, rows};
     KeyedRow* const keyed = keyed_rows_.data();
@@ -148,9 +170,20 @@ class CpuOps : public Ops {
                           draw_counter(0, address.row, address.step, address.domain_and_layer), draw.seed)),
                       static_cast<std::uint32_t>(row)};
       }
+      std::sort(keyed + share.begin, keyed + share.end);
     });
-    std::sort(keyed, keyed + rows);
-    std::transform(keyed, keyed + rows, order, [](const KeyedRow& row) { return row.row; });
+    // The threads' sorted shares are merged: always the least of their first rows.
+    for (int thread = 0; thread < team_.size(); ++thread) {
+      unmerged_[static_cast<std::size_t>(thread)] = part_of(rows, thread, team_.size());
+    }
+    for (std::int64_t place = 0; place < rows; ++place) {
+      Range* least = nullptr;
+      for (Range& share : unmerged_) {
+        if (share.begin == share.end) continue;
+        if (least == nullptr || keyed[share.begin] < keyed[least->begin]) least = &share;
+      }
+      order[place] = keyed[least->begin++].row;
+    }
   }
 
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
@@ -406,6 +439,7 @@ class CpuOps : public Ops {
   Team team_;
   std::vector<Products> products_;
   Buffer<KeyedRow> keyed_rows_;  ///< what shuffle sorts
+  std::vector<Range> unmerged_;  ///< each thread's share of them
 };
 
 }  // namespace

@@ -28,6 +28,7 @@ class RecordingOps : public Ops {
   void copy_out(void* to, const void* from, std::size_t bytes) override { ops_->copy_out(to, from, bytes); }
   void fill_zero(void* memory, std::size_t bytes) override { ops_->fill_zero(memory, bytes); }
   void synchronize() override { ops_->synchronize(); }
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override { return ops_->make_readback(bytes); }
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t n, std::int64_t m, int bits) override {
     return ops_->make_integer_weights(n, m, bits);
   }
@@ -35,6 +36,9 @@ class RecordingOps : public Ops {
     ops_->quantize(c, d, s);
   }
   void reserve(const Conditional& c, std::int64_t rows) override { ops_->reserve(c, rows); }
+  void advance(const StepScalars* table, std::uint32_t* position, StepScalars* now) override {
+    ops_->advance(table, position, now);
+  }
   void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
     for (std::int64_t r = 0; r < rows; ++r) note(draw, static_cast<std::uint32_t>(r), 0, 4, 4);
     ops_->shuffle(draw, rows, order);

@@ -86,12 +86,9 @@ TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
     settings.epochs = 1;
     Machine machine(ops(), std::vector<std::int64_t>(depth + 1, width), 16);
     machine.initialize(unit_means(data), 1);
-    const DeviceData device_data(ops(), data);
     ops().reset_peak();
     const std::size_t before = ops().memory_use().current;
-    WakeSleep algorithm(machine, settings);
-    algorithm.step(device_data, nullptr, 0, rows, 0, 1);
-    algorithm.check_divergence();
+    testing::one_step(machine, settings, data);
     const std::size_t flags = 4 * (2 * depth + 1);  // one word a conditional
     return ops().memory_use().peak - before - flags;
   };

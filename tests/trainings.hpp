@@ -7,6 +7,7 @@
 #include "wakesleep/data.hpp"
 #include "wakesleep/settings.hpp"
 #include "wakesleep/trainer.hpp"
+#include "wakesleep/wake_sleep.hpp"
 
 namespace wakesleep::testing {
 
@@ -94,6 +95,19 @@ inline std::vector<Training> recorded_trainings() {
 inline DataSet training_data(const Training& training) {
   const TrainingSettings& s = training.settings;
   return binarize(grey_rows(training.rows, training.units), s.binarization, s.threshold, s.seed);
+}
+
+/// One step of wake-sleep on all rows of `data`, in their order.
+inline void one_step(Machine& machine, const TrainingSettings& settings, const DataSet& data) {
+  Ops& ops = machine.ops();
+  const DeviceData device_data(ops, data);
+  StepClock clock(ops, settings, data.rows);
+  DeltaRule delta_rule(machine, settings, settings.batch_size);
+  WakeSleep algorithm(machine, delta_rule, settings);
+  clock.prepare(0);
+  clock.advance();
+  algorithm.step({device_data.rows(), nullptr, data.rows, clock.now()});
+  delta_rule.check_divergence();
 }
 
 inline std::string trained_hash(Ops& ops, const Training& training) {

@@ -10,6 +10,7 @@
 #include "backends.hpp"
 #include "reference/naive_machine.hpp"
 #include "reference/small_machines.hpp"
+#include "trainings.hpp"
 
 namespace wakesleep {
 namespace {
@@ -33,9 +34,7 @@ class WakeSleepTest : public testing::BackendTest {
     settings.seed = 2026;
     Machine machine(ops(), sizes, settings.weight_bits);
     machine.upload(before);
-    WakeSleep algorithm(machine, settings);
-    const DeviceData device_data(ops(), data);
-    algorithm.step(device_data, nullptr, 0, data.rows, 0, 1);
+    testing::one_step(machine, settings, data);
     Tensors change = machine.download();
     for (auto& [name, tensor] : change) {
       for (std::size_t i = 0; i < tensor.values.size(); ++i) tensor.values[i] -= before.at(name).values[i];
@@ -123,9 +122,7 @@ TEST_P(WakeSleepTest, AShortBatchIsTheMeanOverItsOwnRows) {
     settings.batch_size = capacity;
     Machine machine(ops(), sizes, settings.weight_bits);
     machine.upload(before);
-    WakeSleep algorithm(machine, settings);
-    const DeviceData device_data(ops(), data);
-    algorithm.step(device_data, nullptr, 0, 5, 0, 1);
+    testing::one_step(machine, settings, data);
     hashes.push_back(hash_of(machine.download()));
   }
   EXPECT_EQ(hashes[0], hashes[1]);

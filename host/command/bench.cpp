@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
-#include <numeric>
 
 #include <nlohmann/json.hpp>
 
@@ -13,13 +12,12 @@
 #include "wakesleep/bare_products.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/philox.hpp"
-#include "wakesleep/wake_sleep.hpp"
+#include "wakesleep/trainer.hpp"
 
 namespace wakesleep::command {
 namespace {
 
-constexpr std::int64_t batches = 16;            ///< of the random data, visited in turn
-constexpr std::int64_t steps_per_epoch = 1000;  ///< what the schedule sees; bears on no timing
+constexpr std::int64_t batches = 16;  ///< of the random data: one epoch
 
 struct Subject {
   std::vector<std::int64_t> sizes;
@@ -121,29 +119,13 @@ Timing time_in_turn(const Work& steps, const Work& products, const Arguments& ar
 Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
   const std::int64_t rows = subject.settings.batch_size;
   const DataSet data = random_data(rows * batches, subject.sizes.front(), subject.settings.seed);
-  const DeviceData device_data(ops, data);
-  Machine machine(ops, subject.sizes, subject.settings.weight_bits);
-  machine.initialize(unit_means(data), subject.settings.seed);
-  WakeSleep algorithm(machine, subject.settings);
-  std::vector<std::uint32_t> order(static_cast<std::size_t>(data.rows));
-  std::iota(order.begin(), order.end(), 0u);
-  Buffer<std::uint32_t> device_order(ops, data.rows);
-  device_order.copy_in(order.data());
-
-  std::int64_t step = 0;
-  const Work steps = [&](std::int64_t times) {
-    for (std::int64_t i = 0; i < times; ++i, ++step) {
-      algorithm.step(device_data, device_order.data(), step % batches * rows, rows, step, steps_per_epoch);
-    }
-    ops.synchronize();
-  };
+  Trainer trainer(ops, data, subject.settings);
+  const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
   const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings.weight_bits, rows);
   const Work products = [&](std::int64_t times) {
     for (std::int64_t i = 0; i < times; ++i) bare();
   };
-  const Timing timing = time_in_turn(steps, products, arguments);
-  algorithm.check_divergence();
-  return timing;
+  return time_in_turn(steps, products, arguments);
 }
 
 nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, Ops& ops,

@@ -13,8 +13,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/matrix.hpp"
@@ -57,6 +59,24 @@ struct StepScalars {
   std::uint32_t epoch = 0;
   Rates generative;
   Rates recognition;
+};
+
+/// Operations that were called once and can be queued again as a whole: on a GPU, a CUDA graph.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
+
+/// A copy of a few bytes of the backend's memory for the host, which looks at it later instead of waiting for
+/// it.
+class Readback {
+ public:
+  virtual ~Readback() = default;
+  /// Queues a copy of the bytes as they are after everything queued before.
+  virtual void request(const void* from) = 0;
+  /// What the latest request copied, or null if there was none. Blocks until that copy has run.
+  virtual const void* result() = 0;
 };
 
 /// A data set in the backend's memory: one bit per unit (first unit = most significant bit of the first
@@ -113,8 +133,38 @@ class Ops {
   virtual void fill_zero(void* memory, std::size_t bytes) = 0;
   /// Blocks until everything queued before has run.
   virtual void synchronize() = 0;
+  virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
   MemoryUse memory_use() const { return memory_; }
   void reset_peak() { memory_.peak = memory_.current; }
+
+  // ---------------------------------------------------------------- order of execution
+  // On the main line, operations run in the order of the calls. A branch leaves the main line and runs beside
+  // it: what is called between enter_branch and leave_branch runs after everything called on the main line
+  // before, in the order of the branch, but may run at the same time as what the main line is given next.
+  // Whoever uses branches sees to it that operations that may run at the same time touch no memory in common.
+  // A backend that runs everything at once, in the order of the calls, has one branch and nothing to do.
+
+  virtual int branches() const { return 1; }
+  virtual void enter_branch(int) {}
+  virtual void leave_branch() {}
+  /// What is called on the main line from here runs after everything that the branch has been given so far.
+  virtual void await_branch(int) {}
+  template <class Work>
+  void on_branch(int branch, const Work& work) {
+    enter_branch(branch);
+    try {
+      work();
+    } catch (...) {
+      leave_branch();
+      throw;
+    }
+    leave_branch();
+  }
+
+  /// Calls `operations`, which calls operations that have been reserved for and have run before in the same
+  /// shapes, and ends with every branch awaited, and keeps them; none of them runs. Null where queueing costs
+  /// nothing that is worth saving, and then `operations` has not been called.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>&) { return nullptr; }
 
   // ---------------------------------------------------------------- weights
   /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums on this backend's
@@ -132,6 +182,9 @@ class Ops {
   virtual void reserve(const Conditional& conditional, std::int64_t rows) = 0;
 
   // ---------------------------------------------------------------- the wake-sleep step
+  /// *now = table[(*position)++]: a step that is replayed goes on to the next by itself.
+  virtual void advance(const StepScalars* table, std::uint32_t* position, StepScalars* now) = 0;
+
   /// order[0 .. rows) = the rows of a data set sorted by keys (sorting_key in philox.hpp) drawn at
   /// (0, row, step), ties by row: the order of an epoch, which is the draw's step. Working memory is kept.
   virtual void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) = 0;

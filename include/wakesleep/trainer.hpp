@@ -7,10 +7,12 @@
 #include <memory>
 
 #include "wakesleep/data.hpp"
+#include "wakesleep/delta_rule.hpp"
 #include "wakesleep/machine.hpp"
 #include "wakesleep/model_file.hpp"
 #include "wakesleep/settings.hpp"
-#include "wakesleep/wake_sleep.hpp"
+#include "wakesleep/step_clock.hpp"
+#include "wakesleep/training_algorithm.hpp"
 
 namespace wakesleep {
 
@@ -29,22 +31,27 @@ class Trainer {
   Machine& machine() { return *machine_; }
   const Machine& machine() const { return *machine_; }
   std::int64_t step() const { return step_; }  ///< steps done
-  std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
-  std::int64_t total_steps() const { return steps_per_epoch_ * settings_.epochs; }
-  std::int64_t epoch() const { return step_ / steps_per_epoch_; }  ///< epochs completed
+  std::int64_t steps_per_epoch() const { return clock_->steps_per_epoch(); }
+  std::int64_t total_steps() const { return steps_per_epoch() * settings_.epochs; }
+  std::int64_t epoch() const { return step_ / steps_per_epoch(); }  ///< epochs completed
   bool finished() const { return step_ >= total_steps(); }
 
-  /// Trains up to the end of the current epoch, or until `interrupted` (asked after every step; may be empty)
-  /// returns true. `progress` (may be empty) gets the steps done in this epoch. Blocks. Throws
-  /// DivergenceError.
+  /// Trains up to the end of the current epoch, or until `interrupted` (asked after every few steps; may be
+  /// empty) returns true. `progress` (may be empty) gets the steps of this epoch that are done or queued.
+  /// Blocks. Throws DivergenceError.
   void run_epoch(const std::function<bool()>& interrupted = {},
                  const std::function<void(std::int64_t)>& progress = {});
+
+  /// Trains so many steps, past ends of epochs. Blocks. Throws DivergenceError.
+  void run_steps(std::int64_t steps);
 
   /// Parameters, optimiser state and counters as they are now. Blocks.
   Model snapshot() const;
 
  private:
-  void one_step();
+  std::int64_t some_steps(std::int64_t most);
+  void queue_step(std::int64_t rows);
+  void record_steps();
 
   Ops& ops_;
   TrainingSettings settings_;
@@ -52,12 +59,16 @@ class Trainer {
   std::int64_t rows_;
   std::int64_t height_, width_;
   std::string data_fingerprint_;
-  std::int64_t steps_per_epoch_ = 0;
   std::int64_t step_ = 0;
+  std::unique_ptr<StepClock> clock_;
   std::unique_ptr<Machine> machine_;
-  std::unique_ptr<WakeSleep> algorithm_;
+  std::unique_ptr<DeltaRule> delta_rule_;
+  std::unique_ptr<TrainingAlgorithm> algorithm_;
   Buffer<std::uint32_t> order_;
   std::int64_t order_epoch_ = -1;
+  std::int64_t steps_of_recording_ = 0;
+  bool recorded_ = false;  ///< whether it was tried: not every backend records
+  std::unique_ptr<Recording> recording_;
 };
 
 /// SHA-256 of the binarized (or grey) rows and their shape: what a checkpoint remembers of its data.

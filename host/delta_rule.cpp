@@ -1,0 +1,167 @@
+// Gradients and optimiser state of every conditional.
+#include "wakesleep/delta_rule.hpp"
+
+#include <algorithm>
+
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+
+namespace {
+
+/// Branches cost a gradient each, so the largest machines learn on fewer.
+constexpr std::int64_t gradient_bytes_of_all_branches = std::int64_t{256} << 20;
+
+}  // namespace
+
+DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings, std::int64_t rows)
+    : machine_(machine), ops_(machine.ops()), settings_(settings), optimizer_(optimizer_of(settings)) {
+  if (rows < 1 || rows > max_batch_rows) {
+    throw UsageError("a batch of " + std::to_string(rows) + " rows cannot be summed exactly: choose 1 to " +
+                     std::to_string(max_batch_rows));
+  }
+  if (settings.weight_bits != machine.weight_bits()) {
+    throw InternalError("the settings say " + std::to_string(settings.weight_bits) +
+                        "-bit weights, but the machine has " + std::to_string(machine.weight_bits()) +
+                        "-bit ones");
+  }
+  std::int64_t largest_weight = 1;
+  for (int index = 0; index < machine.conditionals(); ++index) {
+    const Conditional& c = machine.conditional(index);
+    largest_weight = std::max(largest_weight, c.receiving * c.sending);
+    State state;
+    const auto make = [&](Buffer<float>& buffer, float*& view, std::int64_t count) {
+      buffer = Buffer<float>(ops_, count);
+      buffer.fill_zero();
+      view = buffer.data();
+    };
+    if (optimizer_.kind != OptimizerKind::sgd) {
+      if (c.sending > 0) make(state.weight_first, state.view.weight_first, c.receiving * c.sending);
+      make(state.bias_first, state.view.bias_first, c.receiving);
+    }
+    if (optimizer_.kind == OptimizerKind::adam) {
+      if (c.sending > 0) make(state.weight_second, state.view.weight_second, c.receiving * c.sending);
+      make(state.bias_second, state.view.bias_second, c.receiving);
+    }
+    optimizer_state_.push_back(std::move(state));
+  }
+  const std::int64_t affordable = gradient_bytes_of_all_branches / (4 * largest_weight);
+  const std::int64_t branches = std::clamp<std::int64_t>(affordable, 1, ops_.branches());
+  for (std::int64_t branch = 0; branch < branches; ++branch) {
+    working_.push_back({Buffer<std::int8_t>(ops_, rows * padded_units(machine.widest())),
+                        Buffer<std::int32_t>(ops_, largest_weight),
+                        Buffer<std::int32_t>(ops_, machine.widest())});
+  }
+  diverged_ = Buffer<std::uint32_t>(ops_, machine.conditionals());
+  diverged_.fill_zero();
+  diverged_readback_ = ops_.make_readback(diverged_.bytes());
+}
+
+void DeltaRule::reserve(std::int64_t rows) {
+  for (int branch = 0; branch < branches(); ++branch) {
+    ops_.on_branch(branch, [&] {
+      for (int index = 0; index < machine_.conditionals(); ++index) {
+        ops_.reserve(machine_.conditional(index), rows);
+      }
+    });
+  }
+}
+
+Deltas DeltaRule::error(int branch, std::int64_t rows, std::int64_t units) const {
+  return {working_[static_cast<std::size_t>(branch)].errors.data(), rows, units, padded_units(units)};
+}
+
+void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint32_t* step,
+                      ConstDeltas errors, ConstStates input) {
+  const Conditional& conditional = machine_.conditional(index);
+  const Working& working = working_[static_cast<std::size_t>(branch)];
+  std::int32_t* gradient = conditional.sending > 0 ? working.gradient.data() : nullptr;
+  ops_.gradient(errors, input, gradient, working.bias_gradient.data());
+  ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates,
+              gradient, working.bias_gradient.data(), diverged_.data() + index, step);
+}
+
+void DeltaRule::check_divergence_of_before() {
+  const void* before = diverged_readback_->result();
+  if (before != nullptr) throw_if_any(static_cast<const std::uint32_t*>(before));
+  diverged_readback_->request(diverged_.data());
+}
+
+void DeltaRule::check_divergence() {
+  diverged_readback_->request(diverged_.data());
+  throw_if_any(static_cast<const std::uint32_t*>(diverged_readback_->result()));
+}
+
+void DeltaRule::throw_if_any(const std::uint32_t* diverged) const {
+  int first = -1;
+  for (int index = 0; index < machine_.conditionals(); ++index) {
+    if (diverged[index] != 0 && (first < 0 || diverged[index] < diverged[first])) first = index;
+  }
+  if (first < 0) return;
+  throw DivergenceError("training diverged: a parameter of " + machine_.conditional_name(first) +
+                        " is not finite or too large for its integers after step " +
+                        std::to_string(diverged[first] - 1) +
+                        " (counted from 0); use a smaller learning rate (it multiplies the mean gradient)");
+}
+
+namespace {
+
+template <class States, class Visit>
+void each_optimizer_tensor(const Machine& machine, States& all, const Visit& visit) {
+  for (int index = 0; index < machine.conditionals(); ++index) {
+    auto& state = all[static_cast<std::size_t>(index)];
+    const Conditional& c = machine.conditional(index);
+    const std::string name = "optimizer." + machine.conditional_name(index);
+    visit(name + ".weight.first", std::vector<std::int64_t>{c.receiving, c.sending}, state.weight_first);
+    visit(name + ".weight.second", std::vector<std::int64_t>{c.receiving, c.sending}, state.weight_second);
+    visit(name + ".bias.first", std::vector<std::int64_t>{c.receiving}, state.bias_first);
+    visit(name + ".bias.second", std::vector<std::int64_t>{c.receiving}, state.bias_second);
+  }
+}
+
+}  // namespace
+
+Tensors DeltaRule::download_optimizer() const {
+  Tensors tensors;
+  each_optimizer_tensor(
+      machine_, optimizer_state_,
+      [&](const std::string& name, std::vector<std::int64_t> shape, const Buffer<float>& buffer) {
+        if (buffer.size() == 0) return;
+        Tensor& tensor = tensors[name];
+        tensor.shape = std::move(shape);
+        tensor.values.resize(static_cast<std::size_t>(buffer.size()));
+        buffer.copy_out(tensor.values.data());
+      });
+  return tensors;
+}
+
+void DeltaRule::upload_optimizer(const Tensors& tensors) {
+  std::size_t used = 0;
+  each_optimizer_tensor(
+      machine_, optimizer_state_,
+      [&](const std::string& name, const std::vector<std::int64_t>& shape, Buffer<float>& buffer) {
+        if (buffer.size() == 0) return;
+        const auto tensor = tensors.find(name);
+        if (tensor == tensors.end() || tensor->second.shape != shape) {
+          throw DataError("optimiser state \"" + name +
+                          "\" is missing or has another shape: this checkpoint does not continue "
+                          "this run");
+        }
+        buffer.copy_in(tensor->second.values.data());
+        ++used;
+      });
+  if (used != tensors.size()) {
+    throw DataError("the checkpoint holds optimiser state that the optimiser " +
+                    std::string(name_of(settings_.optimizer)) + " does not have");
+  }
+}
+
+std::size_t DeltaRule::optimizer_bytes() const {
+  std::size_t bytes = 0;
+  for (const State& s : optimizer_state_) {
+    bytes += s.weight_first.bytes() + s.weight_second.bytes() + s.bias_first.bytes() + s.bias_second.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace wakesleep

@@ -1,0 +1,69 @@
+// The delta rule of every conditional of a machine: ascent along (state - probability) x the states that
+// predicted it, summed over the batch. What all training algorithms share: gradients, optimiser state,
+// divergence.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "wakesleep/machine.hpp"
+#include "wakesleep/settings.hpp"
+
+namespace wakesleep {
+
+class DeltaRule {
+ public:
+  /// For batches of at most `rows` rows (max_batch_rows or fewer, else UsageError). `machine` must outlive
+  /// it.
+  DeltaRule(Machine& machine, const TrainingSettings& settings, std::int64_t rows);
+
+  /// Makes what the operations of batches of `rows` rows need (Ops::reserve).
+  void reserve(std::int64_t rows);
+
+  /// Branches (ops.hpp) that learning may be divided over: each has working memory of its own. At least 1.
+  int branches() const { return static_cast<int>(working_.size()); }
+  /// A branch's memory for the errors of `rows` rows of a layer.
+  Deltas error(int branch, std::int64_t rows, std::int64_t units) const;
+
+  /// Queues the step of conditional `index` along errors^T . input, on the branch that the caller has
+  /// entered. Rates and step are read when the operations run. A prior has no input.
+  void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas errors,
+             ConstStates input);
+
+  /// Throws DivergenceError naming layer and step if any parameter had left the representable range when this
+  /// was last called, and looks again; does not wait for what is queued since then.
+  void check_divergence_of_before();
+  /// The same for everything queued so far. Blocks.
+  void check_divergence();
+
+  /// Optimiser state, named optimizer.{conditional}.{weight|bias}.{first|second}; empty for sgd. Blocks.
+  Tensors download_optimizer() const;
+  void upload_optimizer(const Tensors& tensors);
+  std::size_t optimizer_bytes() const;
+
+ private:
+  struct State {
+    Buffer<float> weight_first, weight_second, bias_first, bias_second;
+    OptimizerState view;
+  };
+  struct Working {
+    Buffer<std::int8_t> errors;
+    Buffer<std::int32_t> gradient;
+    Buffer<std::int32_t> bias_gradient;
+  };
+  void throw_if_any(const std::uint32_t* diverged) const;
+
+  Machine& machine_;
+  Ops& ops_;
+  TrainingSettings settings_;
+  Optimizer optimizer_;
+  std::vector<State> optimizer_state_;
+  std::vector<Working> working_;
+  Buffer<std::uint32_t>
+      diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
+  std::unique_ptr<Readback> diverged_readback_;
+};
+
+}  // namespace wakesleep

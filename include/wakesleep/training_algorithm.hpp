@@ -1,0 +1,29 @@
+// What the trainer sees of a training algorithm.
+#pragma once
+
+#include <cstdint>
+
+#include "wakesleep/ops.hpp"
+
+namespace wakesleep {
+
+/// The rows of one step. Everything it points to is in the backend's memory.
+struct Batch {
+  DataRows data;
+  const std::uint32_t* order = nullptr;  ///< row numbers, read from now->first on; null: the data's own order
+  std::int64_t rows = 0;
+  const StepScalars* now = nullptr;
+};
+
+class TrainingAlgorithm {
+ public:
+  virtual ~TrainingAlgorithm() = default;
+  /// Makes what steps of `rows` rows need. From then on such steps allocate nothing; only the library behind
+  /// the products may take memory during a call and give it back. Steps of other sizes do it when they first
+  /// come.
+  virtual void reserve(std::int64_t rows) = 0;
+  /// Queues one step's operations and nothing else, so that it can be recorded. At most batch_size rows.
+  virtual void step(const Batch& batch) = 0;
+};
+
+}  // namespace wakesleep
