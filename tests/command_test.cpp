@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,12 +17,16 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "sanitizers.hpp"
+#include "small_data.hpp"
+#include "temporary_folder.hpp"
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/ops.hpp"
 #include "wakesleep/settings.hpp"
@@ -31,6 +35,7 @@ namespace wakesleep {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace wakesleep::testing;
 using ::testing::HasSubstr;
 using Words = std::vector<std::string>;
 using std::chrono::milliseconds;
@@ -42,51 +47,26 @@ std::string read_text(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-void write_text(const fs::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
+std::string text_of(const Bytes& bytes) { return {bytes.begin(), bytes.end()}; }
 
-std::string big_endian(std::uint32_t number) {
-  std::string text;
-  for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>(number >> shift & 255);
-  return text;
-}
-
-std::string idx_header(std::uint32_t rows, std::uint32_t height, std::uint32_t width) {
-  return std::string("\0\0\x08\x03", 4) + big_endian(rows) + big_endian(height) + big_endian(width);
-}
+void write_text(const fs::path& path, const std::string& text) { write_bytes(path, bytes_of(text)); }
 
 constexpr int image_height = 6;
 constexpr int image_width = 5;
 constexpr int image_units = image_height * image_width;
 
 /// Grey images with structure: a bright bar whose place the row decides, and noise.
-std::string idx_images(int rows, std::uint32_t seed = 1) {
+Bytes idx_images(int rows, std::uint32_t seed = 1) {
   std::minstd_rand random(seed);
-  std::string text = idx_header(static_cast<std::uint32_t>(rows), image_height, image_width);
+  Bytes bytes = idx_header(8, {rows, image_height, image_width});
   for (int r = 0; r < rows; ++r) {
     const int bar = static_cast<int>(random() % image_height);
     for (int unit = 0; unit < image_units; ++unit) {
       const int base = unit / image_width == bar ? 180 : 20;
-      text += static_cast<char>(base + static_cast<int>(random() % 70));
+      bytes.push_back(static_cast<std::uint8_t>(base + static_cast<int>(random() % 70)));
     }
   }
-  return text;
-}
-
-void write_gzip(const fs::path& path, const std::string& text) {
-  gzFile file = gzopen(path.c_str(), "wb");
-  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
-  gzclose(file);
-}
-
-std::string npy(const std::string& type, const std::string& shape, const std::string& values) {
-  std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + shape + "), }";
-  header.append(63 - (10 + header.size()) % 64, ' ');
-  header += '\n';
-  const auto size = header.size();
-  return std::string("\x93NUMPY\x01\0", 8) + static_cast<char>(size & 255) + static_cast<char>(size >> 8) +
-         header + values;
+  return bytes;
 }
 
 std::vector<std::string> lines_of(const fs::path& path) {
@@ -100,7 +80,8 @@ std::vector<std::string> lines_of(const fs::path& path) {
 std::map<std::string, std::string> contents_of(const fs::path& folder) {
   std::map<std::string, std::string> contents;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) contents[fs::relative(entry.path(), folder)] = read_text(entry.path());
+    contents[fs::relative(entry.path(), folder)] =
+        entry.is_directory() ? "a folder" : read_text(entry.path());
   }
   return contents;
 }
@@ -114,10 +95,15 @@ struct Result {
   std::string err;
 };
 
+/// What a process may use.
+struct Limits {
+  rlim_t file_bytes = RLIM_INFINITY;    ///< of any file that it writes
+  rlim_t memory_bytes = RLIM_INFINITY;  ///< of its address space
+};
+
 class Process {
  public:
-  /// `file_limit`: no file may become larger than so many bytes.
-  Process(const fs::path& folder, const Words& words, rlim_t file_limit = RLIM_INFINITY,
+  Process(const fs::path& folder, const Words& words, const Limits& limits = {},
           const std::string& standard_output = "")
       : out_path_(folder / ("stdout-" + std::to_string(counter_))),
         err_path_(folder / ("stderr-" + std::to_string(counter_))) {
@@ -127,7 +113,7 @@ class Process {
     for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
     child_ = ::fork();
-    if (child_ == 0) become(folder, arguments, file_limit);
+    if (child_ == 0) become(folder, arguments, limits);
   }
   ~Process() {
     if (child_ <= 0) return;
@@ -137,7 +123,9 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  void send(int number) const { ::kill(child_, number); }
+  void send(int number) const {
+    if (child_ > 0) ::kill(child_, number);  // to 0 it would go to this process and its neighbours
+  }
 
   bool running() {
     int status = 0;
@@ -160,20 +148,22 @@ class Process {
 
  private:
   [[noreturn]] void become(const fs::path& folder, const std::vector<char*>& arguments,
-                           rlim_t file_limit) const {
-    ::signal(SIGINT, SIG_DFL);
-    ::signal(SIGTERM, SIG_DFL);
+                           const Limits& limits) const {
+    for (const int number : {SIGINT, SIGTERM, SIGXFSZ}) ::signal(number, SIG_DFL);
     const int out = ::open(out_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
     const int err = ::open(err_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
     ::dup2(out, 1);
     ::dup2(err, 2);
-    if (file_limit != RLIM_INFINITY) {
-      ::signal(SIGXFSZ, SIG_IGN);
-      const rlimit limit = {file_limit, file_limit};
-      ::setrlimit(RLIMIT_FSIZE, &limit);
-    }
+    limit(RLIMIT_FSIZE, limits.file_bytes);
+    limit(RLIMIT_AS, limits.memory_bytes);
     if (::chdir(folder.c_str()) == 0) ::execv(arguments[0], arguments.data());
     ::_exit(127);
+  }
+
+  static void limit(decltype(RLIMIT_AS) resource, rlim_t value) {
+    if (value == RLIM_INFINITY) return;  // stays as it is
+    const rlimit both = {value, value};
+    ::setrlimit(resource, &both);
   }
 
   void note(int status) {
@@ -191,16 +181,13 @@ class Process {
 /// A folder with data, in which the commands run.
 class CommandTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/wakesleep-command-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    folder_ = name;
-    write_text(path("images.idx"), idx_images(100));
-  }
-  void TearDown() override { fs::remove_all(folder_); }
+  void SetUp() override { write_bytes(path("images.idx"), idx_images(100)); }
 
   fs::path path(const std::string& name) const { return folder_ / name; }
-  Result run(const Words& words) const { return Process(folder_, words).wait(); }
+  Result run(const Words& words, const Limits& limits = {}) const {
+    return Process(folder(), words, limits).wait();
+  }
+  const fs::path& folder() const { return folder_.path(); }
 
   /// A training of 100 rows: 7 steps an epoch.
   static Words training(const std::string& out, const Words& more = {}) {
@@ -271,7 +258,7 @@ class CommandTest : public ::testing::Test {
     }
   }
 
-  fs::path folder_;
+  TemporaryFolder folder_;
 };
 
 const Words all_commands = {"train", "evaluate", "sample", "encode", "reconstruct", "info", "bench"};
@@ -364,6 +351,10 @@ TEST_F(CommandTest, UsageErrorsNameTheOptionTheValueAndTheNearest) {
       {{"encode", "m", "images.idx", "--out", "codes.png"}, {"--out", ".npy"}},
       {{"sample", "m", "--out", "d.png", "--count", "0"}, {"--count"}},
       {{"bench", "--layers", "30"}, {"--layers", "'30'"}},
+      {{"train", "images.idx", "--out", "r", "--quiet=maybe"},
+       {"option --quiet", "'maybe'", "true or false"}},
+      {{"train", "images.idx", "--out", "r", "--resume=1"}, {"option --resume", "'1'", "true or false"}},
+      {{"info", "m", "--json=yes"}, {"option --json", "'yes'", "true or false"}},
   };
   for (const auto& c : cases) expect_failure(c.words, 64, c.expected);
   EXPECT_FALSE(fs::exists(path("r")));
@@ -372,21 +363,21 @@ TEST_F(CommandTest, UsageErrorsNameTheOptionTheValueAndTheNearest) {
 // ------------------------------------------------------------------------------ data
 
 TEST_F(CommandTest, BadDataIsRefusedAndLeavesNothing) {
-  const std::string good = idx_images(20);
+  const std::string good = text_of(idx_images(20));
   write_text(path("empty.idx"), "");
   write_text(path("truncated.idx"), good.substr(0, good.size() - 7));
   write_text(path("long.idx"), good + "x");
   write_text(path("magic.idx"), "not data at all: " + good);
-  write_text(path("no-rows.idx"), idx_header(0, 6, 5));
-  write_text(path("absurd.idx"), idx_header(0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF));
-  write_text(path("labels.idx"), std::string("\0\0\x08\x01", 4) + big_endian(3) + std::string(3, '\1'));
-  write_gzip(path("good.idx.gz"), good);
-  const std::string packed = read_text(path("good.idx.gz"));
+  write_bytes(path("no-rows.idx"), idx_header(8, {0, 6, 5}));
+  write_bytes(path("absurd.idx"), idx_header(8, {0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}));
+  write_text(path("labels.idx"), text_of(idx_header(8, {3})) + std::string(3, '\1'));
+  const std::string packed = text_of(gz(idx_images(20)));
   write_text(path("broken.idx.gz"), packed.substr(0, packed.size() / 2));
-  write_text(path("dtype.npy"), npy("<f8", "2, 2", std::string(32, '\0')));
+  write_bytes(path("dtype.npy"), npy_with_dictionary(npy_dictionary("<f8", "(2, 2)"), Bytes(32)));
   const float values[] = {0.0f, 1.0f, 0.5f, std::numeric_limits<float>::quiet_NaN()};
-  write_text(path("nan.npy"),
-             npy("<f4", "2, 2", std::string(reinterpret_cast<const char*>(values), sizeof values)));
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(values);
+  write_bytes(path("nan.npy"),
+              npy_with_dictionary(npy_dictionary("<f4", "(2, 2)"), Bytes(bytes, bytes + sizeof values)));
   write_text(path("range.amat"), "0 1 0\n0 2 1\n");
   fs::create_directory(path("folder"));
   const struct {
@@ -413,16 +404,19 @@ TEST_F(CommandTest, BadDataIsRefusedAndLeavesNothing) {
 }
 
 TEST_F(CommandTest, ReadsCompressedDataAndBitPackedRows) {
-  write_gzip(path("images.idx.gz"), read_text(path("images.idx")));
+  write_bytes(path("images.idx.gz"), gz(idx_images(100)));
   Words words = training("compressed");
   words[1] = "images.idx.gz";
   ASSERT_EQ(run(words).exit_code, 0);
   EXPECT_EQ(hash_of("compressed/model.safetensors"), hash_of(trained()));
 
-  std::string bits;
-  for (int r = 0; r < 40; ++r)
-    bits += std::string("\x5A\xC3\x0F", 3) + static_cast<char>(r % 2 == 0 ? 0x80 : 0x40);
-  write_text(path("packed.npy"), npy("|u1", "40, 4", bits));
+  Bytes bits;
+  for (int r = 0; r < 40; ++r) {
+    for (const int byte : {0x5A, 0xC3, 0x0F, r % 2 == 0 ? 0x80 : 0x40}) {
+      bits.push_back(static_cast<std::uint8_t>(byte));
+    }
+  }
+  write_bytes(path("packed.npy"), npy_with_dictionary(npy_dictionary("|u1", "(40, 4)"), bits));
   Words packed = training("packed", {"--row-length", "30", "--image-shape", "5x6"});
   packed[1] = "packed.npy";
   ASSERT_EQ(run(packed).exit_code, 0);
@@ -432,7 +426,7 @@ TEST_F(CommandTest, ReadsCompressedDataAndBitPackedRows) {
 }
 
 TEST_F(CommandTest, ValidationOfAnotherSizeIsRefused) {
-  write_text(path("wide.idx"), idx_header(2, 2, 2) + std::string(8, '\0'));
+  write_text(path("wide.idx"), text_of(idx_header(8, {2, 2, 2})) + std::string(8, '\0'));
   expect_failure(training("r", {"--validation", "wide.idx"}), 65, {"wide.idx", "4 units", "30"});
   EXPECT_FALSE(fs::exists(path("r")));
 }
@@ -458,7 +452,7 @@ TEST_F(CommandTest, DamagedModelsAreRefused) {
 
 TEST_F(CommandTest, ModelOfAnotherSizeThanTheDataIsRefused) {
   const std::string model = trained();
-  write_text(path("small.idx"), idx_header(2, 3, 3) + std::string(18, '\0'));
+  write_text(path("small.idx"), text_of(idx_header(8, {2, 3, 3})) + std::string(18, '\0'));
   for (const std::string command : {"evaluate", "encode", "reconstruct"}) {
     Words words = {command, model, "small.idx"};
     if (command != "evaluate") words.insert(words.end(), {"--out", "codes.npy"});
@@ -606,22 +600,125 @@ TEST_F(CommandTest, UnwritableOutputIsRefusedBeforeComputing) {
   expect_failure({"sample", model, "--out", "images.idx/dreams.npy"}, 73, {"images.idx/dreams.npy"});
 }
 
-TEST_F(CommandTest, FullOutputLeavesNothingBehind) {
+// Without privileges: no file may grow beyond a limit. The signal for that, which ends a process that does
+// not ignore it, must come out as an error, too.
+TEST_F(CommandTest, AFileThatMayNotGrowIsAnErrorAndLeavesNothingBehind) {
   const std::string model = trained();
-  constexpr rlim_t limit = 1024;  // larger than what is said, smaller than what is written
-  const Result sampled = Process(folder_, {"sample", model, "--out", "dreams.npy", "--quiet"}, limit).wait();
-  expect_failed(sampled, 74, {"dreams.npy"}, "sample");
+  const Result sampled = run({"sample", model, "--out", "dreams.npy", "--quiet"}, {.file_bytes = 1024});
+  expect_failed(sampled, 74, {"dreams.npy", "File too large", "ulimit -f"}, "sample");
   EXPECT_FALSE(fs::exists(path("dreams.npy")));
-  const Result trained_full = Process(folder_, training("full", {"--quiet"}), limit).wait();
-  expect_failed(trained_full, 74, {"full/"}, "train");
-  for (const auto& [name, content] : contents_of(path("full"))) {
-    EXPECT_THAT(name, ::testing::AnyOf(".lock", "config.toml")) << "left behind";
+
+  const struct {
+    rlim_t limit;
+    std::string file;
+  } cases[] = {{512, "config.toml"}, {4096, "checkpoints/step-000000000.safetensors"}};
+  for (const auto& c : cases) {
+    fs::create_directory(path("empty"));
+    fs::create_directories(path("killed/checkpoints"));
+    write_text(path("killed/.lock"), "");
+    const auto killed = contents_of(path("killed"));
+    for (const std::string out : {"run-1", "new/folders/run-2", "empty", "killed", "empty/run-3"}) {
+      const Result result = run(training(out, {"--quiet"}), {.file_bytes = c.limit});
+      expect_failed(result, 74, {out + "/" + c.file, "File too large", "ulimit -f"}, out);
+    }
+    EXPECT_FALSE(fs::exists(path("run-1")));
+    EXPECT_FALSE(fs::exists(path("new")));
+    EXPECT_TRUE(fs::is_empty(path("empty"))) << "what was there before stays, and nothing else";
+    EXPECT_EQ(contents_of(path("killed")), killed);
   }
+  EXPECT_EQ(run(training("empty")).exit_code, 0);
+}
+
+TEST_F(CommandTest, AModelTooDeepForAFileLeavesNothingBehind) {
+  std::string widths = "1";
+  for (int layer = 1; layer < 6000; ++layer) widths += ",1";
+  Words words = training("deep/run", {"--quiet"});
+  words[3] = widths;
+  // Without expect_failure, which would show all these layers.
+  const Result result = run(words);
+  EXPECT_EQ(result.exit_code, 64);
+  EXPECT_THAT(result.err, HasSubstr("6000 hidden layers"));
+  EXPECT_FALSE(fs::exists(path("deep")));
+}
+
+TEST_F(CommandTest, AFailingResumedRunKeepsWhatIsThere) {
+  const std::string expected = hash_of(trained());
+  const Result failed = run(training("new", {"--resume", "--quiet"}), {.file_bytes = 4096});
+  expect_failed(failed, 74, {"new/checkpoints"}, "train");
+  EXPECT_TRUE(fs::exists(path("new/config.toml")));
+  EXPECT_EQ(run({"train", "--resume", "--out", "new"}).exit_code, 0);
+  EXPECT_EQ(hash_of("new/model.safetensors"), expected);
+}
+
+TEST_F(CommandTest, AFailingForcedRunKeepsTheOldOne) {
+  // The old run still has its first checkpoint, whose name the new one's is to take.
+  ASSERT_EQ(run(training("run", {"--checkpoint-every", "1000"})).exit_code, 0);
+  const auto before = contents_of(path("run"));
+  const Result failed = run(training("run", {"--force", "--seed", "5", "--quiet"}), {.file_bytes = 4096});
+  expect_failed(failed, 74, {"run/checkpoints/step-000000000.safetensors"}, "train");
+  EXPECT_EQ(contents_of(path("run")), before);
+  ASSERT_TRUE(fs::remove(path("run/model.safetensors")));
+  ASSERT_EQ(run(training("run", {"--force", "--seed", "5"})).exit_code, 0);
+  EXPECT_EQ(json_of({"info", "run/model.safetensors", "--json"}).at("seed"), 5);
+}
+
+/// A file system of its own, as small as wanted; only where this process may mount one.
+class SmallDisk {
+ public:
+  SmallDisk(const fs::path& place, const std::string& bytes) : place_(place) {
+    fs::create_directory(place);
+    mounted_ = ::mount("wakesleep-test", place.c_str(), "tmpfs", 0, ("size=" + bytes).c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(place_.c_str(), MNT_DETACH);
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  bool mounted() const { return mounted_; }
+
+ private:
+  fs::path place_;
+  bool mounted_;
+};
+
+TEST_F(CommandTest, AFullDiskAtTheFirstCheckpointLeavesNothingBehind) {
+  const SmallDisk disk(path("disk"), "1m");
+  if (!disk.mounted()) GTEST_SKIP() << "this process may not mount a small disk";
+  const auto fill_but = [&](std::uintmax_t bytes) {
+    write_text(path("disk/ballast"), std::string(fs::space(path("disk")).available - bytes, 'b'));
+  };
+  fill_but(8192);  // room for the configuration, not for a checkpoint
+  const Result full = run(training("disk/new/run"));
+  EXPECT_EQ(full.exit_code, 74);
+  EXPECT_THAT(full.err, HasSubstr("disk/new/run/checkpoints/step-000000000.safetensors: No space left"));
+  EXPECT_FALSE(fs::exists(path("disk/new")));
+
+  fs::remove(path("disk/ballast"));
+  ASSERT_EQ(run(training("disk/new/run")).exit_code, 0) << "the next call must not find a folder in use";
+  const auto before = contents_of(path("disk/new/run"));
+  fill_but(8192);
+  EXPECT_EQ(run(training("disk/new/run", {"--force", "--seed", "5"})).exit_code, 74);
+  EXPECT_EQ(contents_of(path("disk/new/run")), before) << "the old run is lost";
+
+  fs::remove(path("disk/ballast"));
+  EXPECT_EQ(run(training("disk/new/run", {"--force", "--seed", "5"})).exit_code, 0);
+  EXPECT_EQ(json_of({"info", "disk/new/run/model.safetensors", "--json"}).at("seed"), 5);
+}
+
+TEST_F(CommandTest, ThreadsThatCannotBeStartedAreAnError) {
+  if (address_sanitizer) GTEST_SKIP() << "AddressSanitizer itself needs more address space than any limit";
+  Words words = training("r", {"--quiet"});
+  words[11] = "3000";
+  // Every thread takes address space for its stack, so this limit holds for every user.
+  const Result result = run(words, {.memory_bytes = rlim_t{3} << 30});
+  if (result.exit_code == 0) GTEST_SKIP() << "3000 threads fit here";
+  expect_failed(result, 69, {"cannot start 3000 threads", "--threads"}, "train");
+  EXPECT_FALSE(fs::exists(path("r")));
 }
 
 TEST_F(CommandTest, ResultsThatCannotBePrintedAreAnError) {
   const std::string model = trained();
-  const Result result = Process(folder_, {"info", model}, RLIM_INFINITY, "/dev/full").wait();
+  const Result result = Process(folder(), {"info", model}, {}, "/dev/full").wait();
   EXPECT_EQ(result.exit_code, 74);
   EXPECT_THAT(result.err, HasSubstr("standard output"));
 }
@@ -709,9 +806,9 @@ TEST_F(CommandTest, ARunLeavesItsFiles) {
   std::vector<std::string> names;
   for (const auto& [name, content] : contents_of(path("run"))) names.push_back(name);
   EXPECT_THAT(names,
-              ::testing::ElementsAre(".lock", "checkpoints/step-000000028.safetensors",
+              ::testing::ElementsAre(".lock", "checkpoints", "checkpoints/step-000000028.safetensors",
                                      "checkpoints/step-000000035.safetensors", "config.toml", "metrics.jsonl",
-                                     "model.safetensors", "report.html", "samples/epoch-0001.png",
+                                     "model.safetensors", "report.html", "samples", "samples/epoch-0001.png",
                                      "samples/epoch-0002.png", "samples/epoch-0005.png"));
   const std::vector<std::string> lines = lines_of(path("run/metrics.jsonl"));
   ASSERT_EQ(lines.size(), 5u);
@@ -773,10 +870,54 @@ TEST_F(CommandTest, AUsedFolderIsRefusedAndForcedOnRequest) {
   EXPECT_EQ(contents_of(path("other")).size(), 1u);
 }
 
+TEST_F(CommandTest, ForceReplacesNoFolderWithoutARun) {
+  fs::create_directories(path("foreign/checkpoints/old"));
+  fs::create_directories(path("foreign/samples"));
+  write_text(path("foreign/model.safetensors"), "somebody's");
+  write_text(path("foreign/metrics.jsonl"), "{}\n");
+  write_text(path("foreign/checkpoints/best.safetensors"), "somebody's");
+  write_text(path("foreign/samples/epoch-0001.png"), "somebody's");
+  const auto before = contents_of(path("foreign"));
+  expect_failure(training("foreign", {"--force"}), 64, {"foreign", "holds no run", "--force", "--out"});
+  EXPECT_EQ(contents_of(path("foreign")), before);
+}
+
+// Runs that fail take back what they created; what another run has put there meanwhile must survive that.
+TEST_F(CommandTest, RunsThatFailTogetherDoNotHarmOneThatSucceeds) {
+  const std::string expected = hash_of(trained());
+  const auto finished = contents_of(path("run"));
+  int successes = 0;
+  for (int round = 0; round < 15; ++round) {
+    std::vector<std::unique_ptr<Process>> failing;
+    const auto begin_failing = [&] {
+      failing.push_back(std::make_unique<Process>(folder(), training("new/shared", {"--quiet"}),
+                                                  Limits{.file_bytes = 4096}));
+    };
+    for (int i = 0; i < 2; ++i) begin_failing();
+    Process whole(folder(), training("new/shared", {"--quiet"}));
+    for (int i = 0; i < 2; ++i) begin_failing();
+    for (const auto& process : failing) {
+      const Result result = process->wait();
+      EXPECT_THAT(result.exit_code, ::testing::AnyOf(64, 73, 74)) << result.err;
+    }
+    const Result result = whole.wait();
+    EXPECT_THAT(result.exit_code, ::testing::AnyOf(0, 73)) << result.err;
+    if (result.exit_code == 0) {
+      ++successes;
+      EXPECT_EQ(hash_of("new/shared/model.safetensors"), expected);
+      const auto contents = contents_of(path("new/shared"));
+      for (const auto& [name, content] : finished) EXPECT_EQ(contents.count(name), 1u) << name;
+      EXPECT_EQ(contents.size(), finished.size());
+    }
+    fs::remove_all(path("new"));
+  }
+  EXPECT_GT(successes, 0) << "nothing was there to be harmed";
+}
+
 TEST_F(CommandTest, TwoRunsCannotShareAFolder) {
   Words endless = long_training("run");
   endless[5] = "100000";  // epochs
-  Process first(folder_, endless);
+  Process first(folder(), endless);
   wait_for_epochs(first, "run", 1);
   ASSERT_TRUE(first.running());
   for (const Words& more : {Words{}, Words{"--resume"}, Words{"--force"}}) {
@@ -848,7 +989,7 @@ TEST_F(ResumeTest, KilledAtAnyMomentEndsInTheSameModel) {
     bool finished = false;
     // The first delay may fall before the folder exists; from the second on --resume alone knows everything.
     for (int attempt = 0; attempt < 5 && !finished; ++attempt) {
-      Process process(folder_, long_training("run", {"--resume"}));
+      Process process(folder(), long_training("run", {"--resume"}));
       const auto end = std::chrono::steady_clock::now() + milliseconds(random() % 120);
       while (process.running() && std::chrono::steady_clock::now() < end)
         std::this_thread::sleep_for(milliseconds(1));
@@ -871,7 +1012,7 @@ TEST_F(ResumeTest, SignalsFinishTheStepAndSave) {
   const Untouched expected = untouched();
   for (const int number : {SIGTERM, SIGINT}) {
     fs::remove_all(path("run"));
-    Process process(folder_, long_training("run"));
+    Process process(folder(), long_training("run"));
     wait_for_epochs(process, "run", 3);
     process.send(number);
     const Result result = process.wait();
@@ -884,10 +1025,84 @@ TEST_F(ResumeTest, SignalsFinishTheStepAndSave) {
   }
 }
 
+TEST_F(ResumeTest, ASignalAtTheBeginningLeavesACheckpointOrNothing) {
+  for (int delay = 0; delay < 40; delay += 2) {
+    fs::remove_all(path("run"));
+    Process process(folder(), long_training("run"));
+    std::this_thread::sleep_for(milliseconds(delay));
+    process.send(SIGTERM);
+    const Result result = process.wait();
+    EXPECT_EQ(fs::exists(path("run")), result.exit_code == 143) << result.err;
+    if (result.exit_code != 143) {
+      EXPECT_EQ(result.signal, SIGTERM) << result.err;
+      continue;
+    }
+    EXPECT_FALSE(fs::is_empty(path("run/checkpoints")));
+  }
+}
+
+// A resumed run takes the last line of metrics as proof that the pictures are there, and the model as proof
+// of everything.
+TEST_F(ResumeTest, KilledAroundTheLastEvaluationLeavesNothingOut) {
+  const auto words = [](const std::string& out) {
+    Words slow = long_training(out);  // but two epochs, and most of the time in their evaluation
+    slow[5] = "2";
+    slow[15] = "4000";
+    return slow;
+  };
+  ASSERT_EQ(run(words("untouched")).exit_code, 0);
+  const Untouched expected = {hash_of("untouched/model.safetensors"), timeless_metrics("untouched")};
+  const std::string last_step = std::to_string(expected.metrics.back().at("step").get<int>());
+
+  // Into the last evaluation: the last step is done, its line is not there yet.
+  const auto stop_in_the_last_evaluation = [&] {
+    fs::remove_all(path("run"));
+    Process process(folder(), words("run"));
+    wait_for_epochs(process, "run", 1);
+    std::this_thread::sleep_for(milliseconds(30));
+    process.send(SIGTERM);
+    const Result result = process.wait();
+    return result.exit_code == 143 && result.err.find("after step " + last_step) != std::string::npos &&
+           lines_of(path("run/metrics.jsonl")).size() == 1;
+  };
+  const auto kill_resumed_run_when = [&](const auto& moment) {
+    Process process(folder(), {"train", "--resume", "--out", "run"});
+    while (process.running() && !moment()) {
+    }
+    process.send(SIGKILL);
+    process.wait();
+  };
+  const auto expect_proofs_hold = [&] {
+    const bool measured = lines_of(path("run/metrics.jsonl")).size() == 2;
+    const bool finished = fs::exists(path("run/model.safetensors"));
+    EXPECT_TRUE(measured || !finished);
+    if (!measured) return;
+    EXPECT_EQ(read_text(path("run/samples/epoch-0002.png")),
+              read_text(path("untouched/samples/epoch-0002.png")));
+    EXPECT_THAT(read_text(path("run/report.html")), HasSubstr(expected.hash));
+  };
+
+  std::minstd_rand random(7);
+  for (int round = 0; round < 4; ++round) {
+    int attempts = 0;
+    while (!stop_in_the_last_evaluation()) ASSERT_LT(++attempts, 50) << "the evaluation is never met";
+    const auto end = std::chrono::steady_clock::now() + milliseconds(random() % 100);
+    kill_resumed_run_when([&] { return std::chrono::steady_clock::now() > end; });
+    expect_proofs_hold();
+    kill_resumed_run_when([&] { return lines_of(path("run/metrics.jsonl")).size() == 2; });
+    expect_proofs_hold();
+    kill_resumed_run_when([&] { return fs::exists(path("run/model.safetensors")); });
+    expect_proofs_hold();
+    finish_run();
+    expect_proofs_hold();
+    expect_same_end(expected);
+  }
+}
+
 TEST_F(ResumeTest, SparseCheckpointsResumeExactly) {
   const Words sparse = {"--checkpoint-every", "7"};
   const Untouched expected = untouched(sparse);
-  Process process(folder_, long_training("run", sparse));
+  Process process(folder(), long_training("run", sparse));
   wait_for_epochs(process, "run", 10);
   process.send(SIGKILL);
   process.wait();
@@ -897,7 +1112,7 @@ TEST_F(ResumeTest, SparseCheckpointsResumeExactly) {
 
 TEST_F(ResumeTest, ADamagedCheckpointFallsBackLoudly) {
   const Untouched expected = untouched();
-  Process process(folder_, long_training("run"));
+  Process process(folder(), long_training("run"));
   wait_for_epochs(process, "run", 4);
   process.send(SIGTERM);
   ASSERT_EQ(process.wait().exit_code, 143);
@@ -950,7 +1165,7 @@ TEST_F(ResumeTest, OtherDataIsRefused) {
   trained();
   fs::remove(path("run/model.safetensors"));
   const auto before = contents_of(path("run"));
-  write_text(path("other.idx"), idx_images(100, 2));
+  write_bytes(path("other.idx"), idx_images(100, 2));
   expect_failure({"train", "other.idx", "--resume", "--out", "run"}, 65, {"other data"});
   expect_failure({"train", "--resume", "--out", "run", "--validation", "other.idx"}, 65, {"evaluate"});
   EXPECT_EQ(contents_of(path("run")), before);
@@ -980,6 +1195,22 @@ TEST_F(ResumeTest, ALostModelIsWrittenAgain) {
   EXPECT_EQ(hash_of("run/model.safetensors"), expected);
 }
 
+TEST_F(ResumeTest, ADamagedModelIsWrittenAgainLoudly) {
+  const std::string expected = hash_of(trained());
+  const std::string whole = read_text(path("run/model.safetensors"));
+  std::string flipped = whole;
+  flipped[flipped.size() / 2] = static_cast<char>(flipped[flipped.size() / 2] ^ 1);
+  for (const std::string& damaged : {flipped, whole.substr(0, whole.size() / 2), std::string()}) {
+    write_text(path("run/model.safetensors"), damaged);
+    const Result result = run({"train", "--resume", "--out", "run", "--quiet"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("run/model.safetensors"));
+    EXPECT_THAT(result.err, HasSubstr("written again from the checkpoint"));
+    EXPECT_EQ(read_text(path("run/model.safetensors")), whole);
+    EXPECT_EQ(hash_of("run/model.safetensors"), expected);
+  }
+}
+
 TEST_F(ResumeTest, TornMetricsAreCutToTheCheckpoint) {
   trained();
   const std::string whole = read_text(path("run/metrics.jsonl"));
@@ -1007,6 +1238,22 @@ TEST_F(CommandTest, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {
   for (const auto& entry : fs::directory_iterator(path("run/checkpoints"))) {
     EXPECT_EQ(run({"info", entry.path()}).exit_code, 0) << entry.path();
   }
+}
+
+TEST_F(CommandTest, ADivergingResumedRunNamesACheckpointThatCanBeLoaded) {
+  const Words words =
+      training("run", {"--generative-learning-rate", "1e37", "--optimizer", "sgd", "--schedule", "constant"});
+  ASSERT_EQ(run(words).exit_code, 70);
+  write_text(path("run/checkpoints/step-000000020.safetensors"), "damaged");
+  const Result result = run({"train", "--resume", "--out", "run"});
+  EXPECT_EQ(result.exit_code, 70);
+  EXPECT_THAT(result.err, HasSubstr("WARNING"));
+  const std::string announced = "last good checkpoint is ";
+  const std::size_t begin = result.err.find(announced);
+  ASSERT_NE(begin, std::string::npos) << result.err;
+  const std::size_t name = begin + announced.size();
+  const std::string file = result.err.substr(name, result.err.find('\n', name) - name);
+  EXPECT_EQ(run({"info", file}).exit_code, 0) << file;
 }
 
 }  // namespace

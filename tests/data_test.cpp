@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <sys/stat.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -16,7 +15,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <map>
@@ -27,6 +25,9 @@
 #include <vector>
 
 #include "backends.hpp"
+#include "refusals.hpp"
+#include "small_data.hpp"
+#include "temporary_folder.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/philox.hpp"
 
@@ -64,9 +65,15 @@ namespace wakesleep {
 namespace {
 
 using ::testing::AllOf;
+using testing::Bytes;
+using testing::bytes_of;
 using ::testing::ElementsAre;
+using testing::gz;
 using ::testing::HasSubstr;
-using Bytes = std::vector<std::uint8_t>;
+using testing::idx_header;
+using testing::message_of;
+using testing::npy_dictionary;
+using testing::npy_with_dictionary;
 
 /// The most memory that `work` holds at one time beyond what was held before.
 std::size_t peak_during(const std::function<void()>& work) {
@@ -104,38 +111,12 @@ Bytes all_greys() {
   return greys;
 }
 
-void append_big_endian(Bytes& bytes, std::int64_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(value >> shift));
-}
-
-Bytes idx_header(std::uint8_t type, const std::vector<std::int64_t>& shape) {
-  Bytes bytes = {0, 0, type, static_cast<std::uint8_t>(shape.size())};
-  for (const std::int64_t length : shape) append_big_endian(bytes, length);
-  return bytes;
-}
 Bytes idx_file(const Table& table) {
   Bytes bytes = idx_header(8, {table.rows, table.height, table.width});
   bytes.insert(bytes.end(), table.values.begin(), table.values.end());
   return bytes;
 }
 
-Bytes npy_with_dictionary(const std::string& dictionary, const Bytes& payload, int version = 1) {
-  const std::size_t length_bytes = version == 1 ? 2 : 4;
-  std::string padded = dictionary;
-  while ((8 + length_bytes + padded.size() + 1) % 64 != 0) padded += ' ';
-  padded += '\n';
-  Bytes bytes = {0x93, 'N', 'U', 'M', 'P', 'Y', static_cast<std::uint8_t>(version), 0};
-  for (std::size_t i = 0; i < length_bytes; ++i) {
-    bytes.push_back(static_cast<std::uint8_t>(padded.size() >> (8 * i)));
-  }
-  bytes.insert(bytes.end(), padded.begin(), padded.end());
-  bytes.insert(bytes.end(), payload.begin(), payload.end());
-  return bytes;
-}
-std::string npy_dictionary(const std::string& dtype, const std::string& shape, bool fortran_order = false) {
-  return "{'descr': '" + dtype + "', 'fortran_order': " + (fortran_order ? "True" : "False") +
-         ", 'shape': " + shape + ", }";
-}
 std::string shape_of(const Table& table) {
   const std::string middle = table.height > 1 ? std::to_string(table.height) + ", " : "";
   return "(" + std::to_string(table.rows) + ", " + middle + std::to_string(table.width) + ")";
@@ -207,23 +188,6 @@ Bytes amat_file(const Table& table, int largest) {
   }
   return Bytes(text.begin(), text.end());
 }
-Bytes bytes_of(const std::string& text) { return Bytes(text.begin(), text.end()); }
-
-Bytes gz(const Bytes& content) {
-  z_stream stream{};
-  if (deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK) std::abort();
-  Bytes compressed(deflateBound(&stream, content.size()));
-  Bytes input = content;
-  stream.next_in = input.data();
-  stream.avail_in = static_cast<uInt>(input.size());
-  stream.next_out = compressed.data();
-  stream.avail_out = static_cast<uInt>(compressed.size());
-  if (deflate(&stream, Z_FINISH) != Z_STREAM_END) std::abort();
-  compressed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return compressed;
-}
-
 Bytes joined(Bytes first, const Bytes& second) {
   first.insert(first.end(), second.begin(), second.end());
   return first;
@@ -233,21 +197,10 @@ Bytes joined(Bytes first, const Bytes& second) {
 
 class DataTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = ::testing::TempDir() + "wakesleep_data_XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 
   std::string write(const Bytes& bytes, const std::string& name = "file") const {
-    std::filesystem::remove(path(name));  // some file systems are slow to truncate
-    std::ofstream file(path(name), std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    file.close();
-    if (!file) std::abort();
+    testing::write_bytes(path(name), bytes);
     return path(name);
   }
 
@@ -269,19 +222,8 @@ class DataTest : public ::testing::Test {
     return {};
   }
 
-  template <class Exception, class Work>
-  static std::string message(Work&& work) {
-    try {
-      work();
-    } catch (const Exception& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "nothing was thrown";
-    return {};
-  }
-
  private:
-  std::filesystem::path folder_;
+  testing::TemporaryFolder folder_;
 };
 
 /// Value of a unit, decoded without the engine's own functions: 0/1 of a binary set, 0..255 of a grey one.
@@ -319,15 +261,7 @@ void expect_table(const DataSet& data, const Table& table, bool grey, int on = 1
   }
 }
 
-DataSet grey_data(const Table& table) {
-  DataSet data;
-  data.rows = table.rows;
-  data.units = data.row_bytes = table.columns();
-  data.grey = true;
-  data.bytes = table.values;
-  data.source = "generated";
-  return data;
-}
+DataSet grey_data(const Table& table) { return testing::grey_data(table.columns(), table.values); }
 
 // ------------------------------------------------------------------------------------ round trips
 
@@ -498,7 +432,7 @@ TEST_F(DataTest, ImageShape) {
   EXPECT_EQ(read(images, {.height = 2, .width = 8}).height, 2);
 
   const auto refused = [&](const Bytes& bytes, const ReadOptions& options) {
-    return message<UsageError>([&] { read(bytes, options); });
+    return message_of<UsageError>([&] { read(bytes, options); });
   };
   EXPECT_THAT(refused(flat, {.height = 3, .width = 5}), AllOf(HasSubstr("3 x 5"), HasSubstr("12 units")));
   EXPECT_THAT(refused(images, {.height = 4, .width = 4}), AllOf(HasSubstr("4 x 4"), HasSubstr("2 x 8")));
@@ -517,12 +451,12 @@ TEST_F(DataTest, SourceIsTheNameWithoutFolders) {
 // ------------------------------------------------------------------------------------ refusals
 
 TEST_F(DataTest, NoRegularFile) {
-  EXPECT_THAT(message<DataError>([&] { read_data(path("absent")); }),
+  EXPECT_THAT(message_of<DataError>([&] { read_data(path("absent")); }),
               AllOf(HasSubstr("absent"), HasSubstr("cannot be opened"), HasSubstr("No such file")));
-  EXPECT_THAT(message<DataError>([&] { read_data(path("")); }), HasSubstr("folder"));
+  EXPECT_THAT(message_of<DataError>([&] { read_data(path("")); }), HasSubstr("folder"));
   ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
-  EXPECT_THAT(message<DataError>([&] { read_data(path("pipe")); }), HasSubstr("not a regular file"));
-  EXPECT_THAT(message<DataError>([&] { read_data("/dev/zero"); }), HasSubstr("not a regular file"));
+  EXPECT_THAT(message_of<DataError>([&] { read_data(path("pipe")); }), HasSubstr("not a regular file"));
+  EXPECT_THAT(message_of<DataError>([&] { read_data("/dev/zero"); }), HasSubstr("not a regular file"));
 }
 
 TEST_F(DataTest, EmptyOrUnknown) {
@@ -854,7 +788,7 @@ TEST_F(DataTest, TooLittleMemoryIsSaid) {
   for (const Bytes& file : {idx_file(table), gz(idx_file(table)), npy_file(table, "|u1", true)}) {
     const std::string name = write(file);
     largest_allocation = 1u << 20;
-    const std::string complaint = message<DataError>([&] { read_data(name); });
+    const std::string complaint = message_of<DataError>([&] { read_data(name); });
     largest_allocation = SIZE_MAX;
     EXPECT_THAT(complaint, AllOf(HasSubstr(name), HasSubstr("memory")));
   }

@@ -21,6 +21,8 @@
 #include "backends.hpp"
 #include "reference/naive_machine.hpp"
 #include "reference/small_machines.hpp"
+#include "refusals.hpp"
+#include "small_data.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/philox.hpp"
 
@@ -452,17 +454,6 @@ TEST(ExactLikelihoodLimits, WidestLayersAreAccepted) {
   }
 }
 
-/// The message of the Error that `call` throws, of type E.
-template <class E, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "no such error";
-}
-
 TEST(ExactLikelihoodLimits, WiderLayersAreRefusedNamingTheLimit) {
   const std::unique_ptr<Ops> ops = make_cpu_ops();
   const DataSet data = data_set_of({{1, 0, 1}});
@@ -515,10 +506,7 @@ TEST(EvaluateArguments, DataThatDoesNotFitIsRefused) {
   EXPECT_THAT(message_of<DataError>([&] { evaluate(machine, wide, {}); }), sizes_named);
   EXPECT_THAT(message_of<DataError>([&] { exact_log_likelihood(machine, wide); }), sizes_named);
 
-  DataSet grey = data_set_of({{1, 0, 1}});
-  grey.grey = true;
-  grey.row_bytes = 3;
-  grey.bytes = {10, 128, 255};
+  const DataSet grey = grey_data(3, {10, 128, 255});
   EXPECT_THAT(message_of<UsageError>([&] { evaluate(machine, grey, {}); }), HasSubstr("binarize"));
   EXPECT_THAT(message_of<UsageError>([&] { exact_log_likelihood(machine, grey); }), HasSubstr("binarize"));
 

@@ -15,6 +15,8 @@
 #include "backends.hpp"
 #include "reference/naive_machine.hpp"
 #include "reference/small_machines.hpp"
+#include "refusals.hpp"
+#include "small_data.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep::testing {
@@ -271,16 +273,6 @@ TEST_P(Generate, CodesAndReconstructionsDependOnSeedAndRowAlone) {
 // ------------------------------------------------------------------------------------------------ bad
 // arguments
 
-template <class E, class Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "no such error";
-}
-
 TEST(GenerateArguments, UnusableOnesAreRefused) {
   const std::unique_ptr<Ops> ops = make_cpu_ops();
   const Sizes sizes = {3, 2, 2};
@@ -297,10 +289,7 @@ TEST(GenerateArguments, UnusableOnesAreRefused) {
   EXPECT_THAT(message_of<DataError>([&] { encode(machine, wide, 1, 1); }), sizes_named);
   EXPECT_THAT(message_of<DataError>([&] { reconstruct(machine, wide, 1); }), sizes_named);
 
-  DataSet grey = data_set_of({{1, 0, 1}});
-  grey.grey = true;
-  grey.row_bytes = 3;
-  grey.bytes = {10, 128, 255};
+  const DataSet grey = grey_data(3, {10, 128, 255});
   EXPECT_THAT(message_of<UsageError>([&] { encode_states(machine, grey, 1, 1); }), HasSubstr("binarize"));
 }
 

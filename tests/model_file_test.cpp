@@ -21,15 +21,11 @@
 
 #include "file.hpp"
 #include "hash.hpp"
+#include "refusals.hpp"
+#include "sanitizers.hpp"
+#include "small_data.hpp"
+#include "temporary_folder.hpp"
 #include "wakesleep/error.hpp"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define WAKESLEEP_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WAKESLEEP_ADDRESS_SANITIZER 1
-#endif
-#endif
 
 namespace wakesleep {
 namespace {
@@ -39,20 +35,9 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-using Bytes = std::vector<std::uint8_t>;
-
-Bytes bytes_of(const std::string& text) { return Bytes(text.begin(), text.end()); }
-
-template <class Expected, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Expected& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was refused";
-  return "";
-}
+using testing::Bytes;
+using testing::bytes_of;
+using testing::message_of;
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -82,30 +67,16 @@ bool in_child(const std::function<bool()>& work) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/// A folder for one test, removed with all that is in it.
 class FileTest : public ::testing::Test {
  protected:
-  FileTest() : folder_(::testing::TempDir() + "wakesleep-XXXXXX") {
-    if (::mkdtemp(folder_.data()) == nullptr) throw std::runtime_error("cannot make the folder " + folder_);
-  }
-  ~FileTest() override {
-    for (const std::string& name : names_in(folder_)) {
-      if (::unlink(in_folder(name).c_str()) != 0) ::rmdir(in_folder(name).c_str());
-    }
-    ::rmdir(folder_.c_str());
-  }
-
-  const std::string& folder() const { return folder_; }
-  std::string in_folder(const std::string& name) const { return folder_ + "/" + name; }
+  std::string folder() const { return folder_.path(); }
+  std::string in_folder(const std::string& name) const { return folder_ / name; }
   std::string path() const { return in_folder("model.safetensors"); }
 
-  void put(const Bytes& bytes) const {
-    std::ofstream file(path(), std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  }
+  void put(const Bytes& bytes) const { testing::write_bytes(path(), bytes); }
 
  private:
-  std::string folder_;
+  testing::TemporaryFolder folder_;
 };
 
 // ------------------------------------------------------------------------------------------ SHA-256
@@ -137,6 +108,9 @@ TEST(Sha256Test, DoesNotDependOnThePieces) {
 }
 
 // ------------------------------------------------------------------------------------------ files
+
+constexpr const char* no_room_for_the_sanitizer =
+    "AddressSanitizer itself needs more address space than the limit leaves";
 
 using Files = FileTest;
 
@@ -173,9 +147,9 @@ TEST_F(Files, ThatCannotBeReadAreDataErrors) {
 }
 
 TEST_F(Files, LargerThanTheMemoryAreDataErrors) {
+  if (testing::address_sanitizer) GTEST_SKIP() << no_room_for_the_sanitizer;
   put(Bytes(1));
   ASSERT_EQ(::truncate(path().c_str(), off_t{1} << 42), 0);
-#if !defined(WAKESLEEP_ADDRESS_SANITIZER)
   EXPECT_TRUE(in_child([&] {
     const rlimit limit{rlim_t{1} << 32, rlim_t{1} << 32};
     ::setrlimit(RLIMIT_AS, &limit);
@@ -186,7 +160,6 @@ TEST_F(Files, LargerThanTheMemoryAreDataErrors) {
     }
     return false;
   }));
-#endif
 }
 
 TEST_F(Files, ThatCannotBeCreatedAreNamedWithTheCause) {
@@ -538,9 +511,7 @@ TEST_F(TensorFiles, FromStrangersAreRefusedForTheirFault) {
 }
 
 TEST_F(TensorFiles, FromStrangersAreRefusedWithLittleMemory) {
-#if defined(WAKESLEEP_ADDRESS_SANITIZER)
-  GTEST_SKIP() << "AddressSanitizer itself needs more address space than the limit leaves";
-#else
+  if (testing::address_sanitizer) GTEST_SKIP() << no_room_for_the_sanitizer;
   const std::vector<HostileFile> files = hostile_files();
   EXPECT_TRUE(in_child([&] {
     std::size_t pages = 0;
@@ -559,7 +530,6 @@ TEST_F(TensorFiles, FromStrangersAreRefusedWithLittleMemory) {
     }
     return true;
   }));
-#endif
 }
 
 TEST_F(TensorFiles, InAnyOtherSpellingAreRefused) {

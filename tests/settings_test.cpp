@@ -9,6 +9,7 @@
 #include <locale>
 #include <random>
 
+#include "refusals.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -17,6 +18,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
+using testing::message_of;
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 using Change = std::function<void(TrainingSettings&)>;
 
@@ -27,17 +29,6 @@ TrainingSettings changed(const Change& change) {
   TrainingSettings settings;
   change(settings);
   return settings;
-}
-
-template <class Expected, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Expected& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was refused";
-  return "";
 }
 
 // ------------------------------------------------------------------------------------------ check

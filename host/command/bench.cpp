@@ -97,9 +97,7 @@ double median(std::vector<double> values) {
 /// Steps and products in turn, so that a machine that changes its speed changes it for both.
 Timing time_in_turn(const Work& steps, const Work& products, const Arguments& arguments) {
   const std::int64_t rounds = arguments.whole("rounds");
-  double seconds = 0;
-  parse_number(arguments.text("seconds"), seconds);
-  const double share = seconds / (2.0 * static_cast<double>(rounds));
+  const double share = arguments.number("seconds") / (2.0 * static_cast<double>(rounds));
   const std::int64_t step_count = repetitions(steps, share);
   const std::int64_t product_count = repetitions(products, share);
 
@@ -153,10 +151,10 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
   const double images = static_cast<double>(subject.settings.batch_size) / timing.step_seconds;
   print("device", ops.description());
   print("layers", arguments.text("layers") + " (visible units first)");
-  print("batch size", full_number(subject.settings.batch_size));
+  print("batch size", with_commas(subject.settings.batch_size));
   print("weight bits, optimizer",
         std::to_string(subject.settings.weight_bits) + ", " + name_of(subject.settings.optimizer));
-  print("images per second", full_number(std::llround(images)));
+  print("images per second", with_commas(std::llround(images)));
   print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
   print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
   print("step / products", decimals(timing.ratio, 2));

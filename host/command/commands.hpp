@@ -2,7 +2,7 @@
 // the exit code of the program; what goes wrong is thrown as an Error.
 #pragma once
 
-#include "command/options.hpp"
+#include "command/arguments.hpp"
 
 namespace wakesleep::command {
 

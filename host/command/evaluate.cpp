@@ -78,8 +78,8 @@ void print_line(const std::string& name, const std::string& value) {
 
 void print_text(const Measured& measured, const OpenModel& open, const DataSet& data) {
   const Evaluation& e = measured.evaluation;
-  const std::string k = "K=" + full_number(e.samples);
-  print_line("data", data.source + ", " + full_number(e.rows) + " rows");
+  const std::string k = "K=" + with_commas(e.samples);
+  print_line("data", data.source + ", " + with_commas(e.rows) + " rows");
   print_line("log-likelihood estimate (" + k + ")",
              decimals(e.log_likelihood, 3) + " nats, standard error " + decimals(e.standard_error, 3));
   print_line("negative log-likelihood estimate (" + k + ")", decimals(-e.log_likelihood, 3) + " nats");
@@ -90,11 +90,11 @@ void print_text(const Measured& measured, const OpenModel& open, const DataSet& 
     print_line("exact log-likelihood (enumeration)", decimals(measured.exact, 6) + " nats");
   for (std::size_t l = 0; l < e.layer_kl.size(); ++l) {
     print_line("layer " + std::to_string(l + 1), "KL " + decimals(e.layer_kl[l], 3) + " nats, " +
-                                                     full_number(e.active_units[l]) + " of " +
-                                                     full_number(open.model.sizes[l + 1]) + " units active");
+                                                     with_commas(e.active_units[l]) + " of " +
+                                                     with_commas(open.model.sizes[l + 1]) + " units active");
   }
   print_line("time", decimals(measured.seconds, 2) + " s, " +
-                         full_number(std::llround(images_per_second(measured))) + " images/s");
+                         with_commas(std::llround(images_per_second(measured))) + " images/s");
   print_line("model hash", open.model.hash);
 }
 

@@ -165,7 +165,7 @@ int sample(const Arguments& arguments) {
   } else {
     const Shape shape = image_shape(open.model);
     write_bytes(path, png_bytes(image_grid(values.data(), count, shape.height, shape.width)));
-    report_written(path, "picture of " + full_number(count) + " samples");
+    report_written(path, "picture of " + with_commas(count) + " samples");
   }
   return 0;
 }
@@ -206,7 +206,7 @@ int reconstruct(const Arguments& arguments) {
                    shape_text(data.rows, data.units, "float32 visible probabilities of reconstructions"));
   } else {
     write_bytes(path, png_bytes(pairs_picture(open.model, data, values)));
-    report_written(path, "picture of " + full_number(data.rows) + " originals above their reconstructions");
+    report_written(path, "picture of " + with_commas(data.rows) + " originals above their reconstructions");
   }
   return 0;
 }

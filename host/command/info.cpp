@@ -45,11 +45,11 @@ void print_text(const Model& model) {
   for (const std::int64_t size : model.sizes) sizes += (sizes.empty() ? "" : "-") + std::to_string(size);
   print_line("hash", model.hash);
   print_line("layers", sizes + " (visible units first)");
-  print_line("parameters", full_number(parameters_of(model.tensors)));
+  print_line("parameters", with_commas(parameters_of(model.tensors)));
   if (model.height > 0) {
     print_line("images", std::to_string(model.height) + " x " + std::to_string(model.width));
   }
-  print_line("step", full_number(model.step));
+  print_line("step", with_commas(model.step));
   print_line("optimiser state",
              model.optimizer.empty() ? "none (a finished model)" : "present (a checkpoint)");
   print_line("arithmetic contract", arithmetic_contract);

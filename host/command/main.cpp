@@ -10,8 +10,8 @@
 #include <system_error>
 #include <vector>
 
+#include "command/arguments.hpp"
 #include "command/commands.hpp"
-#include "command/options.hpp"
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/error.hpp"
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "command/options.hpp"
+#include "command/arguments.hpp"
 #include "wakesleep/data.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/machine.hpp"

@@ -1,17 +1,10 @@
-// The options of every command, described once: the command line, --help, TOML files, the comparison of
-// --resume and the resolved config.toml all come from the tables in options.cpp.
+// The options of every command, described once: the command line (arguments.hpp), --help, TOML files
+// (config_file.hpp), the comparison of --resume and the resolved config.toml all come from these tables.
 #pragma once
 
-#include <cstdint>
 #include <limits>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
-
-#include "wakesleep/data.hpp"
-#include "wakesleep/ops.hpp"
-#include "wakesleep/settings.hpp"
 
 namespace wakesleep::command {
 
@@ -83,72 +76,7 @@ std::string help_text(const CommandSpec& spec);
 std::string did_you_mean(const std::string& word, const std::vector<std::string>& candidates);
 /// "a, b or c".
 std::string listed(const std::vector<std::string>& words);
-/// "a whole number of at least 1", "sgd, momentum or adam", ...
-std::string expected_text(const OptionSpec& spec);
-
-/// A value as it was typed, and where: "option --epochs", "run.toml:3:1: key epochs".
-struct Given {
-  std::string text;
-  std::string place;
-};
-using GivenValues = std::map<std::string, Given>;
-
-/// The values of one call. Getters of an option that was not given return its default.
-class Arguments {
- public:
-  explicit Arguments(const CommandSpec& spec) : spec_(&spec) {}
-
-  /// Adds values below those that are there already: earlier layers win. Throws UsageError naming place,
-  /// value and what was expected.
-  void add_layer(const GivenValues& values);
-
-  const CommandSpec& spec() const { return *spec_; }
-  bool given(const std::string& name) const { return values_.count(name) != 0; }
-  /// Where a given option was given.
-  const std::string& place(const std::string& name) const { return values_.at(name).place; }
-  std::string text(const std::string& name) const;
-  /// Throws UsageError when the option was not given.
-  std::string required(const std::string& name) const;
-  bool flag(const std::string& name) const { return text(name) == "true"; }
-  std::int64_t whole(const std::string& name) const;
-  std::uint64_t seed(const std::string& name) const;
-  /// "784,200,200" as numbers.
-  std::vector<std::int64_t> widths(const std::string& name) const;
-
- private:
-  const CommandSpec* spec_;
-  GivenValues values_;
-};
-
-/// Throws UsageError for an unknown option (naming the nearest), one given twice, or one without its value.
-GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::string>& words);
-/// Throws UsageError with file, line and column for bad TOML, an unknown key (naming the nearest) or a wrong
-/// type.
-GivenValues read_toml(const CommandSpec& spec, const std::string& path);
-
-/// `base` with the settings that were given put over it. Throws UsageError.
-TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given);
-/// The resolved settings and recorded options as TOML, to be used with --config again.
-std::string resolved_toml(const Arguments& arguments, const TrainingSettings& settings);
-
-/// The backend that --device, --threads, --route and --instructions ask for, and why it is this one.
-struct Device {
-  std::unique_ptr<Ops> ops;
-  std::string reason;
-};
-Device choose_device(const Arguments& arguments);
-
-/// --row-length and --image-shape.
-ReadOptions read_options(const Arguments& arguments);
-
-/// Number texts that are read whole or not at all, independent of the locale.
-bool parse_whole(const std::string& text, std::int64_t& value);
-bool parse_number(const std::string& text, double& value);
-
-/// "1,234,567": every digit, where grouped() shortens.
-std::string full_number(std::int64_t number);
-
-/// Shortest text that reads back as the same double.
-std::string number_text(double value);
+/// "--epochs".
+std::string dashed(const OptionSpec& option);
 
 }  // namespace wakesleep::command

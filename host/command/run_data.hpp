@@ -8,6 +8,7 @@
 
 #include "command/model_input.hpp"
 #include "command/progress.hpp"
+#include "command/values.hpp"
 
 namespace wakesleep::command {
 
@@ -16,7 +17,7 @@ inline std::string summary_of(const DataSet& data, const std::string& values) {
   const std::vector<double> means = unit_means(data);
   const double mean = std::accumulate(means.begin(), means.end(), 0.0) / static_cast<double>(means.size());
   std::string summary =
-      data.source + ": " + full_number(data.rows) + " rows of " + full_number(data.units) + " units";
+      data.source + ": " + with_commas(data.rows) + " rows of " + with_commas(data.units) + " units";
   if (data.height > 0) {
     summary += " (" + std::to_string(data.height) + " x " + std::to_string(data.width) + " images)";
   }

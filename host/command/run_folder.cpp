@@ -7,12 +7,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
 #include <nlohmann/json.hpp>
 
-#include "command/options.hpp"
+#include "command/values.hpp"
 #include "file.hpp"
 #include "wakesleep/error.hpp"
 
@@ -63,14 +64,15 @@ bool exists(const std::string& path) {
   return ::lstat(path.c_str(), &status) == 0;
 }
 
-void create_folder(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error || !fs::is_directory(path, error)) {
-    throw CannotCreateError("cannot create the folder " + path + ": " +
-                            (error ? error.message() : std::string("a file is in its place")) +
-                            "; give another --out");
-  }
+bool is_folder(const std::string& path) {
+  struct stat status;
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/// Whether somebody has removed the file since it was opened.
+bool is_removed(int file) {
+  struct stat status;
+  return ::fstat(file, &status) == 0 && status.st_nlink == 0;
 }
 
 void remove_file(const std::string& path) {
@@ -182,22 +184,38 @@ RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
 }
 
 RunFolder::~RunFolder() {
+  if (!kept_) take_back();  // while the lock is held
   if (lock_ >= 0) ::close(lock_);
 }
 
-void RunFolder::take_lock(int flags) {
+/// False when the lock, or the folder around it, is no longer there: the run that held it has taken it back.
+bool RunFolder::take_lock(int flags) {
   const std::string file = path_ + "/" + lock_name;
-  lock_ = ::open(file.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0666);
-  if (lock_ < 0) {
+  const bool was_there = exists(file);
+  const int lock = ::open(file.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+  if (lock < 0) {
+    if (errno == ENOENT) return false;
     const std::string cause = errno == ELOOP ? "it is a symbolic link" : cause_of(errno);
     throw CannotCreateError("cannot open the lock " + file + ": " + cause + "; give another --out");
   }
-  if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) return;
-  if (errno == EWOULDBLOCK) {
-    throw CannotCreateError("the run folder " + path_ +
-                            " is held by another run; wait for its end or give another --out");
+  if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    const int error = errno;
+    ::close(lock);
+    if (error == EWOULDBLOCK) {
+      throw CannotCreateError("the run folder " + path_ +
+                              " is held by another run; wait for its end or give another --out");
+    }
+    throw CannotCreateError("cannot lock " + file + ": " + cause_of(error) + "; give another --out");
   }
-  throw CannotCreateError("cannot lock " + file + ": " + cause_of(errno) + "; give another --out");
+  // A lock that was removed between open() and flock() keeps nobody out: the next run makes a file of its
+  // own.
+  if (is_removed(lock)) {
+    ::close(lock);
+    return false;
+  }
+  lock_ = lock;
+  if (!was_there) created_.push_back(file);
+  return true;
 }
 
 std::string RunFolder::sample(std::int64_t epoch) const {
@@ -221,24 +239,47 @@ bool RunFolder::has_config() const { return exists(config()); }
 bool RunFolder::has_model() const { return exists(model()); }
 
 void RunFolder::create() {
-  create_folder(path_);
-  if (lock_ < 0) take_lock(O_RDWR | O_CREAT);
-  for (const std::string folder : {"", "/checkpoints", "/samples"}) {
-    create_folder(path_ + folder);
-    for (const std::string& name : names_in(path_ + folder)) {
-      if (is_temporary(name)) remove_file(path_ + folder + "/" + name);
+  // Where the run that created the folder takes it back at this moment, it is created anew.
+  do {
+    create_folder(path_);
+  } while (lock_ < 0 && !take_lock(O_RDWR | O_CREAT));
+  for (const std::string& folder : {path_, path_ + "/checkpoints", path_ + "/samples"}) {
+    create_folder(folder);
+    for (const std::string& name : names_in(folder)) {
+      if (is_temporary(name)) remove_file(folder + "/" + name);
     }
   }
 }
 
-void RunFolder::clear() {
-  // The model goes first: without it no half-removed run counts as finished.
-  for (const std::string& file : {model(), report(), metrics()}) remove_file(file);
-  for (const CheckpointFile& checkpoint : checkpoints()) remove_file(checkpoint.path);
-  for (const std::string& name : names_in(path_ + "/samples")) {
-    if (begins_with(name, "epoch-") && ends_with(name, ".png")) remove_file(path_ + "/samples/" + name);
+/// Creates what is missing of the path, folder by folder.
+void RunFolder::create_folder(const std::string& path) {
+  for (std::size_t end = 0; end != std::string::npos;) {
+    end = path.find('/', end + 1);
+    const std::string part = path.substr(0, end);
+    if (is_folder(part)) continue;
+    if (::mkdir(part.c_str(), 0777) == 0) {
+      created_.push_back(part);
+    } else if (const int error = errno; !is_folder(part)) {  // or else another process was faster
+      throw CannotCreateError("cannot create the folder " + part + ": " +
+                              (error == EEXIST ? "a file is in its place" : cause_of(error)) +
+                              "; give another --out");
+    }
   }
-  remove_file(config());
+}
+
+/// To be called before a file of the run is written.
+void RunFolder::note_if_new(const std::string& path) {
+  if (!kept_ && !exists(path)) created_.push_back(path);
+}
+
+/// What cannot be removed stays, such as a folder into which somebody else has put a file.
+void RunFolder::take_back() const {
+  for (auto path = created_.rbegin(); path != created_.rend(); ++path) std::remove(path->c_str());
+}
+
+void RunFolder::save_config(const std::string& text) {
+  note_if_new(config());
+  write_file_atomically(config(), text.data(), text.size());
 }
 
 std::vector<CheckpointFile> RunFolder::checkpoints() const {
@@ -253,11 +294,25 @@ std::vector<CheckpointFile> RunFolder::checkpoints() const {
 }
 
 void RunFolder::save_checkpoint(const Model& model) {
+  note_if_new(checkpoint(model.step));
   save_model(checkpoint(model.step), model);
+  keep();
   std::size_t kept = 0;
   for (const CheckpointFile& file : checkpoints()) {
     if (file.step > model.step) continue;  // a damaged one that this run fell back from: left to be looked at
     if (++kept > checkpoints_kept) remove_file(file.path);
+  }
+}
+
+void RunFolder::replace_run(const Model& first) {
+  save_checkpoint(first);
+  // The model goes first: without it no half-removed run counts as finished.
+  for (const std::string& file : {model(), report(), metrics()}) remove_file(file);
+  for (const CheckpointFile& old : checkpoints()) {
+    if (old.path != checkpoint(first.step)) remove_file(old.path);
+  }
+  for (const std::string& name : names_in(path_ + "/samples")) {
+    if (begins_with(name, "epoch-") && ends_with(name, ".png")) remove_file(path_ + "/samples/" + name);
   }
 }
 

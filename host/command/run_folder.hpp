@@ -33,11 +33,14 @@ struct CheckpointFile {
   std::string path;
 };
 
+/// What is created here goes again with this object unless a checkpoint was saved: a run that fails before
+/// its first one leaves nothing behind.
 class RunFolder {
  public:
   /// Takes the lock if the folder exists and has one; creates nothing. Throws CannotCreateError when another
   /// run holds the folder, or when it could not be created.
   explicit RunFolder(std::string path);
+  /// Takes back what was created and is not to be kept, and gives up the lock.
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
@@ -57,13 +60,17 @@ class RunFolder {
 
   /// Creates the folder and its subfolders, takes the lock and removes what killed writers left behind.
   void create();
-  /// Removes the files of a run, and only those.
-  void clear();
+  /// Nothing that was or will be created is taken back any more.
+  void keep() { kept_ = true; }
 
+  void save_config(const std::string& text);
   /// Newest first.
   std::vector<CheckpointFile> checkpoints() const;
   /// Saves, and only then removes all but the two newest checkpoints up to this step.
   void save_checkpoint(const Model& model);
+  /// Saves the first checkpoint of a new run, and only then removes the files of the run that was here
+  /// before, and only those. Its config.toml stays until save_config() replaces it.
+  void replace_run(const Model& first);
 
   /// Appends one line, whole and synced or not at all.
   void append_metrics(const EpochRecord& record);
@@ -71,10 +78,15 @@ class RunFolder {
   std::vector<EpochRecord> cut_metrics(std::int64_t step, std::int64_t& dropped);
 
  private:
-  void take_lock(int flags);
+  bool take_lock(int flags);
+  void create_folder(const std::string& path);
+  void note_if_new(const std::string& path);
+  void take_back() const;
 
   std::string path_;
   int lock_ = -1;
+  bool kept_ = false;
+  std::vector<std::string> created_;  ///< files and folders that were not here before, outermost first
 };
 
 }  // namespace wakesleep::command

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "command/commands.hpp"
+#include "command/config_file.hpp"
 #include "command/pictures.hpp"
 #include "command/progress.hpp"
 #include "command/report.hpp"
@@ -44,8 +45,8 @@ class Log {
 };
 
 std::string estimate_name(const EpochRecord& record) {
-  return "log-likelihood estimate (K=" + full_number(record.evaluation.samples) + ", " + record.evaluated_on +
-         ", " + full_number(record.evaluation.rows) + " rows)";
+  return "log-likelihood estimate (K=" + with_commas(record.evaluation.samples) + ", " + record.evaluated_on +
+         ", " + with_commas(record.evaluation.rows) + " rows)";
 }
 
 std::string estimate_text(const EpochRecord& record) {
@@ -171,27 +172,22 @@ Start resumed_start(const RunFolder& folder, const Arguments& given, const Log& 
   return start;
 }
 
-void refuse_used_folder(const RunFolder& folder) {
+/// A new run begins in an empty folder. --force replaces a run, never what somebody else keeps there.
+void refuse_folder_in_use(const RunFolder& folder, bool forced) {
   if (folder.empty()) return;
-  throw UsageError(
-      "the run folder " + folder.path() +
-      " is not empty; go on with its run by --resume, replace it by --force, or give another --out");
-}
-
-/// --force replaces a run, never what somebody else keeps there.
-void refuse_foreign_folder(const RunFolder& folder) {
-  if (folder.empty() || folder.has_config() || !folder.checkpoints().empty()) return;
+  if (!forced) {
+    throw UsageError(
+        "the run folder " + folder.path() +
+        " is not empty; go on with its run by --resume, replace it by --force, or give another --out");
+  }
+  if (folder.has_config() || !folder.checkpoints().empty()) return;
   throw UsageError("the folder " + folder.path() +
                    " is not empty and holds no run, so --force does not replace it; give another --out");
 }
 
 Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) {
   if (given.flag("resume")) return resumed_start(folder, given, log);
-  if (given.flag("force")) {
-    refuse_foreign_folder(folder);
-  } else {
-    refuse_used_folder(folder);
-  }
+  refuse_folder_in_use(folder, given.flag("force"));
   return {std::nullopt, settings_over(TrainingSettings{}, given), given};
 }
 
@@ -230,6 +226,7 @@ class Run {
   Evaluation evaluate_now() const;
   EpochRecord record_now() const;
   Model checkpoint() const;
+  void save_checkpoint();
   void refuse_other_validation(const Model& checkpoint) const;
   std::int64_t images_at(std::int64_t step) const;
   void describe_layers() const;
@@ -251,6 +248,7 @@ class Run {
   Trainer trainer_;
   std::vector<EpochRecord> records_;
   std::unique_ptr<Progress> progress_;
+  std::int64_t saved_step_;       ///< of the checkpoint that this run read or wrote last
   double seconds_ = 0;            ///< of training up to now
   double images_per_second_ = 0;  ///< in the latest stretch of training
 };
@@ -266,7 +264,8 @@ Run::Run(RunFolder& folder, const Start& start, RunData data, const Device& devi
       validation_fingerprint_(fingerprint(evaluated_)),
       rows_(data.training.rows),
       trainer_(start.checkpoint ? Trainer(*device.ops, data.training, *start.checkpoint)
-                                : Trainer(*device.ops, data.training, start.settings)) {
+                                : Trainer(*device.ops, data.training, start.settings)),
+      saved_step_(trainer_.step()) {
   if (start.checkpoint) refuse_other_validation(*start.checkpoint);
 }
 
@@ -292,7 +291,7 @@ void Run::describe_layers() const {
   const auto row = [&](const std::string& name, const std::string& shape, std::int64_t parameters) {
     const auto bytes = static_cast<double>(4 * parameters);
     log_.field("", padded_right(name, 20) + padded_left(shape, 14) +
-                       padded_left(full_number(parameters), 14) + padded_left(byte_text(bytes), 12) +
+                       padded_left(with_commas(parameters), 14) + padded_left(byte_text(bytes), 12) +
                        padded_left(byte_text(bytes * static_cast<double>(numbers)), 17));
   };
   log_.field("layers", padded_right("conditional", 20) + padded_left("shape", 14) +
@@ -314,7 +313,7 @@ void Run::describe() const {
   log_.field("contract", std::string(arithmetic_contract) +
                              ": the same seed gives the same model, bit for bit, on every device");
   log_.field("data", summary_);
-  log_.field("evaluation", "after each epoch on " + full_number(evaluated_.rows) + " " + evaluated_on_ +
+  log_.field("evaluation", "after each epoch on " + with_commas(evaluated_.rows) + " " + evaluated_on_ +
                                " rows, K=" + start_.arguments.text("evaluate-samples"));
   describe_layers();
   std::string text;
@@ -323,8 +322,8 @@ void Run::describe() const {
   log_.field("settings", text);
   log_.field("", "learning rates multiply the mean gradient over the batch");
   log_.field("seed", std::to_string(settings.seed));
-  log_.field("run", folder_.path() + ": steps " + full_number(trainer_.step()) + " to " +
-                        full_number(trainer_.total_steps()) + " of " + full_number(settings.batch_size) +
+  log_.field("run", folder_.path() + ": steps " + with_commas(trainer_.step()) + " to " +
+                        with_commas(trainer_.total_steps()) + " of " + with_commas(settings.batch_size) +
                         " rows");
 }
 
@@ -336,25 +335,31 @@ Model Run::checkpoint() const {
   return model;
 }
 
+void Run::save_checkpoint() {
+  folder_.save_checkpoint(checkpoint());
+  saved_step_ = trainer_.step();
+}
+
 void Run::begin() {
-  folder_.create();
   const bool resumed = start_.arguments.flag("resume");
-  if (start_.arguments.flag("force"))
-    folder_.clear();
-  else if (!resumed)
-    refuse_used_folder(folder_);  // again, now that nobody else can fill it
+  const bool forced = start_.arguments.flag("force");
+  if (resumed) folder_.keep();  // whatever happens: the next call goes on from what is there
+  folder_.create();
+  if (!resumed) refuse_folder_in_use(folder_, forced);  // again, now that nobody else can fill it
+  // The first checkpoint is the untrained machine, so that there always is one to go back to. It comes before
+  // anything of an old run goes, and otherwise after the config that resuming needs.
+  const bool replaced = forced && !folder_.empty();
+  if (replaced) folder_.replace_run(checkpoint());
 
   std::int64_t dropped = 0;
   records_ = folder_.cut_metrics(trainer_.step(), dropped);
   if (dropped > 0) {
     log_.line(folder_.metrics() + ": dropped " + std::to_string(dropped) +
-              " lines that are not of steps up to " + full_number(trainer_.step()));
+              " lines that are not of steps up to " + with_commas(trainer_.step()));
   }
   if (!records_.empty()) seconds_ = records_.back().seconds;
-  const std::string config = resolved_toml(start_.arguments, trainer_.settings());
-  write_file_atomically(folder_.config(), config.data(), config.size());
-  // The first checkpoint is the untrained machine, so that there always is one to go back to.
-  if (!start_.checkpoint) folder_.save_checkpoint(checkpoint());
+  folder_.save_config(resolved_toml(start_.arguments, trainer_.settings()));
+  if (!start_.checkpoint && !replaced) save_checkpoint();
 }
 
 // -------------------------------------------------------------------------------- training
@@ -400,7 +405,7 @@ void Run::train_epoch() {
         [&](std::int64_t) { progress_->update(images_at(trainer_.step()) - images_at_start); });
   } catch (const DivergenceError& error) {
     throw DivergenceError(std::string(error.what()) + "; the last good checkpoint is " +
-                          folder_.checkpoints().front().path);
+                          folder_.checkpoint(saved_step_));
   }
   const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   seconds_ += elapsed;
@@ -441,20 +446,20 @@ void Run::finish_epoch() {
   if (is_pictured(record.epoch) || trainer_.finished()) write_pictures();
   folder_.append_metrics(record);  // after the pictures: a resumed run takes the line as proof of them
   if (record.epoch % start_.arguments.whole("checkpoint-every") == 0 || trainer_.finished()) {
-    folder_.save_checkpoint(checkpoint());
+    save_checkpoint();
   }
   progress_->clear();
   log_.line("epoch " + std::to_string(record.epoch) + "/" + std::to_string(trainer_.settings().epochs) +
-            "  step " + full_number(record.step) + "  " +
-            full_number(std::llround(record.images_per_second)) + " images/s  " + estimate_text(record));
+            "  step " + with_commas(record.step) + "  " +
+            with_commas(std::llround(record.images_per_second)) + " images/s  " + estimate_text(record));
 }
 
 int Run::stop_early() {
   progress_.reset();
-  folder_.save_checkpoint(checkpoint());
+  save_checkpoint();
   const int number = SignalWatch::caught();
   Log::warning(std::string("wakesleep: stopped by ") + (number == SIGINT ? "SIGINT" : "SIGTERM") +
-               " after step " + full_number(trainer_.step()) + "; saved " +
+               " after step " + with_commas(trainer_.step()) + "; saved " +
                folder_.checkpoint(trainer_.step()) + ", go on with --resume");
   return 128 + number;
 }
@@ -467,7 +472,7 @@ void Run::finish() const {
   const EpochRecord& last = records_.back();
   std::printf("%s\n", estimate_text(last).c_str());
   std::printf("training time %s, %s steps\n", duration_text(last.seconds).c_str(),
-              full_number(model.step).c_str());
+              with_commas(model.step).c_str());
   std::printf("model   %s\n", folder_.model().c_str());
   std::printf("hash    %s\n", model.hash.c_str());
   std::printf("samples %s\n", folder_.sample(last.epoch).c_str());
@@ -500,14 +505,14 @@ Report Run::report(const Model& model, const Picture& samples) const {
       {"Bound (K=1)", decimals(e.bound, 2) + " nats"},
       {"Epoch", std::to_string(last.epoch) + " of " + std::to_string(model.settings.epochs)},
       {"Training time", duration_text(last.seconds)},
-      {"Parameters", full_number(trainer_.machine().parameters())},
+      {"Parameters", with_commas(trainer_.machine().parameters())},
       {"Device", device_.ops->description()},
       {"Arithmetic contract", arithmetic_contract},
       {"Model hash", model.hash},
   };
   report.settings = to_pairs(model.settings);
   report.samples = e.samples;
-  report.evaluated_on = last.evaluated_on + ", " + full_number(e.rows) + " rows";
+  report.evaluated_on = last.evaluated_on + ", " + with_commas(e.rows) + " rows";
   for (const EpochRecord& record : records_) {
     report.curve.push_back({static_cast<double>(record.epoch), record.seconds,
                             record.evaluation.log_likelihood, record.evaluation.bound,
@@ -578,7 +583,7 @@ int train(const Arguments& command_line) {
   const Start start = start_of(folder, given, log);
   if (is_finished(folder, start)) {
     std::printf("the run in %s is finished: step %s, model %s, hash %s\n", folder.path().c_str(),
-                full_number(start.checkpoint->step).c_str(), folder.model().c_str(),
+                with_commas(start.checkpoint->step).c_str(), folder.model().c_str(),
                 start.checkpoint->hash.c_str());
     return 0;
   }
