@@ -14,10 +14,12 @@ constexpr std::int64_t gradient_bytes_of_all_branches = std::int64_t{256} << 20;
 
 }  // namespace
 
-DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings, std::int64_t rows)
+DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
     : machine_(machine), ops_(machine.ops()), settings_(settings), optimizer_(optimizer_of(settings)) {
-  if (rows < 1 || rows > max_batch_rows) {
-    throw UsageError("a batch of " + std::to_string(rows) + " rows cannot be summed exactly: choose 1 to " +
+  const std::int64_t rows = rows_of_a_step(settings);
+  if (settings.batch_size < 1 || settings.batch_size > max_batch_rows || rows > max_batch_rows) {
+    throw UsageError("a batch of " + std::to_string(settings.batch_size) + " rows, which makes " +
+                     std::to_string(rows) + " with its samples, cannot be summed exactly: choose 1 to " +
                      std::to_string(max_batch_rows));
   }
   if (settings.weight_bits != machine.weight_bits()) {
@@ -45,12 +47,20 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings, std::in
     }
     optimizer_state_.push_back(std::move(state));
   }
+  if (mixes_phases(settings)) {
+    held_.resize(static_cast<std::size_t>(machine.conditionals()));
+    for (int l = 1; l <= machine.layers(); ++l) {
+      const Conditional& c = machine.recognition(l);
+      held_[static_cast<std::size_t>(Machine::recognition_index(l))].gradient = {
+          Buffer<std::int32_t>(ops_, c.receiving * c.sending), Buffer<std::int32_t>(ops_, c.receiving)};
+    }
+  }
   const std::int64_t affordable = gradient_bytes_of_all_branches / (4 * largest_weight);
   const std::int64_t branches = std::clamp<std::int64_t>(affordable, 1, ops_.branches());
   for (std::int64_t branch = 0; branch < branches; ++branch) {
-    working_.push_back({Buffer<std::int8_t>(ops_, rows * padded_units(machine.widest())),
-                        Buffer<std::int32_t>(ops_, largest_weight),
-                        Buffer<std::int32_t>(ops_, machine.widest())});
+    working_.push_back(
+        {Buffer<std::int8_t>(ops_, rows * padded_units(machine.widest())),
+         {Buffer<std::int32_t>(ops_, largest_weight), Buffer<std::int32_t>(ops_, machine.widest())}});
   }
   diverged_ = Buffer<std::uint32_t>(ops_, machine.conditionals());
   diverged_.fill_zero();
@@ -58,13 +68,18 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings, std::in
 }
 
 void DeltaRule::reserve(std::int64_t rows) {
-  for (int branch = 0; branch < branches(); ++branch) {
-    ops_.on_branch(branch, [&] {
-      for (int index = 0; index < machine_.conditionals(); ++index) {
-        ops_.reserve(machine_.conditional(index), rows);
-      }
-    });
-  }
+  const auto all = [&] {
+    for (int index = 0; index < machine_.conditionals(); ++index) {
+      ops_.reserve(machine_.conditional(index), rows);
+    }
+  };
+  all();
+  for (int branch = 0; branch < branches(); ++branch) ops_.on_branch(branch, all);
+  await_branches();
+}
+
+void DeltaRule::await_branches() {
+  for (int branch = 0; branch < branches(); ++branch) ops_.await_branch(branch);
 }
 
 Deltas DeltaRule::error(int branch, std::int64_t rows, std::int64_t units) const {
@@ -74,11 +89,23 @@ Deltas DeltaRule::error(int branch, std::int64_t rows, std::int64_t units) const
 void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint32_t* step,
                       ConstDeltas errors, ConstStates input) {
   const Conditional& conditional = machine_.conditional(index);
-  const Working& working = working_[static_cast<std::size_t>(branch)];
-  std::int32_t* gradient = conditional.sending > 0 ? working.gradient.data() : nullptr;
-  ops_.gradient(errors, input, gradient, working.bias_gradient.data());
+  const Gradient& working = working_[static_cast<std::size_t>(branch)].gradient;
+  std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
+  ops_.gradient(errors, input, gradient, working.bias.data());
+  if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
+    Held& held = held_[static_cast<std::size_t>(index)];
+    ops_.add(gradient, held.gradient.weight.data(), held.gradient.weight.size());
+    ops_.add(working.bias.data(), held.gradient.bias.data(), held.gradient.bias.size());
+    held.pending = false;
+  }
   ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates,
-              gradient, working.bias_gradient.data(), diverged_.data() + index, step);
+              gradient, working.bias.data(), diverged_.data() + index, step);
+}
+
+void DeltaRule::hold(int index, ConstDeltas errors, ConstStates input) {
+  Held& held = held_.at(static_cast<std::size_t>(index));
+  ops_.gradient(errors, input, held.gradient.weight.data(), held.gradient.bias.data());
+  held.pending = true;
 }
 
 void DeltaRule::check_divergence_of_before() {

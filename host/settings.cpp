@@ -25,7 +25,8 @@ constexpr std::array<Named<Schedule>, 3> schedules = {
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
-constexpr const char* wake_sleep_name = "wake-sleep";
+constexpr std::array<Named<Algorithm>, 2> algorithms = {
+    {{Algorithm::wake_sleep, "wake-sleep"}, {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"}}};
 
 template <class Kind, std::size_t count>
 const char* find_name(const std::array<Named<Kind>, count>& table, Kind kind, const char* what) {
@@ -61,7 +62,8 @@ std::string text_of(std::int64_t number) { return number_text(number); }
 std::string text_of(std::uint64_t number) { return number_text(number); }
 std::string text_of(int number) { return number_text(number); }
 std::string text_of(double number) { return number_text(number); }  // the shortest that reads back the same
-std::string text_of(const std::string& text) { return text; }
+std::string text_of(bool value) { return value ? "true" : "false"; }
+std::string text_of(Algorithm algorithm) { return name_of(algorithm); }
 std::string text_of(OptimizerKind kind) { return name_of(kind); }
 std::string text_of(Schedule schedule) { return name_of(schedule); }
 std::string text_of(Binarization binarization) { return name_of(binarization); }
@@ -99,7 +101,13 @@ void read(const std::string& name, const std::string& text, int& value) {
 void read(const std::string& name, const std::string& text, double& value) {
   value = number_from<double>(name, text, "a number");
 }
-void read(const std::string&, const std::string& text, std::string& value) { value = text; }
+void read(const std::string& name, const std::string& text, bool& value) {
+  if (text != "true" && text != "false") {
+    throw UsageError(name + " is \"" + text + "\" where true or false is expected");
+  }
+  value = text == "true";
+}
+void read(const std::string&, const std::string& text, Algorithm& value) { value = algorithm_named(text); }
 void read(const std::string&, const std::string& text, OptimizerKind& value) {
   value = optimizer_named(text);
 }
@@ -118,16 +126,23 @@ void read(const std::string& name, const std::string& text, std::vector<std::int
 
 // ------------------------------------------------------------------------------------------ fields
 
-/// One setting, by which it is written and read. The table below is the only list of them.
+bool always(const TrainingSettings&) { return true; }
+bool draws_samples(const TrainingSettings& settings) { return settings.algorithm != Algorithm::wake_sleep; }
+bool is_reweighted(const TrainingSettings& settings) {
+  return settings.algorithm == Algorithm::reweighted_wake_sleep;
+}
+
+/// One setting: by what it is written and read, and who uses it. The table below is the only list of them.
 struct Field {
   const char* name;
+  bool (*used)(const TrainingSettings&);
   std::string (*text)(const TrainingSettings&);
   void (*read)(TrainingSettings&, const std::string& text, const std::string& name);
 };
 
 template <auto member>
-constexpr Field field(const char* field_name) {
-  return {field_name, [](const TrainingSettings& settings) { return text_of(settings.*member); },
+constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always) {
+  return {field_name, used, [](const TrainingSettings& settings) { return text_of(settings.*member); },
           [](TrainingSettings& settings, const std::string& text, const std::string& name) {
             read(name, text, settings.*member);
           }};
@@ -136,6 +151,9 @@ constexpr Field field(const char* field_name) {
 constexpr std::array fields = {
     field<&TrainingSettings::layers>("layers"),
     field<&TrainingSettings::algorithm>("algorithm"),
+    field<&TrainingSettings::samples>("samples", draws_samples),
+    field<&TrainingSettings::insomnia>("insomnia", is_reweighted),
+    field<&TrainingSettings::control_variate>("control-variate", is_reweighted),
     field<&TrainingSettings::epochs>("epochs"),
     field<&TrainingSettings::batch_size>("batch-size"),
     field<&TrainingSettings::generative_learning_rate>("generative-learning-rate"),
@@ -226,12 +244,14 @@ double power(double base, std::int64_t exponent) {
 
 }  // namespace
 
+const char* name_of(Algorithm algorithm) { return find_name(algorithms, algorithm, "algorithm"); }
 const char* name_of(OptimizerKind kind) { return find_name(optimizers, kind, "optimizer"); }
 const char* name_of(Schedule schedule) { return find_name(schedules, schedule, "schedule"); }
 const char* name_of(Binarization binarization) {
   return find_name(binarizations, binarization, "binarization");
 }
 
+Algorithm algorithm_named(const std::string& name) { return find_kind(algorithms, name, "algorithm"); }
 OptimizerKind optimizer_named(const std::string& name) { return find_kind(optimizers, name, "optimizer"); }
 Schedule schedule_named(const std::string& name) { return find_kind(schedules, name, "schedule"); }
 Binarization binarization_named(const std::string& name) {
@@ -240,13 +260,18 @@ Binarization binarization_named(const std::string& name) {
 
 void check(const TrainingSettings& settings) {
   check_layers(settings.layers);
-  if (settings.algorithm != wake_sleep_name) {
-    throw UsageError("algorithm is \"" + settings.algorithm + "\", which does not exist; choose " +
-                     wake_sleep_name);
-  }
   require(settings.epochs >= 1, "epochs", settings.epochs, "at least 1");
   require(settings.batch_size >= 1 && settings.batch_size <= max_batch_rows, "batch-size",
           settings.batch_size, "1 to " + std::to_string(max_batch_rows));
+  require(settings.samples >= 1 && settings.samples <= max_batch_rows, "samples", settings.samples,
+          "1 to " + std::to_string(max_batch_rows));
+  require(settings.insomnia >= 0 && settings.insomnia <= 1, "insomnia", settings.insomnia,
+          "0 (sleep alone) to 1 (wake alone)");
+  if (rows_of_a_step(settings) > max_batch_rows) {
+    throw UsageError("batch-size " + text_of(settings.batch_size) + " times samples " +
+                     text_of(settings.samples) + " is more than the " + std::to_string(max_batch_rows) +
+                     " rows that can be summed exactly; choose smaller ones");
+  }
   const double decay = settings.weight_decay;
   require(decay >= 0 && decay <= std::numeric_limits<double>::max(), "weight-decay", decay,
           "a finite number of at least 0");
@@ -265,6 +290,14 @@ void check(const TrainingSettings& settings) {
   require(bits == 16 || bits == 12 || bits == 8, "weight-bits", bits, "16, 12 or 8");
   require(settings.threshold >= 1 && settings.threshold <= 255, "threshold", settings.threshold,
           "1 to 255 (grey values of at least the threshold are on)");
+}
+
+std::int64_t rows_of_a_step(const TrainingSettings& settings) {
+  return settings.batch_size * (draws_samples(settings) ? settings.samples : 1);
+}
+
+bool mixes_phases(const TrainingSettings& settings) {
+  return is_reweighted(settings) && settings.insomnia > 0 && settings.insomnia < 1;
 }
 
 double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch) {
@@ -311,9 +344,23 @@ Optimizer optimizer_of(const TrainingSettings& settings) {
   return optimizer;
 }
 
+std::string setting_text(const TrainingSettings& settings, const std::string& name) {
+  return field_named(name).text(settings);
+}
+
+void set_setting(TrainingSettings& settings, const std::string& name, const std::string& text) {
+  field_named(name).read(settings, text, name);
+}
+
+bool is_used(const TrainingSettings& settings, const std::string& name) {
+  return field_named(name).used(settings);
+}
+
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings) {
   std::vector<std::pair<std::string, std::string>> pairs;
-  for (const Field& f : fields) pairs.emplace_back(f.name, f.text(settings));
+  for (const Field& f : fields) {
+    if (f.used(settings)) pairs.emplace_back(f.name, f.text(settings));
+  }
   return pairs;
 }
 
@@ -328,7 +375,12 @@ TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, st
       known.read(settings, text, name);
     }
     for (const Field& f : fields) {
-      if (seen.count(f.name) == 0) {
+      const bool stands_there = seen.count(f.name) != 0;
+      if (stands_there && !f.used(settings)) {
+        throw DataError("the setting " + std::string(f.name) + " is of no use to " +
+                        name_of(settings.algorithm) + "; remove it");
+      }
+      if (!stands_there && f.used(settings)) {
         throw DataError("the setting " + std::string(f.name) +
                         " is missing; use the version of the program that wrote the others");
       }

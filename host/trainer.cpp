@@ -6,7 +6,6 @@
 
 #include "hash.hpp"
 #include "wakesleep/error.hpp"
-#include "wakesleep/wake_sleep.hpp"
 
 namespace wakesleep {
 
@@ -73,8 +72,8 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
   sizes.insert(sizes.end(), settings_.layers.begin(), settings_.layers.end());
   machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits);
   machine_->initialize(unit_means(data), settings_.seed);
-  delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_, settings_.batch_size);
-  algorithm_ = std::make_unique<WakeSleep>(*machine_, *delta_rule_, settings_);
+  delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_);
+  algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_);
   algorithm_->reserve(settings_.batch_size);
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   order_ = Buffer<std::uint32_t>(ops, rows_);

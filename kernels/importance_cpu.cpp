@@ -1,15 +1,14 @@
 // Importance weights of an image's samples, reduced to integers.
 #include "kernels/importance_cpu.hpp"
 
+#include <algorithm>
+
 namespace wakesleep::cpu {
 
 ImportanceSummary summarize(const std::int64_t* log_weights, std::int64_t samples) {
   ImportanceSummary summary;
   if (samples == 0) return summary;
-  summary.maximum = log_weights[0];
-  for (std::int64_t k = 1; k < samples; ++k) {
-    if (log_weights[k] > summary.maximum) summary.maximum = log_weights[k];
-  }
+  summary.maximum = *std::max_element(log_weights, log_weights + samples);
   for (std::int64_t k = 0; k < samples; ++k) {
     const std::int64_t weight = relative_weight(log_weights[k], summary.maximum);
     summary.sum += weight;
@@ -18,6 +17,16 @@ ImportanceSummary summarize(const std::int64_t* log_weights, std::int64_t sample
     summary.total_low += log_weights[k] & ((std::int64_t{1} << log_fraction_bits) - 1);
   }
   return summary;
+}
+
+std::int64_t weigh(const std::int64_t* log_weights, std::int64_t samples, std::int32_t* relative) {
+  const std::int64_t maximum = *std::max_element(log_weights, log_weights + samples);
+  std::int64_t total = 0;
+  for (std::int64_t k = 0; k < samples; ++k) {
+    relative[k] = static_cast<std::int32_t>(relative_weight(log_weights[k], maximum));
+    total += relative[k];
+  }
+  return total;
 }
 
 }  // namespace wakesleep::cpu

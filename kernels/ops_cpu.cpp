@@ -208,7 +208,7 @@ class CpuOps : public Ops {
   }
 
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
-              States output, const ScoreSink& score) override {
+              States output, const ScoreSink& score, Matrix<float> kept) override {
     const bool prior = conditional.integers == nullptr;
     require(samples > 0 && output.rows % samples == 0, "sample: output rows are no multiple of the samples");
     require(output.columns == conditional.receiving, "sample: output and conditional differ in units");
@@ -217,8 +217,10 @@ class CpuOps : public Ops {
             "sample: output rows are no multiple of input rows");
     const std::int64_t input_rows = prior ? output.rows : input.rows;
     const std::int64_t repeats = output.rows / input_rows;
+    require_kept(kept, input_rows, conditional);
     const bool scored = score.rows != nullptr || score.total != nullptr;
     each_row(conditional, input, input_rows, [&](std::int64_t row, const LogitRow& logits) {
+      if (kept.data != nullptr) kernels_.logits(logits, output.columns, kept.row(row));
       std::int64_t log_probability = 0;
       for (std::int64_t r = row * repeats; r < (row + 1) * repeats; ++r) {
         kernels_.sample(logits, output.columns, address_of(draw, r, samples), output.row(r));
@@ -232,15 +234,34 @@ class CpuOps : public Ops {
   }
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
-             Deltas deltas) override {
+             Deltas deltas, const SampleWeights& weights, Matrix<const float> kept) override {
     require(target.columns == conditional.receiving && deltas.columns == conditional.receiving,
             "delta: target, deltas and conditional differ in units");
-    require(target.rows == deltas.rows, "delta: target and deltas differ in rows");
-    require(conditional.integers == nullptr || input.rows == deltas.rows,
+    if (deltas.rows == 0) return;
+    require_kept(kept, deltas.rows, conditional);
+    require(conditional.integers == nullptr || kept.data != nullptr || input.rows == deltas.rows,
             "delta: input and deltas differ in rows");
-    each_row(conditional, input, deltas.rows, [&](std::int64_t row, const LogitRow& logits) {
-      kernels_.delta(logits, target.row(row), deltas.columns, address_of(draw, row, 1), deltas.row(row));
-    });
+    const bool shared = target.rows > deltas.rows;
+    require(shared ? weights.relative != nullptr && target.rows == deltas.rows * weights.samples
+                   : target.rows > 0 && deltas.rows % target.rows == 0,
+            "delta: target and deltas differ in rows");
+    require(weights.relative == nullptr || shared || deltas.rows % weights.samples == 0,
+            "delta: rows are no multiple of the samples");
+    const std::int64_t rows_a_target = shared ? 1 : deltas.rows / target.rows;
+    const auto row_delta = [&](std::int64_t row, const LogitRow& logits) {
+      if (shared) {
+        kernels_.shared_delta(logits, shared_targets(target, weights, row), deltas.columns,
+                              address_of(draw, row, 1), deltas.row(row));
+      } else {
+        kernels_.delta(logits, target.row(row / rows_a_target), weight_of(weights, row), deltas.columns,
+                       address_of(draw, row, 1), deltas.row(row));
+      }
+    };
+    if (kept.data == nullptr) {
+      each_row(conditional, input, deltas.rows, row_delta);
+    } else {
+      each_kept_row(kept, row_delta);
+    }
   }
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
@@ -258,6 +279,13 @@ class CpuOps : public Ops {
         kernels_.sum_columns(deltas.data + units.begin, deltas.rows, deltas.stride, units.end - units.begin,
                              bias_gradient + units.begin);
       }
+    });
+  }
+
+  void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
+    team_.run([&](int thread) {
+      const Range share = part_of(count, thread, team_.size(), 16);
+      for (std::int64_t i = share.begin; i < share.end; ++i) sums[i] += terms[i];
     });
   }
 
@@ -286,14 +314,16 @@ class CpuOps : public Ops {
   }
 
   // -------------------------------------------------------------------------------------------- reading out
-  void score(const Conditional& conditional, ConstStates input, ConstStates target,
-             const ScoreSink& sink) override {
+  void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
+             Matrix<float> kept) override {
     const std::int64_t rows = conditional.integers == nullptr ? target.rows : input.rows;
     require(target.columns == conditional.receiving, "score: target and conditional differ in units");
     if (rows == 0) return;
     require(target.rows > 0 && rows % target.rows == 0, "score: input rows are no multiple of target rows");
+    require_kept(kept, rows, conditional);
     const std::int64_t rows_a_target = rows / target.rows;
     each_row(conditional, input, rows, [&](std::int64_t row, const LogitRow& logits) {
+      if (kept.data != nullptr) kernels_.logits(logits, target.columns, kept.row(row));
       const std::int64_t of_row = kernels_.score(logits, target.row(row / rows_a_target), target.columns);
       if (sink.rows != nullptr) sink.rows[row] += sink.sign * of_row;
       add_total(sink, of_row);
@@ -306,6 +336,18 @@ class CpuOps : public Ops {
       const Range images = part_of(log_weights.rows, thread, team_.size());
       for (std::int64_t i = images.begin; i < images.end; ++i) {
         summaries[i] = summarize(log_weights.row(i), log_weights.columns);
+      }
+    });
+  }
+
+  void importance_weights(Matrix<const std::int64_t> log_weights, std::int32_t* relative,
+                          std::int64_t* totals) override {
+    require(log_weights.columns > 0, "importance_weights: images without samples");
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range images = part_of(log_weights.rows, thread, team_.size());
+      for (std::int64_t i = images.begin; i < images.end; ++i) {
+        totals[i] = weigh(log_weights.row(i), log_weights.columns, relative + i * log_weights.columns);
       }
     });
   }
@@ -334,6 +376,27 @@ class CpuOps : public Ops {
   }
 
  private:
+  template <class T>
+  static void require_kept(const Matrix<T>& kept, std::int64_t rows, const Conditional& conditional) {
+    require(kept.data == nullptr || (kept.rows == rows && kept.columns == conditional.receiving &&
+                                     conditional.integers != nullptr),
+            "kept logits of other rows or units, or of a prior");
+  }
+
+  /// The weight of a row of deltas.
+  static float weight_of(const SampleWeights& weights, std::int64_t row) {
+    if (weights.relative == nullptr) return weights.scale;
+    const double baseline = weights.centred ? 1.0 / static_cast<double>(weights.samples) : 0.0;
+    return weights.scale *
+           sample_weight(weights.relative[row], weights.total[row / weights.samples], baseline);
+  }
+
+  static SharedTargets shared_targets(ConstStates target, const SampleWeights& weights, std::int64_t image) {
+    const std::int64_t first = image * weights.samples;
+    return {target.row(first),    target.stride,   weights.samples, weights.relative + first,
+            weights.total[image], weights.centred, weights.scale};
+  }
+
   static const CpuWeights& weights_of(const Conditional& conditional) {
     return static_cast<const CpuWeights&>(*conditional.integers);
   }
@@ -373,6 +436,20 @@ class CpuOps : public Ops {
       products_[static_cast<std::size_t>(thread)].reserve_gradient(deltas, states,
                                                                    gradient_part(deltas.columns, thread));
     }
+  }
+
+  /// Calls work(row, logits) for every row of logits that were kept, on all threads.
+  template <class Work>
+  void each_kept_row(Matrix<const float> kept, const Work& work) {
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range share = part_of(kept.rows, thread, team_.size());
+      for (std::int64_t r = share.begin; r < share.end; ++r) {
+        LogitRow logits;
+        logits.kept = kept.row(r);
+        work(r, logits);
+      }
+    });
   }
 
   /// Calls work(row, logits) for every row of the input (of `rows` rows for a prior), on all threads.

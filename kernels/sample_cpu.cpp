@@ -1,4 +1,4 @@
-// s ~ Bernoulli(sigma(a)), and sigma(a) itself.
+// s ~ Bernoulli(sigma(a)), sigma(a), and a itself.
 #include "kernels/cpu/instructions.hpp"
 #include "kernels/cpu/logits.hpp"
 #include "kernels/cpu/random_words.hpp"
@@ -26,6 +26,12 @@ void probabilities(const LogitRow& row, std::int64_t units, float* probabilities
     const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
     compute_logits(row, first, count, logits);
     for (std::int64_t i = 0; i < count; ++i) probabilities[first + i] = sigmoid(logits[i]);
+  }
+}
+
+void logits(const LogitRow& row, std::int64_t units, float* values) {
+  for (std::int64_t first = 0; first < units; first += stretch_units) {
+    compute_logits(row, first, units - first < stretch_units ? units - first : stretch_units, values + first);
   }
 }
 

@@ -53,19 +53,19 @@ class RecordingOps : public Ops {
     ops_->gather(data, order, first, draw, states);
   }
   void sample(const Conditional& c, ConstStates input, const Draw& draw, std::int64_t samples, States output,
-              const ScoreSink& sink) override {
+              const ScoreSink& sink, Matrix<float> logits) override {
     for (std::int64_t r = 0; r < output.rows; ++r) {
       const bool by_row = draw.samples == SampleAddress::row;
       note(draw, draw.first_row + static_cast<std::uint32_t>(by_row ? r : r / samples),
            static_cast<std::uint32_t>(by_row ? 0 : r % samples), output.columns, 4);
     }
-    ops_->sample(c, input, draw, samples, output, sink);
+    ops_->sample(c, input, draw, samples, output, sink, logits);
   }
-  void delta(const Conditional& c, ConstStates input, ConstStates target, const Draw& draw,
-             Deltas deltas) override {
+  void delta(const Conditional& c, ConstStates input, ConstStates target, const Draw& draw, Deltas deltas,
+             const SampleWeights& weights, Matrix<const float> logits) override {
     for (std::int64_t r = 0; r < deltas.rows; ++r)
       note(draw, draw.first_row + static_cast<std::uint32_t>(r), 0, deltas.columns, 8);
-    ops_->delta(c, input, target, draw, deltas);
+    ops_->delta(c, input, target, draw, deltas, weights, logits);
   }
   void gradient(ConstDeltas d, ConstStates s, std::int32_t* g, std::int32_t* b) override {
     ops_->gradient(d, s, g, b);
@@ -75,8 +75,16 @@ class RecordingOps : public Ops {
               const std::uint32_t* step) override {
     ops_->update(c, s, o, r, g, b, d, step);
   }
-  void score(const Conditional& c, ConstStates i, ConstStates t, const ScoreSink& s) override {
-    ops_->score(c, i, t, s);
+  void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
+    ops_->add(sums, terms, count);
+  }
+  void score(const Conditional& c, ConstStates i, ConstStates t, const ScoreSink& s,
+             Matrix<float> logits) override {
+    ops_->score(c, i, t, s, logits);
+  }
+  void importance_weights(Matrix<const std::int64_t> w, std::int32_t* relative,
+                          std::int64_t* totals) override {
+    ops_->importance_weights(w, relative, totals);
   }
   void importance(Matrix<const std::int64_t> w, ImportanceSummary* s) override { ops_->importance(w, s); }
   void probabilities(const Conditional& c, ConstStates i, Matrix<float> p) override {
@@ -133,8 +141,8 @@ TEST(Addresses, ARecorderThatSeesARepeatedAddressSaysSo) {
   Machine machine(ops, {5, 3}, 16);
   Buffer<std::uint8_t> states(ops, 4 * 64);
   const Draw draw{1, Domain::sleep_sample, 1, 0, 0, nullptr, SampleAddress::row};
-  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {});
-  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {});
+  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {}, {});
+  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {}, {});
   EXPECT_LT(ops.addresses.size(), ops.draws);
 }
 

@@ -48,7 +48,15 @@ TEST(Settings, UnusableOnesAreRefusedByName) {
          s.layers = {200, 0};
        }},
       {"layers", [](auto& s) { s.layers = {-1}; }},
-      {"algorithm", [](auto& s) { s.algorithm = "backpropagation"; }},
+      {"samples", [](auto& s) { s.samples = 0; }},
+      {"insomnia", [](auto& s) { s.insomnia = 1.5; }},
+      {"insomnia", [](auto& s) { s.insomnia = not_a_number_double; }},
+      {"batch-size",
+       [](auto& s) {
+         s.algorithm = Algorithm::reweighted_wake_sleep;
+         s.batch_size = 1000000;
+         s.samples = 9;
+       }},
       {"epochs", [](auto& s) { s.epochs = 0; }},
       {"batch-size", [](auto& s) { s.batch_size = 0; }},
       {"batch-size", [](auto& s) { s.batch_size = max_batch_rows + 1; }},

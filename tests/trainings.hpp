@@ -7,7 +7,6 @@
 #include "wakesleep/data.hpp"
 #include "wakesleep/settings.hpp"
 #include "wakesleep/trainer.hpp"
-#include "wakesleep/wake_sleep.hpp"
 
 namespace wakesleep::testing {
 
@@ -97,16 +96,16 @@ inline DataSet training_data(const Training& training) {
   return binarize(grey_rows(training.rows, training.units), s.binarization, s.threshold, s.seed);
 }
 
-/// One step of wake-sleep on all rows of `data`, in their order.
+/// One training step on all rows of `data`, in their order.
 inline void one_step(Machine& machine, const TrainingSettings& settings, const DataSet& data) {
   Ops& ops = machine.ops();
   const DeviceData device_data(ops, data);
   StepClock clock(ops, settings, data.rows);
-  DeltaRule delta_rule(machine, settings, settings.batch_size);
-  WakeSleep algorithm(machine, delta_rule, settings);
+  DeltaRule delta_rule(machine, settings);
+  const std::unique_ptr<TrainingAlgorithm> algorithm = make_algorithm(machine, delta_rule, settings);
   clock.prepare(0);
   clock.advance();
-  algorithm.step({device_data.rows(), nullptr, data.rows, clock.now()});
+  algorithm->step({device_data.rows(), nullptr, data.rows, clock.now()});
   delta_rule.check_divergence();
 }
 

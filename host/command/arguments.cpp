@@ -191,17 +191,24 @@ GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::st
 // -------------------------------------------------------------------------------- what they describe
 
 TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given) {
-  std::vector<std::pair<std::string, std::string>> pairs = to_pairs(base);
-  for (auto& [name, value] : pairs) {
-    if (!given.given(name)) continue;
-    value =
-        given.spec().find(name)->kind == Kind::layers ? joined_widths(given.widths(name)) : given.text(name);
-  }
-  try {
-    return settings_from_pairs(pairs);
-  } catch (const DataError& error) {  // here the pairs came from options, not from a file's metadata
-    throw UsageError(error.what());
-  }
+  TrainingSettings settings = base;
+  const auto each_given = [&](const auto& visit) {
+    for (const OptionSpec& option : given.spec().options) {
+      if (option.role == Role::setting && given.given(option.name)) visit(option);
+    }
+  };
+  each_given([&](const OptionSpec& option) {
+    const bool widths = option.kind == Kind::layers;
+    set_setting(settings, option.name,
+                widths ? joined_widths(given.widths(option.name)) : given.text(option.name));
+  });
+  each_given([&](const OptionSpec& option) {
+    if (is_used(settings, option.name)) return;
+    throw UsageError(given.place(option.name) + " is of no use to the algorithm " +
+                     name_of(settings.algorithm) + "; leave it out or choose another --algorithm");
+  });
+  check(settings);
+  return settings;
 }
 
 Device choose_device(const Arguments& arguments) {

@@ -24,7 +24,7 @@ void print_json(const Model& model) {
       {"hash", model.hash},
       {"step", model.step},
       {"seed", model.settings.seed},
-      {"algorithm", model.settings.algorithm},
+      {"algorithm", name_of(model.settings.algorithm)},
       {"layers", model.sizes},
       {"parameters", parameters_of(model.tensors)},
       {"image_height", model.height},

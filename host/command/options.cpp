@@ -82,17 +82,9 @@ const Range from_zero_below_one = {0, 1, false, true};
 
 // -------------------------------------------------------------------------------- the options of train
 
-/// The default of a training setting, as to_pairs() writes it.
-std::string default_setting(const std::string& name) {
-  for (const auto& [key, value] : to_pairs(TrainingSettings{})) {
-    if (key == name) return value;
-  }
-  throw InternalError("the option --" + name + " stands for no training setting");
-}
-
 OptionSpec setting(std::string name, Kind kind, std::string argument, std::string group, std::string help,
                    Range range = {}, std::vector<std::string> choices = {}) {
-  std::string fallback = default_setting(name);
+  std::string fallback = setting_text(TrainingSettings{}, name);
   return {std::move(name), kind,  std::move(argument), std::move(fallback), std::move(group), std::move(help),
           Role::setting,   range, std::move(choices)};
 }
@@ -107,9 +99,26 @@ Options machine_options() {
   return {
       setting("layers", Kind::layers, "WIDTHS", "Machine",
               "widths of the hidden layers from the data upward, separated by commas"),
-      setting("algorithm", Kind::choice, "NAME", "Machine", "learning algorithm", {}, {"wake-sleep"}),
+      setting("algorithm", Kind::choice, "NAME", "Machine", "wake-sleep or reweighted-wake-sleep", {},
+              {"wake-sleep", "reweighted-wake-sleep"}),
       setting("weight-bits", Kind::choice, "BITS", "Machine",
               "bits of the integer weights that the products see: 16, 12 or 8", {}, {"16", "12", "8"}),
+  };
+}
+
+Options algorithm_options() {
+  return {
+      setting("samples", Kind::whole, "K", "Algorithm",
+              "hidden states drawn for each image; not of wake-sleep", {1, 8388608}),
+      setting("insomnia", Kind::number, "X", "Algorithm",
+              "reweighted-wake-sleep: share of the wake phase in the recognition gradient, from 0 (sleep "
+              "alone) to "
+              "1 (wake alone)",
+              {0, 1}),
+      setting(
+          "control-variate", Kind::choice, "BOOL", "Algorithm",
+          "reweighted-wake-sleep: true: the wake phase weighs samples by w - 1/K in the recognition gradient",
+          {}, {"true", "false"}),
   };
 }
 
@@ -198,8 +207,8 @@ const CommandSpec& train_spec() {
       "train",
       "Trains a Helmholtz machine on DATA and leaves it in a run folder.",
       {data_positional()},
-      joined({machine_options(), schedule_options(), optimizer_options(), train_data_options(), run_options(),
-              computing_options(Role::record)})};
+      joined({machine_options(), algorithm_options(), schedule_options(), optimizer_options(),
+              train_data_options(), run_options(), computing_options(Role::record)})};
   return spec;
 }
 

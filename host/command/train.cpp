@@ -122,10 +122,9 @@ void note_difference(std::string& differences, const Arguments& given, const std
 void refuse_differences(const RunFolder& folder, const Arguments& given, const TrainingSettings& base,
                         const Start& start) {
   std::string differences;
-  const auto wanted = to_pairs(start.settings);
-  const auto own = to_pairs(base);
-  for (std::size_t i = 0; i < own.size(); ++i) {
-    note_difference(differences, given, own[i].first, own[i].second, wanted[i].second);
+  // Settings that only one of the two algorithms uses differ with the algorithm, which is named.
+  for (const auto& [name, own] : to_pairs(base)) {
+    note_difference(differences, given, name, own, setting_text(start.settings, name));
   }
   const Metadata recorded = start.checkpoint ? start.checkpoint->run : Metadata{};
   for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {

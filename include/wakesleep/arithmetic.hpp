@@ -101,6 +101,18 @@ WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a
   return state != 0u ? magnitude : -magnitude;
 }
 
+/// The weight e_k / E of a sample, less `baseline`; in double, where both integers and 1 / K are good to the
+/// last place of the float that they end as.
+WAKESLEEP_HOST_DEVICE float sample_weight(std::int32_t relative, std::int64_t total, double baseline) {
+  return static_cast<float>(static_cast<double>(relative) / static_cast<double>(total) - baseline);
+}
+
+/// m - sigma(a) for a mean state m in [0, 1], without cancellation in either tail.
+WAKESLEEP_HOST_DEVICE float mean_minus_probability(double mean, float a) {
+  const double minor = minor_probability_for_drawing(a);
+  return static_cast<float>(a > 0.0f ? (mean - 1.0) + minor : mean - minor);
+}
+
 /// Stochastic rounding of a delta in [-1, 1] to a multiple of 1/127: floor(127 delta + u), u = r / 65536 with
 /// r 16 random bits, where 127 delta is first rounded once to a multiple of 1/65536 (ties to even).
 /// Symmetric; the mean is off by at most 2^-17 of a quantum, and zero stays zero.

@@ -15,22 +15,27 @@ namespace wakesleep {
 
 class DeltaRule {
  public:
-  /// For batches of at most `rows` rows (max_batch_rows or fewer, else UsageError). `machine` must outlive
-  /// it.
-  DeltaRule(Machine& machine, const TrainingSettings& settings, std::int64_t rows);
+  /// For the rows of a step of `settings` (rows_of_a_step). `machine` must outlive it.
+  DeltaRule(Machine& machine, const TrainingSettings& settings);
 
-  /// Makes what the operations of batches of `rows` rows need (Ops::reserve).
+  /// Makes what the operations of `rows` rows need (Ops::reserve), on every branch and on the main line.
   void reserve(std::int64_t rows);
 
   /// Branches (ops.hpp) that learning may be divided over: each has working memory of its own. At least 1.
   int branches() const { return static_cast<int>(working_.size()); }
+  void await_branches();
   /// A branch's memory for the errors of `rows` rows of a layer.
   Deltas error(int branch, std::int64_t rows, std::int64_t units) const;
 
   /// Queues the step of conditional `index` along errors^T . input, on the branch that the caller has
   /// entered. Rates and step are read when the operations run. A prior has no input.
+  /// What hold() has kept for the conditional is added.
   void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas errors,
              ConstStates input);
+
+  /// Keeps errors^T . input for the learn() of the same recognition conditional that follows in the same
+  /// step. Needs settings whose algorithm mixes two phases (mixes_phases).
+  void hold(int index, ConstDeltas errors, ConstStates input);
 
   /// Throws DivergenceError naming layer and step if any parameter had left the representable range when this
   /// was last called, and looks again; does not wait for what is queued since then.
@@ -48,10 +53,17 @@ class DeltaRule {
     Buffer<float> weight_first, weight_second, bias_first, bias_second;
     OptimizerState view;
   };
+  struct Gradient {
+    Buffer<std::int32_t> weight;
+    Buffer<std::int32_t> bias;
+  };
+  struct Held {
+    Gradient gradient;
+    bool pending = false;
+  };
   struct Working {
     Buffer<std::int8_t> errors;
-    Buffer<std::int32_t> gradient;
-    Buffer<std::int32_t> bias_gradient;
+    Gradient gradient;
   };
   void throw_if_any(const std::uint32_t* diverged) const;
 
@@ -61,6 +73,7 @@ class DeltaRule {
   Optimizer optimizer_;
   std::vector<State> optimizer_state_;
   std::vector<Working> working_;
+  std::vector<Held> held_;  ///< one per conditional, empty but for recognition; none where nothing is held
   Buffer<std::uint32_t>
       diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
   std::unique_ptr<Readback> diverged_readback_;

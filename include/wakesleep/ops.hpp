@@ -105,6 +105,17 @@ struct ImportanceSummary {
   std::int64_t total_low = 0;
 };
 
+/// How much each of the K samples of an image counts in `delta`: scale * e_k / E, or scale * (e_k / E - 1 /
+/// K) if centred, which leaves the mean of a self-normalised sum as it is where the samples' own deltas have
+/// mean 0.
+struct SampleWeights {
+  const std::int32_t* relative = nullptr;  ///< [images x samples] e_k; null: every row has weight `scale`
+  const std::int64_t* total = nullptr;     ///< [images] E = sum_k e_k, above 0
+  std::int64_t samples = 1;                ///< K
+  bool centred = false;
+  float scale = 1.0f;  ///< 0 to 1
+};
+
 /// Bytes held through allocate(), and how often it was called.
 struct MemoryUse {
   std::size_t current = 0;
@@ -197,19 +208,30 @@ class Ops {
   /// output[r] ~ Bernoulli(sigma(logits of input[r / repeats])), repeats = output.rows / input.rows: an input
   /// row may serve several consecutive output rows, and is then multiplied once. A prior has no input.
   /// `samples` is how many output rows there are for each row of the batch, which SampleAddress::step needs
-  /// to tell them apart. If `score` has a sink, the log-probability of the sample is added there.
+  /// to tell them apart. If `score` has a sink, the log-probability of the sample is added there. If `logits`
+  /// has memory, logits[r] becomes the pre-activations given input[r] ([input.rows x receiving], nothing for
+  /// a prior).
   virtual void sample(const Conditional& conditional, ConstStates input, const Draw& draw,
-                      std::int64_t samples, States output, const ScoreSink& score = {}) = 0;
+                      std::int64_t samples, States output, const ScoreSink& score = {},
+                      Matrix<float> logits = {}) = 0;
 
-  /// deltas[r] = round_delta(target[r] - sigma(logits of input[r])): the delta rule's error, stochastically
-  /// rounded.
+  /// deltas[r] = round_delta(w_r (target[r] - sigma(logits of input[r]))): the delta rule's error, weighted
+  /// and stochastically rounded. Kept `logits` stand for the product, and the input is then left out.
+  ///   * A target row may stand for several consecutive rows of deltas: target[r / (deltas.rows /
+  ///   target.rows)].
+  ///   * Or a row of deltas for the K samples of an image, which share their input: target.rows = deltas.rows
+  ///   * K,
+  ///     and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k), rounded once.
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
-                     Deltas deltas) = 0;
+                     Deltas deltas, const SampleWeights& weights = {}, Matrix<const float> logits = {}) = 0;
 
   /// gradient = deltas^T . states ([receiving x sending], dense) and bias_gradient = column sums of deltas.
   /// For a prior pass empty states and a null gradient; a null bias_gradient is left out.
   virtual void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
                         std::int32_t* bias_gradient) = 0;
+
+  /// sums[i] += terms[i].
+  virtual void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) = 0;
 
   /// Ascends along the gradient (updated_parameter in arithmetic.hpp) and quantizes the new weights. `rates`
   /// and `step` are read when the operation runs; `diverged` as in quantize.
@@ -220,11 +242,17 @@ class Ops {
   // ---------------------------------------------------------------- likelihood and reading out
   /// Adds log p(target[r / repeats] | input[r]) to the sink, repeats = input.rows / target.rows: a target row
   /// may stand for several consecutive input rows. A prior has no input and scores every target row.
+  /// `logits` as in sample.
   virtual void score(const Conditional& conditional, ConstStates input, ConstStates target,
-                     const ScoreSink& sink) = 0;
+                     const ScoreSink& sink, Matrix<float> logits = {}) = 0;
 
   /// One summary per row of log weights [images x K].
   virtual void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) = 0;
+
+  /// relative[i][k] = e_k (relative_weight against the image's largest) and totals[i] = sum_k e_k, of log
+  /// weights [images x K], K > 0.
+  virtual void importance_weights(Matrix<const std::int64_t> log_weights, std::int32_t* relative,
+                                  std::int64_t* totals) = 0;
 
   /// probabilities[r] = sigma(logits of input[r]).
   virtual void probabilities(const Conditional& conditional, ConstStates input,

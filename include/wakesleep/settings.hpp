@@ -10,13 +10,17 @@
 
 namespace wakesleep {
 
+enum class Algorithm { wake_sleep, reweighted_wake_sleep };
 enum class Schedule { constant, step, cosine };
 enum class Binarization { threshold, fixed, dynamic };
 
 /// The settings of a training run. Learning rates multiply the MEAN gradient over the batch.
 struct TrainingSettings {
   std::vector<std::int64_t> layers = {200, 200, 200};  ///< hidden layers, from the data upward
-  std::string algorithm = "wake-sleep";
+  Algorithm algorithm = Algorithm::wake_sleep;
+  std::int64_t samples = 5;      ///< K: hidden states drawn for each image; not of wake_sleep
+  double insomnia = 0.5;         ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
+  bool control_variate = false;  ///< wake-phi weighs samples by w_k - 1 / K
   std::int64_t epochs = 50;
   std::int64_t batch_size = 100;
   double generative_learning_rate = 0.003;
@@ -35,10 +39,12 @@ struct TrainingSettings {
   int threshold = 128;  ///< grey values of at least this (0..255) are on
 };
 
+const char* name_of(Algorithm algorithm);
 const char* name_of(OptimizerKind kind);
 const char* name_of(Schedule schedule);
 const char* name_of(Binarization binarization);
 /// These throw UsageError with the valid names.
+Algorithm algorithm_named(const std::string& name);
 OptimizerKind optimizer_named(const std::string& name);
 Schedule schedule_named(const std::string& name);
 Binarization binarization_named(const std::string& name);
@@ -46,6 +52,11 @@ Binarization binarization_named(const std::string& name);
 /// Throws UsageError naming the first setting that cannot be used: a learning rate of 0, negative or NaN, no
 /// layers, a width of 0, weight_bits other than 16, 12, 8, and so on.
 void check(const TrainingSettings& settings);
+
+/// Rows that a step of batch_size images works on: samples times as many where the algorithm draws several.
+std::int64_t rows_of_a_step(const TrainingSettings& settings);
+/// Whether the recognition gradient is mixed of two phases.
+bool mixes_phases(const TrainingSettings& settings);
 
 /// The factor on the learning rates at `step` of `total_steps`, in double from + - x / and the engine's own
 /// cosine.
@@ -57,8 +68,16 @@ Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int6
                std::int64_t steps_per_epoch, std::int64_t rows);
 Optimizer optimizer_of(const TrainingSettings& settings);
 
-/// Settings as (name, value) pairs in a fixed order, as they stand in models and in the resolved TOML file;
-/// the names are those of the command line without the dashes ("generative-learning-rate").
+/// One setting by its name, which is that of the command line without the dashes
+/// ("generative-learning-rate").
+std::string setting_text(const TrainingSettings& settings, const std::string& name);
+/// Throws UsageError when the text stands for no value of the setting.
+void set_setting(TrainingSettings& settings, const std::string& name, const std::string& text);
+/// Whether the settings' algorithm has any use for the setting of that name.
+bool is_used(const TrainingSettings& settings, const std::string& name);
+
+/// The settings that the algorithm uses as (name, value) pairs in a fixed order, as they stand in models and
+/// in the resolved TOML file.
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings);
 /// Reads such pairs back; throws DataError naming a missing, unknown or unusable one.
 TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, std::string>>& pairs);

@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
+#include "wakesleep/delta_rule.hpp"
+#include "wakesleep/machine.hpp"
 #include "wakesleep/ops.hpp"
+#include "wakesleep/settings.hpp"
 
 namespace wakesleep {
 
@@ -25,5 +29,9 @@ class TrainingAlgorithm {
   /// Queues one step's operations and nothing else, so that it can be recorded. At most batch_size rows.
   virtual void step(const Batch& batch) = 0;
 };
+
+/// The algorithm that the settings name. `machine` and `delta_rule` must outlive it.
+std::unique_ptr<TrainingAlgorithm> make_algorithm(Machine& machine, DeltaRule& delta_rule,
+                                                  const TrainingSettings& settings);
 
 }  // namespace wakesleep

@@ -3,16 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "wakesleep/delta_rule.hpp"
-#include "wakesleep/machine.hpp"
-#include "wakesleep/settings.hpp"
+#include "wakesleep/passing_states.hpp"
+#include "wakesleep/sleep_phase.hpp"
 #include "wakesleep/training_algorithm.hpp"
 
 namespace wakesleep {
 
-/// Working memory is two layers' states (one more for each further branch), whatever the depth.
+/// Working memory is that of PassingStates, whatever the depth.
 class WakeSleep : public TrainingAlgorithm {
  public:
   /// `machine` and `delta_rule` must outlive it.
@@ -24,15 +22,13 @@ class WakeSleep : public TrainingAlgorithm {
 
  private:
   void wake(const Batch& batch);
-  void sleep(const Batch& batch);
-  States states(int place, std::int64_t rows, int layer) const;
-  void await_branches();
 
   Machine& machine_;
   DeltaRule& delta_rule_;
   Ops& ops_;
   std::uint64_t seed_;
-  std::vector<Buffer<std::uint8_t>> states_;
+  PassingStates states_;
+  SleepPhase sleep_;
 };
 
 }  // namespace wakesleep

@@ -15,6 +15,10 @@ static inline std::int64_t whole_vectors(std::int64_t count) { return (count + 1
 /// logits[i] = a of unit first + i, for i < count <= stretch_units.
 static inline void compute_logits(const LogitRow& row, std::int64_t first, std::int64_t count,
                                   float* logits) {
+  if (row.kept != nullptr) {
+    for (std::int64_t i = 0; i < count; ++i) logits[i] = row.kept[first + i];
+    return;
+  }
   const float* bias = row.bias + first;
   if (row.low == nullptr) {
     for (std::int64_t i = 0; i < count; ++i) logits[i] = bias[i];

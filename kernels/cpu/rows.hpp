@@ -11,9 +11,10 @@
 
 namespace wakesleep::cpu {
 
-/// What the logits of one row are made of: sum = 256 * high + low (high null: low alone; both null: a prior,
-/// 0).
+/// What the logits of one row are made of: kept values, or sum = 256 * high + low (high null: low alone; both
+/// null: a prior, 0).
 struct LogitRow {
+  const float* kept = nullptr;
   const std::int32_t* high = nullptr;
   const std::int32_t* low = nullptr;
   const float* scale = nullptr;  ///< 2^-s of every unit; unused for a prior
@@ -28,6 +29,17 @@ struct RowAddress {
   std::uint32_t domain_and_layer = 0;
 };
 
+/// The samples of one image that share a row of deltas, and their weights.
+struct SharedTargets {
+  const std::uint8_t* states = nullptr;  ///< of the first sample
+  std::int64_t stride = 0;
+  std::int64_t samples = 1;
+  const std::int32_t* relative = nullptr;
+  std::int64_t total = 1;
+  bool centred = false;
+  float scale = 1.0f;
+};
+
 struct RowKernels {
   const char* name;
 
@@ -36,8 +48,11 @@ struct RowKernels {
                       std::uint8_t* states);
 
   void (*sample)(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
-  void (*delta)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units,
+  void (*delta)(const LogitRow& logits, const std::uint8_t* target, float weight, std::int64_t units,
                 const RowAddress& address, std::int8_t* deltas);
+  void (*shared_delta)(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
+                       const RowAddress& address, std::int8_t* deltas);
+  void (*logits)(const LogitRow& logits, std::int64_t units, float* values);
   /// Sum of log p(target) over the units, in 2^-20 nats.
   std::int64_t (*score)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);
   void (*probabilities)(const LogitRow& logits, std::int64_t units, float* probabilities);

@@ -1,0 +1,105 @@
+// Samples of the posterior and what is learnt from them. Equations: docs/math.md.
+#include "wakesleep/posterior_samples.hpp"
+
+namespace wakesleep {
+
+PosteriorSamples::PosteriorSamples(Machine& machine, const TrainingSettings& settings,
+                                   bool recognition_learns)
+    : machine_(machine), ops_(machine.ops()), seed_(settings.seed), samples_(settings.samples) {
+  const std::int64_t images = settings.batch_size;
+  const std::int64_t rows = images * samples_;
+  for (int l = 0; l <= machine.layers(); ++l) {
+    states_.emplace_back(ops_, (l == 0 ? images : rows) * padded_units(machine.size(l)));
+    generative_logits_.emplace_back(ops_, l == 0 ? 0 : rows * machine.size(l - 1));
+    const bool keeps = recognition_learns && l > 0;
+    recognition_logits_.emplace_back(ops_, keeps ? (l == 1 ? images : rows) * machine.size(l) : 0);
+  }
+  log_weights_ = Buffer<std::int64_t>(ops_, rows);
+}
+
+States PosteriorSamples::states(int layer, std::int64_t images) const {
+  const std::int64_t units = machine_.size(layer);
+  return {states_[static_cast<std::size_t>(layer)].data(), layer == 0 ? images : images * samples_, units,
+          padded_units(units)};
+}
+
+Matrix<float> PosteriorSamples::logits(const Buffer<float>& kept, std::int64_t rows,
+                                       std::int64_t units) const {
+  return kept.size() > 0 ? Matrix<float>{kept.data(), rows, units, units} : Matrix<float>{};
+}
+Matrix<float> PosteriorSamples::generative_logits(int l, std::int64_t images) const {
+  return logits(generative_logits_[static_cast<std::size_t>(l)], images * samples_, machine_.size(l - 1));
+}
+Matrix<float> PosteriorSamples::recognition_logits(int l, std::int64_t images) const {
+  return logits(recognition_logits_[static_cast<std::size_t>(l)], l == 1 ? images : images * samples_,
+                machine_.size(l));
+}
+
+Matrix<const std::int64_t> PosteriorSamples::log_weights(const Batch& batch) const {
+  return {log_weights_.data(), batch.rows, samples_, samples_};
+}
+
+Draw PosteriorSamples::draw_at(Domain domain, int layer, const std::uint32_t* step) const {
+  return Draw{seed_, domain, static_cast<std::uint32_t>(layer), 0, 0, step, SampleAddress::row};
+}
+
+void PosteriorSamples::draw(const Batch& batch) {
+  const StepScalars* now = batch.now;
+  ops_.gather(batch.data, batch.order, &now->first, draw_at(Domain::binarize_dynamic, 0, &now->epoch),
+              states(0, batch.rows));
+  log_weights_.fill_zero();
+  std::int64_t* log_weights = log_weights_.data();
+  for (int l = 1; l <= machine_.layers(); ++l) {
+    const States below = states(l - 1, batch.rows);
+    const States h = states(l, batch.rows);
+    ops_.sample(machine_.recognition(l), below, draw_at(Domain::wake_sample, l, &now->step), samples_, h,
+                {log_weights, -1}, recognition_logits(l, batch.rows));
+    ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_logits(l, batch.rows));
+  }
+  ops_.score(machine_.prior(), {}, states(machine_.layers(), batch.rows), {log_weights, 1});
+}
+
+// dG_l = sum_k w_k (h_{l-1}^k - sigma(G_l h_l^k + b_{l-1})) h_l^k^T,   da = sum_k w_k (h_L^k - sigma(a)).
+void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rule,
+                                        const SampleWeights& weights) {
+  const StepScalars* now = batch.now;
+  const int top = machine_.layers();
+  const auto learn = [&](int layer, int index, ConstStates input, Matrix<const float> logits) {
+    const int branch = layer % delta_rule.branches();
+    ops_.on_branch(branch, [&] {
+      const Deltas error = delta_rule.error(branch, batch.rows * samples_, machine_.size(layer));
+      ops_.delta(machine_.conditional(index), input, states(layer, batch.rows),
+                 draw_at(Domain::wake_generative_rounding, layer, &now->step), error, weights, logits);
+      delta_rule.learn(branch, index, &now->generative, &now->step, error, input);
+    });
+  };
+  for (int l = 1; l <= top; ++l) {
+    learn(l - 1, Machine::generative_index(l), states(l, batch.rows), generative_logits(l, batch.rows));
+  }
+  learn(top, machine_.prior_index(), {}, {});
+}
+
+// dR_l = sum_k w_k (h_l^k - sigma(R_l h_{l-1}^k + c_l)) h_{l-1}^k^T. In the first layer all k share h_0 = x,
+// so that dR_1 = (sum_k w_k h_1^k - sigma(R_1 x + c_1) sum_k w_k) x^T: one row of deltas an image.
+void PosteriorSamples::learn_recognition(const Batch& batch, DeltaRule& delta_rule,
+                                         const SampleWeights& weights, bool hold) {
+  const StepScalars* now = batch.now;
+  for (int l = 1; l <= machine_.layers(); ++l) {
+    const int branch = (machine_.layers() + l) % delta_rule.branches();
+    ops_.on_branch(branch, [&] {
+      const States below = states(l - 1, batch.rows);
+      const Deltas error = delta_rule.error(branch, below.rows, machine_.size(l));
+      ops_.delta(machine_.recognition(l), below, states(l, batch.rows),
+                 draw_at(Domain::wake_recognition_rounding, l, &now->step), error, weights,
+                 recognition_logits(l, batch.rows));
+      const int index = Machine::recognition_index(l);
+      if (hold) {
+        delta_rule.hold(index, error, below);
+      } else {
+        delta_rule.learn(branch, index, &now->recognition, &now->step, error, below);
+      }
+    });
+  }
+}
+
+}  // namespace wakesleep

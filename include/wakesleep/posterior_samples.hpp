@@ -1,0 +1,54 @@
+// K samples of the hidden states for each image of a batch, from the recognition network, with their log
+// weights: what the algorithms of the reweighted kind learn from.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "wakesleep/delta_rule.hpp"
+#include "wakesleep/machine.hpp"
+#include "wakesleep/settings.hpp"
+#include "wakesleep/training_algorithm.hpp"
+
+namespace wakesleep {
+
+/// Holds the states of every layer and the pre-activations of every conditional: no delta can be weighted
+/// before the whole chain has its log weights, and keeping them is cheaper than to multiply again. Sample k
+/// of image b is row b K + k. All samples of an image share the image, and with it the first recognition
+/// layer's product.
+class PosteriorSamples {
+ public:
+  /// `machine` must outlive it. Recognition weights learn only if `recognition_learns`.
+  PosteriorSamples(Machine& machine, const TrainingSettings& settings, bool recognition_learns);
+
+  std::int64_t samples() const { return samples_; }  ///< K
+
+  /// Queues h^k ~ q(. | x) for the rows x of the batch and log w_k = log p(x, h^k) - log q(h^k | x).
+  void draw(const Batch& batch);
+
+  /// log w_k in units of 2^-20 nats [images x K].
+  Matrix<const std::int64_t> log_weights(const Batch& batch) const;
+
+  /// Queues the step of the generative weights and the prior: sum_k w_k grad log p(x, h^k).
+  void learn_generative(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights);
+  /// Queues sum_k w_k grad log q(h^k | x), which DeltaRule::hold keeps if `hold`, else the step along it.
+  void learn_recognition(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights, bool hold);
+
+ private:
+  States states(int layer, std::int64_t images) const;
+  Matrix<float> logits(const Buffer<float>& kept, std::int64_t rows, std::int64_t units) const;
+  Matrix<float> generative_logits(int l, std::int64_t images) const;
+  Matrix<float> recognition_logits(int l, std::int64_t images) const;
+  Draw draw_at(Domain domain, int layer, const std::uint32_t* step) const;
+
+  Machine& machine_;
+  Ops& ops_;
+  std::uint64_t seed_;
+  std::int64_t samples_;
+  std::vector<Buffer<std::uint8_t>> states_;       ///< by layer
+  std::vector<Buffer<float>> generative_logits_;   ///< by layer, of the layer below
+  std::vector<Buffer<float>> recognition_logits_;  ///< by layer; empty where recognition does not learn
+  Buffer<std::int64_t> log_weights_;
+};
+
+}  // namespace wakesleep

@@ -1,0 +1,37 @@
+// Reweighted wake-sleep (Bornschein & Bengio, ICLR 2015): K samples an image, self-normalised importance
+// weights.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "wakesleep/posterior_samples.hpp"
+#include "wakesleep/sleep_phase.hpp"
+#include "wakesleep/training_algorithm.hpp"
+
+namespace wakesleep {
+
+class ReweightedWakeSleep : public TrainingAlgorithm {
+ public:
+  /// `machine` and `delta_rule` must outlive it.
+  ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings);
+
+  void reserve(std::int64_t rows) override;
+  /// Wake-theta with sum_k w_k grad log p(x, h^k), w_k = softmax_k(log p(x, h^k) - log q(h^k | x)). Then
+  /// insomnia * wake-phi + (1 - insomnia) * sleep-phi: sum_k w_k grad log q(h^k | x) (w_k - 1 / K with the
+  /// control variate) and grad log q(h | x) at one dream for every image. What has no share is not computed.
+  void step(const Batch& batch) override;
+
+ private:
+  DeltaRule& delta_rule_;
+  Ops& ops_;
+  float insomnia_;
+  bool control_variate_;
+  PosteriorSamples posterior_;
+  Buffer<std::int32_t> relative_weights_;  ///< e_k
+  Buffer<std::int64_t> total_weights_;     ///< sum_k e_k
+  std::optional<PassingStates> states_;    ///< of the sleep phase, like it absent when there is none
+  std::optional<SleepPhase> sleep_;
+};
+
+}  // namespace wakesleep
