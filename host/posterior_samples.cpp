@@ -81,25 +81,36 @@ void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rul
 
 // dR_l = sum_k w_k (h_l^k - sigma(R_l h_{l-1}^k + c_l)) h_{l-1}^k^T. In the first layer all k share h_0 = x,
 // so that dR_1 = (sum_k w_k h_1^k - sigma(R_1 x + c_1) sum_k w_k) x^T: one row of deltas an image.
-void PosteriorSamples::learn_recognition(const Batch& batch, DeltaRule& delta_rule,
-                                         const SampleWeights& weights, bool hold) {
-  const StepScalars* now = batch.now;
+/// Calls use(branch, index, errors, input) for every recognition conditional, on its branch.
+template <class Use>
+void PosteriorSamples::recognition_errors(const Batch& batch, DeltaRule& delta_rule,
+                                          const SampleWeights& weights, const Use& use) {
   for (int l = 1; l <= machine_.layers(); ++l) {
     const int branch = (machine_.layers() + l) % delta_rule.branches();
     ops_.on_branch(branch, [&] {
       const States below = states(l - 1, batch.rows);
       const Deltas error = delta_rule.error(branch, below.rows, machine_.size(l));
       ops_.delta(machine_.recognition(l), below, states(l, batch.rows),
-                 draw_at(Domain::wake_recognition_rounding, l, &now->step), error, weights,
+                 draw_at(Domain::wake_recognition_rounding, l, &batch.now->step), error, weights,
                  recognition_logits(l, batch.rows));
-      const int index = Machine::recognition_index(l);
-      if (hold) {
-        delta_rule.hold(index, error, below);
-      } else {
-        delta_rule.learn(branch, index, &now->recognition, &now->step, error, below);
-      }
+      use(branch, Machine::recognition_index(l), error, below);
     });
   }
+}
+
+void PosteriorSamples::learn_recognition(const Batch& batch, DeltaRule& delta_rule,
+                                         const SampleWeights& weights, const Rates* rates) {
+  recognition_errors(batch, delta_rule, weights,
+                     [&](int branch, int index, ConstDeltas error, ConstStates input) {
+                       delta_rule.learn(branch, index, rates, &batch.now->step, error, input);
+                     });
+}
+
+void PosteriorSamples::hold_recognition(const Batch& batch, DeltaRule& delta_rule,
+                                        const SampleWeights& weights) {
+  recognition_errors(batch, delta_rule, weights, [&](int, int index, ConstDeltas error, ConstStates input) {
+    delta_rule.hold(index, error, input);
+  });
 }
 
 }  // namespace wakesleep

@@ -25,14 +25,22 @@ void ReweightedWakeSleep::reserve(std::int64_t rows) {
 
 void ReweightedWakeSleep::step(const Batch& batch) {
   posterior_.draw(batch);
-  ops_.importance_weights(posterior_.log_weights(batch), relative_weights_.data(), total_weights_.data());
-  SampleWeights weights{relative_weights_.data(), total_weights_.data(), posterior_.samples()};
+  ops_.importance_weights(posterior_.log_weights(batch), log_fraction_bits, relative_weights_.data(),
+                          total_weights_.data());
+  SampleWeights weights;
+  weights.relative = relative_weights_.data();
+  weights.total = total_weights_.data();
+  weights.samples = posterior_.samples();
 
   posterior_.learn_generative(batch, delta_rule_, weights);
   if (insomnia_ > 0) {
     weights.centred = control_variate_;
     weights.scale = insomnia_;
-    posterior_.learn_recognition(batch, delta_rule_, weights, sleep_.has_value());
+    if (sleep_) {
+      posterior_.hold_recognition(batch, delta_rule_, weights);
+    } else {
+      posterior_.learn_recognition(batch, delta_rule_, weights, &batch.now->recognition);
+    }
   }
   delta_rule_.await_branches();
   if (sleep_) sleep_->run(batch, *states_);

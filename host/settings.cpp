@@ -25,8 +25,11 @@ constexpr std::array<Named<Schedule>, 3> schedules = {
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
-constexpr std::array<Named<Algorithm>, 2> algorithms = {
-    {{Algorithm::wake_sleep, "wake-sleep"}, {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"}}};
+constexpr std::array<Named<Algorithm>, 4> algorithms = {
+    {{Algorithm::wake_sleep, "wake-sleep"},
+     {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"},
+     {Algorithm::bidirectional_helmholtz, "bidirectional-helmholtz"},
+     {Algorithm::vimco, "vimco"}}};
 
 template <class Kind, std::size_t count>
 const char* find_name(const std::array<Named<Kind>, count>& table, Kind kind, const char* what) {
@@ -265,6 +268,17 @@ void check(const TrainingSettings& settings) {
           settings.batch_size, "1 to " + std::to_string(max_batch_rows));
   require(settings.samples >= 1 && settings.samples <= max_batch_rows, "samples", settings.samples,
           "1 to " + std::to_string(max_batch_rows));
+  const bool compares =
+      settings.algorithm == Algorithm::bidirectional_helmholtz || settings.algorithm == Algorithm::vimco;
+  if (compares && settings.samples < 2) {
+    throw UsageError("samples is " + text_of(settings.samples) + ", but " + name_of(settings.algorithm) +
+                     " compares the samples of an image: choose at least 2");
+  }
+  if (settings.algorithm == Algorithm::vimco && settings.samples > max_vimco_samples) {
+    throw UsageError("samples is " + text_of(settings.samples) + "; choose at most " +
+                     std::to_string(max_vimco_samples) +
+                     " for vimco, whose log weights are summed in 64 bits");
+  }
   require(settings.insomnia >= 0 && settings.insomnia <= 1, "insomnia", settings.insomnia,
           "0 (sleep alone) to 1 (wake alone)");
   if (rows_of_a_step(settings) > max_batch_rows) {

@@ -25,6 +25,19 @@ struct Stretch {
   }
 };
 
+/// sums[i] = sum_k c_k s_k[first + i], in the order of k; returns sum_k c_k.
+double sum_coefficients(const SharedTargets& targets, std::int64_t first, std::int64_t count, double* sums) {
+  double total = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) sums[i] = 0.0;
+  for (std::int64_t k = 0; k < targets.samples; ++k) {
+    const std::uint8_t* states = targets.states + k * targets.stride + first;
+    const double coefficient = targets.coefficient[k];
+    total += coefficient;
+    for (std::int64_t i = 0; i < count; ++i) sums[i] += states[i] != 0 ? coefficient : 0.0;
+  }
+  return total;
+}
+
 /// sums[i] = sum_k e_k s_k[first + i] and, for a baseline, counts[i] = sum_k s_k[first + i].
 void sum_states(const SharedTargets& targets, std::int64_t first, std::int64_t count, std::int64_t* sums,
                 std::int32_t* counts) {
@@ -56,6 +69,21 @@ void delta(const LogitRow& row, const std::uint8_t* target, float weight, std::i
           round_delta(weight * state_minus_probability(states[i], stretch.logits[i]), stretch.halves[i]);
     }
     for (std::int64_t i = 0; i < count; ++i) deltas[first + i] = static_cast<std::int8_t>(rounded[i]);
+  }
+}
+
+void shared_coefficient_delta(const LogitRow& row, const SharedTargets& targets, std::int64_t units,
+                              const RowAddress& address, std::int8_t* deltas) {
+  Stretch stretch;
+  alignas(64) double sums[stretch_units];
+  for (std::int64_t first = 0; first < units; first += stretch_units) {
+    const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
+    stretch.read(row, address, first, count);
+    const double total = sum_coefficients(targets, first, count, sums);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float error = sum_minus_probability(sums[i], total, stretch.logits[i]);
+      deltas[first + i] = static_cast<std::int8_t>(round_delta(targets.scale * error, stretch.halves[i]));
+    }
   }
 }
 

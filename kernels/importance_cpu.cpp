@@ -19,11 +19,12 @@ ImportanceSummary summarize(const std::int64_t* log_weights, std::int64_t sample
   return summary;
 }
 
-std::int64_t weigh(const std::int64_t* log_weights, std::int64_t samples, std::int32_t* relative) {
+std::int64_t weigh(const std::int64_t* log_weights, std::int64_t samples, int fraction_bits,
+                   std::int32_t* relative) {
   const std::int64_t maximum = *std::max_element(log_weights, log_weights + samples);
   std::int64_t total = 0;
   for (std::int64_t k = 0; k < samples; ++k) {
-    relative[k] = static_cast<std::int32_t>(relative_weight(log_weights[k], maximum));
+    relative[k] = static_cast<std::int32_t>(relative_weight(log_weights[k], maximum, fraction_bits));
     total += relative[k];
   }
   return total;

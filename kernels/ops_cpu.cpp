@@ -88,6 +88,7 @@ class CpuOps : public Ops {
     check_route(*this, route_);
     for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
     unmerged_.resize(static_cast<std::size_t>(team_.size()));
+    largest_sums_.resize(static_cast<std::size_t>(team_.size()));
   }
 
   std::string description() const override {
@@ -242,16 +243,19 @@ class CpuOps : public Ops {
     require(conditional.integers == nullptr || kept.data != nullptr || input.rows == deltas.rows,
             "delta: input and deltas differ in rows");
     const bool shared = target.rows > deltas.rows;
-    require(shared ? weights.relative != nullptr && target.rows == deltas.rows * weights.samples
+    const bool weighted = weights.relative != nullptr || weights.coefficient != nullptr;
+    require(shared ? weighted && target.rows == deltas.rows * weights.samples
                    : target.rows > 0 && deltas.rows % target.rows == 0,
             "delta: target and deltas differ in rows");
-    require(weights.relative == nullptr || shared || deltas.rows % weights.samples == 0,
+    require(!weighted || shared || deltas.rows % weights.samples == 0,
             "delta: rows are no multiple of the samples");
     const std::int64_t rows_a_target = shared ? 1 : deltas.rows / target.rows;
     const auto row_delta = [&](std::int64_t row, const LogitRow& logits) {
       if (shared) {
-        kernels_.shared_delta(logits, shared_targets(target, weights, row), deltas.columns,
-                              address_of(draw, row, 1), deltas.row(row));
+        const auto kernel =
+            weights.coefficient != nullptr ? kernels_.shared_coefficient_delta : kernels_.shared_delta;
+        kernel(logits, shared_targets(target, weights, row), deltas.columns, address_of(draw, row, 1),
+               deltas.row(row));
       } else {
         kernels_.delta(logits, target.row(row / rows_a_target), weight_of(weights, row), deltas.columns,
                        address_of(draw, row, 1), deltas.row(row));
@@ -340,16 +344,38 @@ class CpuOps : public Ops {
     });
   }
 
-  void importance_weights(Matrix<const std::int64_t> log_weights, std::int32_t* relative,
+  void importance_weights(Matrix<const std::int64_t> log_weights, int fraction_bits, std::int32_t* relative,
                           std::int64_t* totals) override {
     require(log_weights.columns > 0, "importance_weights: images without samples");
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range images = part_of(log_weights.rows, thread, team_.size());
       for (std::int64_t i = images.begin; i < images.end; ++i) {
-        totals[i] = weigh(log_weights.row(i), log_weights.columns, relative + i * log_weights.columns);
+        totals[i] =
+            weigh(log_weights.row(i), log_weights.columns, fraction_bits, relative + i * log_weights.columns);
       }
     });
+  }
+
+  void vimco_weights(Matrix<const std::int64_t> log_weights, float* coefficients, const Rates* rates,
+                     Rates* scaled) override {
+    const std::int64_t samples = log_weights.columns;
+    require(samples > 1 && samples <= max_vimco_samples, "vimco_weights: too few or too many samples");
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range images = part_of(log_weights.rows, thread, team_.size());
+      float& largest = largest_sums_[static_cast<std::size_t>(thread)];
+      largest = 0.0f;
+      for (std::int64_t i = images.begin; i < images.end; ++i) {
+        largest =
+            std::max(largest, vimco_coefficients(log_weights.row(i), samples, coefficients + i * samples));
+      }
+    });
+    const std::int32_t exponent =
+        least_exponent(*std::max_element(largest_sums_.begin(), largest_sums_.end()));
+    for (std::int64_t i = 0; i < log_weights.rows * samples; ++i) coefficients[i] *= power_of_two(-exponent);
+    *scaled = *rates;
+    scaled->mean *= power_of_two(exponent);
   }
 
   void probabilities(const Conditional& conditional, ConstStates input,
@@ -385,6 +411,7 @@ class CpuOps : public Ops {
 
   /// The weight of a row of deltas.
   static float weight_of(const SampleWeights& weights, std::int64_t row) {
+    if (weights.coefficient != nullptr) return weights.scale * weights.coefficient[row];
     if (weights.relative == nullptr) return weights.scale;
     const double baseline = weights.centred ? 1.0 / static_cast<double>(weights.samples) : 0.0;
     return weights.scale *
@@ -393,8 +420,19 @@ class CpuOps : public Ops {
 
   static SharedTargets shared_targets(ConstStates target, const SampleWeights& weights, std::int64_t image) {
     const std::int64_t first = image * weights.samples;
-    return {target.row(first),    target.stride,   weights.samples, weights.relative + first,
-            weights.total[image], weights.centred, weights.scale};
+    SharedTargets targets;
+    targets.states = target.row(first);
+    targets.stride = target.stride;
+    targets.samples = weights.samples;
+    if (weights.coefficient != nullptr) {
+      targets.coefficient = weights.coefficient + first;
+    } else {
+      targets.relative = weights.relative + first;
+      targets.total = weights.total[image];
+    }
+    targets.centred = weights.centred;
+    targets.scale = weights.scale;
+    return targets;
   }
 
   static const CpuWeights& weights_of(const Conditional& conditional) {
@@ -515,8 +553,9 @@ class CpuOps : public Ops {
   std::int64_t piece_rows_;
   Team team_;
   std::vector<Products> products_;
-  Buffer<KeyedRow> keyed_rows_;  ///< what shuffle sorts
-  std::vector<Range> unmerged_;  ///< each thread's share of them
+  Buffer<KeyedRow> keyed_rows_;      ///< what shuffle sorts
+  std::vector<float> largest_sums_;  ///< of coefficients, by thread
+  std::vector<Range> unmerged_;      ///< each thread's share of them
 };
 
 }  // namespace

@@ -82,9 +82,13 @@ class RecordingOps : public Ops {
              Matrix<float> logits) override {
     ops_->score(c, i, t, s, logits);
   }
-  void importance_weights(Matrix<const std::int64_t> w, std::int32_t* relative,
+  void importance_weights(Matrix<const std::int64_t> w, int fraction_bits, std::int32_t* relative,
                           std::int64_t* totals) override {
-    ops_->importance_weights(w, relative, totals);
+    ops_->importance_weights(w, fraction_bits, relative, totals);
+  }
+  void vimco_weights(Matrix<const std::int64_t> w, float* coefficients, const Rates* rates,
+                     Rates* scaled) override {
+    ops_->vimco_weights(w, coefficients, rates, scaled);
   }
   void importance(Matrix<const std::int64_t> w, ImportanceSummary* s) override { ops_->importance(w, s); }
   void probabilities(const Conditional& c, ConstStates i, Matrix<float> p) override {

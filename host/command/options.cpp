@@ -99,8 +99,9 @@ Options machine_options() {
   return {
       setting("layers", Kind::layers, "WIDTHS", "Machine",
               "widths of the hidden layers from the data upward, separated by commas"),
-      setting("algorithm", Kind::choice, "NAME", "Machine", "wake-sleep or reweighted-wake-sleep", {},
-              {"wake-sleep", "reweighted-wake-sleep"}),
+      setting("algorithm", Kind::choice, "NAME", "Machine",
+              "wake-sleep, reweighted-wake-sleep, bidirectional-helmholtz or vimco", {},
+              {"wake-sleep", "reweighted-wake-sleep", "bidirectional-helmholtz", "vimco"}),
       setting("weight-bits", Kind::choice, "BITS", "Machine",
               "bits of the integer weights that the products see: 16, 12 or 8", {}, {"16", "12", "8"}),
   };

@@ -107,6 +107,13 @@ WAKESLEEP_HOST_DEVICE float sample_weight(std::int32_t relative, std::int64_t to
   return static_cast<float>(static_cast<double>(relative) / static_cast<double>(total) - baseline);
 }
 
+/// sum_k c_k (s_k - sigma(a)) of sum = sum_k c_k s_k and total = sum_k c_k, at most 1 in magnitude.
+WAKESLEEP_HOST_DEVICE float sum_minus_probability(double sum, double total, float a) {
+  const double minor = minor_probability_for_drawing(a);
+  const double error = a > 0.0f ? (sum - total) + total * minor : sum - total * minor;
+  return static_cast<float>(error > 1.0 ? 1.0 : (error < -1.0 ? -1.0 : error));
+}
+
 /// m - sigma(a) for a mean state m in [0, 1], without cancellation in either tail.
 WAKESLEEP_HOST_DEVICE float mean_minus_probability(double mean, float a) {
   const double minor = minor_probability_for_drawing(a);
@@ -142,16 +149,70 @@ WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a) {
   return -static_cast<std::int32_t>(rounded);
 }
 
-/// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image.
-WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std::int64_t maximum) {
-  const std::int64_t difference = log_weight - maximum;                 // <= 0
-  if (difference < -(std::int64_t{32} << log_fraction_bits)) return 0;  // below 2^-46 of the largest
-  // The difference has at most 25 significant bits here; the float product by 2^-20 is exact up to one
-  // rounding.
-  const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * (1.0f / 1048576.0f);
+/// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image. Log
+/// weights are in units of 2^-fraction_bits nats (20 or 21).
+WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std::int64_t maximum,
+                                                   int fraction_bits = log_fraction_bits) {
+  const std::int64_t difference = log_weight - maximum;             // <= 0
+  if (difference < -(std::int64_t{32} << fraction_bits)) return 0;  // below 2^-46 of the largest
+  // The difference has at most 26 significant bits here, which are rounded once; the power of two changes
+  // none.
+  const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * power_of_two(-fraction_bits);
   const float scaled = exp_nonpositive(nats) * 1073741824.0f;
   const float rounded = scaled < 8388608.0f ? (scaled + 8388608.0f) - 8388608.0f : scaled;
   return static_cast<std::int64_t>(rounded);
+}
+
+/// Samples of VIMCO: their log weights are added up in 64 bits.
+inline constexpr std::int64_t max_vimco_samples = 1024;
+
+/// VIMCO's coefficients of grad log q(h^k | x) (Mnih & Rezende, ICML 2016), for K log weights, K from 2 on:
+///   c_k = L - L_k - w_k,  L = log 1/K sum_j w_j,  L_k = log 1/K (sum_{j != k} w_j + exp(mean_{j != k} log
+///   w_j)),
+/// w_k in the last term self-normalised. No c_k leaves [-1025, 1024]. Returns sum_k |c_k|.
+WAKESLEEP_HOST_DEVICE float vimco_coefficients(const std::int64_t* log_weights, std::int64_t samples,
+                                               float* coefficients) {
+  std::int64_t largest = 0;  // the place of the first maximum
+  std::int64_t sum_of_logs = 0;
+  for (std::int64_t k = 0; k < samples; ++k) {
+    sum_of_logs += log_weights[k];
+    if (log_weights[k] > log_weights[largest]) largest = k;
+  }
+  const std::int64_t maximum = log_weights[largest];
+  std::int64_t second = log_weights[largest == 0 ? 1 : 0];
+  std::int64_t total = 0;
+  for (std::int64_t k = 0; k < samples; ++k) {
+    total += relative_weight(log_weights[k], maximum);
+    if (k != largest && log_weights[k] > second) second = log_weights[k];
+  }
+  std::int64_t total_of_others =
+      0;  // against the second, without the largest, which it could not be seen beside
+  for (std::int64_t k = 0; k < samples; ++k) {
+    if (k != largest) total_of_others += relative_weight(log_weights[k], second);
+  }
+  float sum_of_magnitudes = 0.0f;
+  for (std::int64_t k = 0; k < samples; ++k) {
+    const std::int64_t mean_of_others = (sum_of_logs - log_weights[k]) / (samples - 1);
+    const std::int64_t own = relative_weight(log_weights[k], maximum);
+    const bool is_largest = k == largest;
+    const std::int64_t base = is_largest ? second : maximum;
+    const std::int64_t stand_in = relative_weight(mean_of_others < base ? mean_of_others : base, base);
+    const std::int64_t without = (is_largest ? total_of_others : total - own) + stand_in;
+    const double ratio = static_cast<double>(total) / static_cast<double>(without);
+    const float gap = static_cast<float>(maximum - base) * (1.0f / 1048576.0f);
+    const float gain = gap + log(static_cast<float>(ratio));
+    const float weight = static_cast<float>(static_cast<double>(own) / static_cast<double>(total));
+    coefficients[k] = (gain < 1024.0f ? gain : 1024.0f) - weight;
+    sum_of_magnitudes += absolute(coefficients[k]);
+  }
+  return sum_of_magnitudes;
+}
+
+/// The least s >= 0 with x <= 2^s, for 0 <= x <= 2^100.
+WAKESLEEP_HOST_DEVICE std::int32_t least_exponent(float x) {
+  std::int32_t exponent = 0;
+  while (x > power_of_two(exponent)) ++exponent;
+  return exponent;
 }
 
 // ----------------------------------------------------------------------------------------------------

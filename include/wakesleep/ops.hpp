@@ -109,9 +109,10 @@ struct ImportanceSummary {
 /// K) if centred, which leaves the mean of a self-normalised sum as it is where the samples' own deltas have
 /// mean 0.
 struct SampleWeights {
-  const std::int32_t* relative = nullptr;  ///< [images x samples] e_k; null: every row has weight `scale`
-  const std::int64_t* total = nullptr;     ///< [images] E = sum_k e_k, above 0
-  std::int64_t samples = 1;                ///< K
+  const std::int32_t* relative = nullptr;  ///< [images x samples] e_k; null: every row has weight `scale`,
+  const float* coefficient = nullptr;  ///< [images x samples] or that times its coefficient, if there are any
+  const std::int64_t* total = nullptr;  ///< [images] E = sum_k e_k, above 0
+  std::int64_t samples = 1;             ///< K
   bool centred = false;
   float scale = 1.0f;  ///< 0 to 1
 };
@@ -250,9 +251,15 @@ class Ops {
   virtual void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) = 0;
 
   /// relative[i][k] = e_k (relative_weight against the image's largest) and totals[i] = sum_k e_k, of log
-  /// weights [images x K], K > 0.
-  virtual void importance_weights(Matrix<const std::int64_t> log_weights, std::int32_t* relative,
-                                  std::int64_t* totals) = 0;
+  /// weights [images x K], K > 0, in units of 2^-fraction_bits nats (20, or 21 for half of what is read with
+  /// 20).
+  virtual void importance_weights(Matrix<const std::int64_t> log_weights, int fraction_bits,
+                                  std::int32_t* relative, std::int64_t* totals) = 0;
+
+  /// coefficients[i][k] = c_k / 2^s with vimco_coefficients in arithmetic.hpp and the least s >= 0 at which
+  /// sum_k |c_k| <= 2^s for every image; *scaled = *rates for a gradient that is 2^s times too small. K > 1.
+  virtual void vimco_weights(Matrix<const std::int64_t> log_weights, float* coefficients, const Rates* rates,
+                             Rates* scaled) = 0;
 
   /// probabilities[r] = sigma(logits of input[r]).
   virtual void probabilities(const Conditional& conditional, ConstStates input,

@@ -31,10 +31,16 @@ class PosteriorSamples {
 
   /// Queues the step of the generative weights and the prior: sum_k w_k grad log p(x, h^k).
   void learn_generative(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights);
-  /// Queues sum_k w_k grad log q(h^k | x), which DeltaRule::hold keeps if `hold`, else the step along it.
-  void learn_recognition(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights, bool hold);
+  /// Queues the step of the recognition weights: sum_k w_k grad log q(h^k | x).
+  void learn_recognition(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights,
+                         const Rates* rates);
+  /// The same gradient, which DeltaRule::hold keeps for a phase that follows.
+  void hold_recognition(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights);
 
  private:
+  template <class Use>
+  void recognition_errors(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights,
+                          const Use& use);
   States states(int layer, std::int64_t images) const;
   Matrix<float> logits(const Buffer<float>& kept, std::int64_t rows, std::int64_t units) const;
   Matrix<float> generative_logits(int l, std::int64_t images) const;

@@ -10,7 +10,7 @@
 
 namespace wakesleep {
 
-enum class Algorithm { wake_sleep, reweighted_wake_sleep };
+enum class Algorithm { wake_sleep, reweighted_wake_sleep, bidirectional_helmholtz, vimco };
 enum class Schedule { constant, step, cosine };
 enum class Binarization { threshold, fixed, dynamic };
 

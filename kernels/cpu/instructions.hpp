@@ -17,6 +17,8 @@ void delta(const LogitRow& logits, const std::uint8_t* target, float weight, std
            const RowAddress& address, std::int8_t* deltas);
 void shared_delta(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
                   const RowAddress& address, std::int8_t* deltas);
+void shared_coefficient_delta(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
+                              const RowAddress& address, std::int8_t* deltas);
 void logits(const LogitRow& row, std::int64_t units, float* values);
 std::int64_t score(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);
 void probabilities(const LogitRow& logits, std::int64_t units, float* probabilities);

@@ -14,6 +14,7 @@ const RowKernels table = {
     .sample = sample,
     .delta = delta,
     .shared_delta = shared_delta,
+    .shared_coefficient_delta = shared_coefficient_delta,
     .logits = logits,
     .score = score,
     .probabilities = probabilities,

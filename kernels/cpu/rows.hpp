@@ -36,6 +36,7 @@ struct SharedTargets {
   std::int64_t samples = 1;
   const std::int32_t* relative = nullptr;
   std::int64_t total = 1;
+  const float* coefficient = nullptr;  ///< instead of the two above
   bool centred = false;
   float scale = 1.0f;
 };
@@ -52,6 +53,8 @@ struct RowKernels {
                 const RowAddress& address, std::int8_t* deltas);
   void (*shared_delta)(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
                        const RowAddress& address, std::int8_t* deltas);
+  void (*shared_coefficient_delta)(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
+                                   const RowAddress& address, std::int8_t* deltas);
   void (*logits)(const LogitRow& logits, std::int64_t units, float* values);
   /// Sum of log p(target) over the units, in 2^-20 nats.
   std::int64_t (*score)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);

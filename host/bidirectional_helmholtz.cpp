@@ -1,0 +1,34 @@
+// The bidirectional Helmholtz machine. Equations: docs/math.md.
+#include "wakesleep/bidirectional_helmholtz.hpp"
+
+namespace wakesleep {
+
+BidirectionalHelmholtz::BidirectionalHelmholtz(Machine& machine, DeltaRule& delta_rule,
+                                               const TrainingSettings& settings)
+    : delta_rule_(delta_rule),
+      ops_(machine.ops()),
+      posterior_(machine, settings, true),
+      relative_weights_(ops_, rows_of_a_step(settings)),
+      total_weights_(ops_, settings.batch_size) {}
+
+void BidirectionalHelmholtz::reserve(std::int64_t rows) {
+  delta_rule_.reserve(rows);
+  delta_rule_.reserve(rows * posterior_.samples());
+}
+
+void BidirectionalHelmholtz::step(const Batch& batch) {
+  posterior_.draw(batch);
+  const int halved = log_fraction_bits + 1;  // the same integers, in units half as large
+  ops_.importance_weights(posterior_.log_weights(batch), halved, relative_weights_.data(),
+                          total_weights_.data());
+  SampleWeights weights;
+  weights.samples = posterior_.samples();
+  weights.relative = relative_weights_.data();
+  weights.total = total_weights_.data();
+  posterior_.learn_generative(batch, delta_rule_, weights);
+  weights.centred = true;
+  posterior_.learn_recognition(batch, delta_rule_, weights, &batch.now->recognition);
+  delta_rule_.await_branches();
+}
+
+}  // namespace wakesleep

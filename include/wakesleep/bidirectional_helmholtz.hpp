@@ -1,0 +1,28 @@
+// The bidirectional Helmholtz machine (Bornschein, Shabanian, Fischer & Bengio, ICML 2016): the model is the
+// geometric mean of generative and recognition network, p*(x, h) = sqrt(p(x, h) q(x, h)) / Z.
+#pragma once
+
+#include "wakesleep/posterior_samples.hpp"
+#include "wakesleep/training_algorithm.hpp"
+
+namespace wakesleep {
+
+class BidirectionalHelmholtz : public TrainingAlgorithm {
+ public:
+  /// `machine` and `delta_rule` must outlive it.
+  BidirectionalHelmholtz(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings);
+
+  void reserve(std::int64_t rows) override;
+  /// With log w_k = (log p(x, h^k) - log q(h^k | x)) / 2, self-normalised: sum_k w_k grad log p(x, h^k) and
+  /// sum_k (w_k - 1 / K) grad log q(h^k | x). There is no sleep phase.
+  void step(const Batch& batch) override;
+
+ private:
+  DeltaRule& delta_rule_;
+  Ops& ops_;
+  PosteriorSamples posterior_;
+  Buffer<std::int32_t> relative_weights_;
+  Buffer<std::int64_t> total_weights_;
+};
+
+}  // namespace wakesleep
