@@ -30,6 +30,7 @@ constexpr const char* digest_prefix = "sha256.";
 constexpr const char* setting_prefix = "setting.";
 constexpr const char* run_prefix = "run.";
 constexpr const char* optimizer_prefix = "optimizer.";
+constexpr const char* chain_prefix = "chain.";
 constexpr const char* damaged = "the file is damaged; use another copy of it or an earlier checkpoint";
 
 // Limits, checked before anything is allocated from a number in the file. A checkpoint of 1,000 layers with
@@ -634,6 +635,7 @@ void check_model(const Model& model) {
   }
   check_finite(model.tensors);
   check_finite(model.optimizer);
+  check_finite(model.algorithm);
 }
 
 Content content_of(const Model& model) {
@@ -641,13 +643,16 @@ Content content_of(const Model& model) {
   check_model(model);
   Content file;
   for (const auto& [name, tensor] : model.tensors) file.tensors[name] = &tensor;
-  for (const auto& [name, tensor] : model.optimizer) {
-    if (!name.starts_with(optimizer_prefix)) {
-      throw UsageError("the optimiser state " + shown(name) +
-                       " must have a name that begins with optimizer.");
+  const auto add = [&](const Tensors& tensors, const std::string& what, const std::string& prefix) {
+    for (const auto& [name, tensor] : tensors) {
+      if (!name.starts_with(prefix)) {
+        throw UsageError(what + " " + shown(name) + " must have a name that begins with " + prefix);
+      }
+      file.tensors[name] = &tensor;
     }
-    file.tensors[name] = &tensor;
-  }
+  };
+  add(model.optimizer, "the optimiser state", optimizer_prefix);
+  add(model.algorithm, "the algorithm's state", chain_prefix);
   file.metadata = {{"arithmetic", arithmetic_contract},
                    {"step", std::to_string(model.step)},
                    {"seed", std::to_string(model.settings.seed)},
@@ -708,7 +713,11 @@ Model model_of(TensorFile file) {
   Model model;
   for (auto entry = file.tensors.begin(); entry != file.tensors.end();) {
     const auto next = std::next(entry);
-    if (entry->first.starts_with(optimizer_prefix)) model.optimizer.insert(file.tensors.extract(entry));
+    if (entry->first.starts_with(optimizer_prefix)) {
+      model.optimizer.insert(file.tensors.extract(entry));
+    } else if (entry->first.starts_with(chain_prefix)) {
+      model.algorithm.insert(file.tensors.extract(entry));
+    }
     entry = next;
   }
   model.tensors = std::move(file.tensors);

@@ -43,7 +43,7 @@ Draw PosteriorSamples::draw_at(Domain domain, int layer, const std::uint32_t* st
   return Draw{seed_, domain, static_cast<std::uint32_t>(layer), 0, 0, step, SampleAddress::row};
 }
 
-void PosteriorSamples::draw(const Batch& batch) {
+void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {
   const StepScalars* now = batch.now;
   ops_.gather(batch.data, batch.order, &now->first, draw_at(Domain::binarize_dynamic, 0, &now->epoch),
               states(0, batch.rows));
@@ -52,8 +52,15 @@ void PosteriorSamples::draw(const Batch& batch) {
   for (int l = 1; l <= machine_.layers(); ++l) {
     const States below = states(l - 1, batch.rows);
     const States h = states(l, batch.rows);
-    ops_.sample(machine_.recognition(l), below, draw_at(Domain::wake_sample, l, &now->step), samples_, h,
-                {log_weights, -1}, recognition_logits(l, batch.rows));
+    const Draw draw = draw_at(Domain::wake_sample, l, &now->step);
+    const Matrix<float> logits = recognition_logits(l, batch.rows);
+    if (memory == nullptr) {
+      ops_.sample(machine_.recognition(l), below, draw, samples_, h, {log_weights, -1}, logits);
+    } else {
+      ops_.sample(machine_.recognition(l), below, draw, samples_, h, {}, logits);
+      memory->recall(batch, l, {h.data, batch.rows, h.columns, h.stride * samples_});
+      ops_.score_kept(logits, h, {log_weights, -1});
+    }
     ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_logits(l, batch.rows));
   }
   ops_.score(machine_.prior(), {}, states(machine_.layers(), batch.rows), {log_weights, 1});

@@ -25,9 +25,10 @@ constexpr std::array<Named<Schedule>, 3> schedules = {
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
-constexpr std::array<Named<Algorithm>, 4> algorithms = {
+constexpr std::array<Named<Algorithm>, 5> algorithms = {
     {{Algorithm::wake_sleep, "wake-sleep"},
      {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"},
+     {Algorithm::joint_stochastic_approximation, "joint-stochastic-approximation"},
      {Algorithm::bidirectional_helmholtz, "bidirectional-helmholtz"},
      {Algorithm::vimco, "vimco"}}};
 
@@ -135,6 +136,10 @@ bool is_reweighted(const TrainingSettings& settings) {
   return settings.algorithm == Algorithm::reweighted_wake_sleep;
 }
 
+bool has_chains(const TrainingSettings& settings) {
+  return settings.algorithm == Algorithm::joint_stochastic_approximation;
+}
+
 /// One setting: by what it is written and read, and who uses it. The table below is the only list of them.
 struct Field {
   const char* name;
@@ -157,6 +162,7 @@ constexpr std::array fields = {
     field<&TrainingSettings::samples>("samples", draws_samples),
     field<&TrainingSettings::insomnia>("insomnia", is_reweighted),
     field<&TrainingSettings::control_variate>("control-variate", is_reweighted),
+    field<&TrainingSettings::fresh_epochs>("fresh-epochs", has_chains),
     field<&TrainingSettings::epochs>("epochs"),
     field<&TrainingSettings::batch_size>("batch-size"),
     field<&TrainingSettings::generative_learning_rate>("generative-learning-rate"),
@@ -268,8 +274,10 @@ void check(const TrainingSettings& settings) {
           settings.batch_size, "1 to " + std::to_string(max_batch_rows));
   require(settings.samples >= 1 && settings.samples <= max_batch_rows, "samples", settings.samples,
           "1 to " + std::to_string(max_batch_rows));
-  const bool compares =
-      settings.algorithm == Algorithm::bidirectional_helmholtz || settings.algorithm == Algorithm::vimco;
+  require(settings.fresh_epochs >= 1 && settings.fresh_epochs <= 4294967295, "fresh-epochs",
+          settings.fresh_epochs, "1 to 4294967295, since no chain can go on before its image was visited");
+  const bool compares = has_chains(settings) || settings.algorithm == Algorithm::bidirectional_helmholtz ||
+                        settings.algorithm == Algorithm::vimco;
   if (compares && settings.samples < 2) {
     throw UsageError("samples is " + text_of(settings.samples) + ", but " + name_of(settings.algorithm) +
                      " compares the samples of an image: choose at least 2");

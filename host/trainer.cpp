@@ -73,7 +73,7 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
   machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits);
   machine_->initialize(unit_means(data), settings_.seed);
   delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_);
-  algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_);
+  algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_, rows_);
   algorithm_->reserve(settings_.batch_size);
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   order_ = Buffer<std::uint32_t>(ops, rows_);
@@ -95,6 +95,7 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)
   }
   machine_->upload(checkpoint.tensors);
   delta_rule_->upload_optimizer(checkpoint.optimizer);
+  algorithm_->upload_state(checkpoint.algorithm);
   step_ = checkpoint.step;
 }
 
@@ -159,6 +160,7 @@ Model Trainer::snapshot() const {
   Model model;
   model.tensors = machine_->download();
   model.optimizer = delta_rule_->download_optimizer();
+  model.algorithm = algorithm_->download_state();
   model.settings = settings_;
   model.sizes = machine_->sizes();
   model.step = step_;

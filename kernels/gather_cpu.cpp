@@ -1,4 +1,4 @@
-// Data rows as states: bits expanded to bytes, grey values binarized by addressed draws.
+// Data rows as states: bits expanded to bytes, grey values binarized by addressed draws; and states as bits.
 #include "kernels/cpu/instructions.hpp"
 #include "kernels/cpu/random_words.hpp"
 
@@ -13,6 +13,14 @@ void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* sta
   }
   for (std::int64_t u = 8 * whole_bytes; u < units; ++u) {
     states[u] = static_cast<std::uint8_t>((bits[u / 8] >> (7 - u % 8)) & 1);
+  }
+}
+
+void pack_bits(const std::uint8_t* states, std::int64_t units, std::int64_t row_bytes, std::uint8_t* bits) {
+  for (std::int64_t byte = 0; byte < row_bytes; ++byte) {
+    std::uint32_t packed = 0;
+    for (std::int64_t u = 8 * byte; u < 8 * byte + 8; ++u) packed = 2 * packed + (u < units ? states[u] : 0u);
+    bits[byte] = static_cast<std::uint8_t>(packed);
   }
 }
 

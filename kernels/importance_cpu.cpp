@@ -19,6 +19,28 @@ ImportanceSummary summarize(const std::int64_t* log_weights, std::int64_t sample
   return summary;
 }
 
+std::int64_t run_chain(const std::int64_t* log_weights, std::int64_t samples, std::uint64_t seed,
+                       PhiloxBlock counter, std::int32_t* visits, std::uint32_t& last) {
+  std::int64_t accepted = 0;
+  std::int64_t current = 0;
+  PhiloxBlock random = philox4x32_10(counter, seed);
+  std::fill(visits, visits + samples, 0);
+  visits[0] = 1;
+  for (std::int64_t k = 1; k < samples; ++k) {
+    if (k % 4 == 0) {
+      counter.word[0] = static_cast<std::uint32_t>(k / 4);
+      random = philox4x32_10(counter, seed);
+    }
+    if (accepts(log_weights[k], log_weights[current], random.word[k % 4])) {
+      current = k;
+      ++accepted;
+    }
+    ++visits[current];
+  }
+  last = static_cast<std::uint32_t>(current);
+  return accepted;
+}
+
 std::int64_t weigh(const std::int64_t* log_weights, std::int64_t samples, int fraction_bits,
                    std::int32_t* relative) {
   const std::int64_t maximum = *std::max_element(log_weights, log_weights + samples);

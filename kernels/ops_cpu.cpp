@@ -317,6 +317,46 @@ class CpuOps : public Ops {
     });
   }
 
+  // -------------------------------------------------------------------------------------------- chains
+  void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
+              const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
+    if (*epoch >= from_epoch) gather(remembered, order, first, {}, states);
+  }
+
+  void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
+                const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
+                std::int64_t row_bytes) override {
+    require(samples > 0 && states.rows % samples == 0, "remember: rows are no multiple of the samples");
+    team_.run([&](int thread) {
+      const Range images = part_of(states.rows / samples, thread, team_.size());
+      for (std::int64_t i = images.begin; i < images.end; ++i) {
+        const std::int64_t position = static_cast<std::int64_t>(*first) + i;
+        std::uint8_t* row = bits + (order != nullptr ? order[position] : position) * row_bytes;
+        kernels_.pack_bits(states.row(i * samples + chosen[i]), states.columns, row_bytes, row);
+      }
+    });
+  }
+
+  void metropolis(Matrix<const std::int64_t> log_weights, const Draw& draw, std::int32_t* visits,
+                  std::int64_t* totals, std::uint32_t* last, std::int64_t* counts) override {
+    const std::int64_t samples = log_weights.columns;
+    require(samples > 0, "metropolis: images without samples");
+    const ArithmeticScope scope;
+    std::atomic_ref<std::int64_t> all_accepted(counts[1]);
+    team_.run([&](int thread) {
+      const Range images = part_of(log_weights.rows, thread, team_.size());
+      std::int64_t accepted = 0;
+      for (std::int64_t i = images.begin; i < images.end; ++i) {
+        const RowAddress address = address_of(draw, i, 1);
+        const PhiloxBlock counter = draw_counter(0, address.row, address.step, address.domain_and_layer);
+        accepted += run_chain(log_weights.row(i), samples, draw.seed, counter, visits + i * samples, last[i]);
+        totals[i] = samples;
+      }
+      all_accepted.fetch_add(accepted, std::memory_order_relaxed);
+    });
+    counts[0] += log_weights.rows * (samples - 1);
+  }
+
   // -------------------------------------------------------------------------------------------- reading out
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
              Matrix<float> kept) override {
@@ -331,6 +371,23 @@ class CpuOps : public Ops {
       const std::int64_t of_row = kernels_.score(logits, target.row(row / rows_a_target), target.columns);
       if (sink.rows != nullptr) sink.rows[row] += sink.sign * of_row;
       add_total(sink, of_row);
+    });
+  }
+
+  void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink) override {
+    require(target.columns == kept.columns, "score_kept: target and logits differ in units");
+    if (target.rows == 0) return;
+    require(kept.rows > 0 && target.rows % kept.rows == 0,
+            "score_kept: target rows are no multiple of the logits'");
+    const std::int64_t rows_a_logit = target.rows / kept.rows;
+    each_kept_row(kept, [&](std::int64_t row, const LogitRow& logits) {
+      std::int64_t log_probability = 0;
+      for (std::int64_t r = row * rows_a_logit; r < (row + 1) * rows_a_logit; ++r) {
+        const std::int64_t of_row = kernels_.score(logits, target.row(r), target.columns);
+        if (sink.rows != nullptr) sink.rows[r] += sink.sign * of_row;
+        log_probability += of_row;
+      }
+      add_total(sink, log_probability);
     });
   }
 

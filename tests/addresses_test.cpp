@@ -78,6 +78,23 @@ class RecordingOps : public Ops {
   void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
     ops_->add(sums, terms, count);
   }
+  void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
+              const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
+    ops_->recall(remembered, order, first, epoch, from_epoch, states);
+  }
+  void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
+                const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
+                std::int64_t row_bytes) override {
+    ops_->remember(states, samples, chosen, order, first, bits, row_bytes);
+  }
+  void metropolis(Matrix<const std::int64_t> w, const Draw& draw, std::int32_t* visits, std::int64_t* totals,
+                  std::uint32_t* last, std::int64_t* counts) override {
+    for (std::int64_t i = 0; i < w.rows; ++i) note(draw, static_cast<std::uint32_t>(i), 0, w.columns, 4);
+    ops_->metropolis(w, draw, visits, totals, last, counts);
+  }
+  void score_kept(Matrix<const float> logits, ConstStates t, const ScoreSink& s) override {
+    ops_->score_kept(logits, t, s);
+  }
   void score(const Conditional& c, ConstStates i, ConstStates t, const ScoreSink& s,
              Matrix<float> logits) override {
     ops_->score(c, i, t, s, logits);

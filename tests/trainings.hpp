@@ -102,7 +102,8 @@ inline void one_step(Machine& machine, const TrainingSettings& settings, const D
   const DeviceData device_data(ops, data);
   StepClock clock(ops, settings, data.rows);
   DeltaRule delta_rule(machine, settings);
-  const std::unique_ptr<TrainingAlgorithm> algorithm = make_algorithm(machine, delta_rule, settings);
+  const std::unique_ptr<TrainingAlgorithm> algorithm =
+      make_algorithm(machine, delta_rule, settings, data.rows);
   clock.prepare(0);
   clock.advance();
   algorithm->step({device_data.rows(), nullptr, data.rows, clock.now()});

@@ -100,8 +100,11 @@ Options machine_options() {
       setting("layers", Kind::layers, "WIDTHS", "Machine",
               "widths of the hidden layers from the data upward, separated by commas"),
       setting("algorithm", Kind::choice, "NAME", "Machine",
-              "wake-sleep, reweighted-wake-sleep, bidirectional-helmholtz or vimco", {},
-              {"wake-sleep", "reweighted-wake-sleep", "bidirectional-helmholtz", "vimco"}),
+              "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, bidirectional-helmholtz or "
+              "vimco",
+              {},
+              {"wake-sleep", "reweighted-wake-sleep", "joint-stochastic-approximation",
+               "bidirectional-helmholtz", "vimco"}),
       setting("weight-bits", Kind::choice, "BITS", "Machine",
               "bits of the integer weights that the products see: 16, 12 or 8", {}, {"16", "12", "8"}),
   };
@@ -116,6 +119,10 @@ Options algorithm_options() {
               "alone) to "
               "1 (wake alone)",
               {0, 1}),
+      setting("fresh-epochs", Kind::whole, "N", "Algorithm",
+              "joint-stochastic-approximation: epochs whose chains begin anew, before they go on where they "
+              "stopped",
+              {1, 4294967295}),
       setting(
           "control-variate", Kind::choice, "BOOL", "Algorithm",
           "reweighted-wake-sleep: true: the wake phase weighs samples by w - 1/K in the recognition gradient",

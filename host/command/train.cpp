@@ -467,6 +467,7 @@ int Run::stop_early() {
 void Run::finish() const {
   Model model = trainer_.snapshot();
   model.optimizer.clear();
+  model.algorithm.clear();
   save_model(folder_.model(), model);
   const EpochRecord& last = records_.back();
   std::printf("%s\n", estimate_text(last).c_str());

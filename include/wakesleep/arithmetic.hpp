@@ -163,6 +163,17 @@ WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std:
   return static_cast<std::int64_t>(rounded);
 }
 
+/// Whether a Metropolis chain at a state of log weight `current` goes to the proposed one: always where that
+/// is no smaller, else when r / 2^32 < exp(proposed - current).
+WAKESLEEP_HOST_DEVICE bool accepts(std::int64_t proposed, std::int64_t current, std::uint32_t random_word) {
+  const std::int64_t difference = proposed - current;
+  if (difference >= 0) return true;
+  if (difference < -(std::int64_t{32} << log_fraction_bits)) return false;  // below 2^-46
+  const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * (1.0f / 1048576.0f);
+  // The largest difference below zero, 2^-20, gives 1 - 2^-20, well below what a float rounds to 1.
+  return random_word < static_cast<std::uint32_t>(exp_nonpositive(nats) * 4294967296.0f);
+}
+
 /// Samples of VIMCO: their log weights are added up in 64 bits.
 inline constexpr std::int64_t max_vimco_samples = 1024;
 

@@ -32,6 +32,7 @@ TensorFile read_tensor_file(const std::string& path);
 struct Model {
   Tensors tensors;    ///< parameters only
   Tensors optimizer;  ///< optimiser state; empty in a finished model
+  Tensors algorithm;  ///< what the training algorithm carries (chain.{l}); empty in a finished model
   TrainingSettings settings;
   std::vector<std::int64_t> sizes;  ///< from the visible layer upward
   std::int64_t step = 0;

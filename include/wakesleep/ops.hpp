@@ -240,12 +240,33 @@ class Ops {
                       const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
 
+  // ---------------------------------------------------------------- chains of joint stochastic approximation
+  /// Where *epoch >= from_epoch: states[i] = row order[*first + i] of `remembered`, bits as in a binary data
+  /// set.
+  virtual void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
+                      const std::uint32_t* epoch, std::uint32_t from_epoch, States states) = 0;
+  /// Row order[*first + i] of the remembered bits, row_bytes each, becomes states[i samples + chosen[i]], for
+  /// i < states.rows / samples. No two i have the same row.
+  virtual void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
+                        const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
+                        std::int64_t row_bytes) = 0;
+  /// A chain over the samples of every image i of log weights [images x K]: it begins at sample 0 and goes to
+  /// sample k = 1 .. K - 1 if `accepts` says so at word k mod 4 of the draw (k / 4, i). visits[i][k] = how
+  /// many of the chain's K states are sample k, totals[i] = K, last[i] = the sample it ends at. counts[0] +=
+  /// proposals, counts[1] += those accepted.
+  virtual void metropolis(Matrix<const std::int64_t> log_weights, const Draw& draw, std::int32_t* visits,
+                          std::int64_t* totals, std::uint32_t* last, std::int64_t* counts) = 0;
+
   // ---------------------------------------------------------------- likelihood and reading out
   /// Adds log p(target[r / repeats] | input[r]) to the sink, repeats = input.rows / target.rows: a target row
   /// may stand for several consecutive input rows. A prior has no input and scores every target row.
   /// `logits` as in sample.
   virtual void score(const Conditional& conditional, ConstStates input, ConstStates target,
                      const ScoreSink& sink, Matrix<float> logits = {}) = 0;
+
+  /// The same with logits that were kept: row r of the target has row r / (target.rows / logits.rows) of
+  /// them.
+  virtual void score_kept(Matrix<const float> logits, ConstStates target, const ScoreSink& sink) = 0;
 
   /// One summary per row of log weights [images x K].
   virtual void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) = 0;

@@ -27,6 +27,7 @@ enum class Domain : std::uint32_t {
   evaluation_binarize = 0x78,  ///< grey values sampled for evaluation
   generate_sample = 0x80,      ///< `wakesleep sample`
   encode_sample = 0x88,        ///< `wakesleep encode`, `wakesleep reconstruct`
+  chain_acceptance = 0x90,     ///< whether a chain accepts a proposal (joint stochastic approximation)
 };
 
 /// Four 32-bit random words: the value of one address, or one address itself.

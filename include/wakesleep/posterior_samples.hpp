@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "wakesleep/chain_memory.hpp"
 #include "wakesleep/delta_rule.hpp"
 #include "wakesleep/machine.hpp"
 #include "wakesleep/settings.hpp"
@@ -23,8 +24,12 @@ class PosteriorSamples {
 
   std::int64_t samples() const { return samples_; }  ///< K
 
-  /// Queues h^k ~ q(. | x) for the rows x of the batch and log w_k = log p(x, h^k) - log q(h^k | x).
-  void draw(const Batch& batch);
+  /// Queues h^k ~ q(. | x) for the rows x of the batch and log w_k = log p(x, h^k) - log q(h^k | x). With a
+  /// memory of chains, the first sample of each image is what that recalls (which needs recognition_learns).
+  void draw(const Batch& batch, const ChainMemory* memory = nullptr);
+
+  /// The states of hidden layer l [images * K x units].
+  ConstStates hidden(const Batch& batch, int l) const { return states(l, batch.rows); }
 
   /// log w_k in units of 2^-20 nats [images x K].
   Matrix<const std::int64_t> log_weights(const Batch& batch) const;

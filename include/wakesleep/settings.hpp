@@ -10,7 +10,13 @@
 
 namespace wakesleep {
 
-enum class Algorithm { wake_sleep, reweighted_wake_sleep, bidirectional_helmholtz, vimco };
+enum class Algorithm {
+  wake_sleep,
+  reweighted_wake_sleep,
+  joint_stochastic_approximation,
+  bidirectional_helmholtz,
+  vimco
+};
 enum class Schedule { constant, step, cosine };
 enum class Binarization { threshold, fixed, dynamic };
 
@@ -18,9 +24,10 @@ enum class Binarization { threshold, fixed, dynamic };
 struct TrainingSettings {
   std::vector<std::int64_t> layers = {200, 200, 200};  ///< hidden layers, from the data upward
   Algorithm algorithm = Algorithm::wake_sleep;
-  std::int64_t samples = 5;      ///< K: hidden states drawn for each image; not of wake_sleep
-  double insomnia = 0.5;         ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
-  bool control_variate = false;  ///< wake-phi weighs samples by w_k - 1 / K
+  std::int64_t samples = 5;       ///< K: hidden states drawn for each image; not of wake_sleep
+  double insomnia = 0.5;          ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
+  bool control_variate = false;   ///< wake-phi weighs samples by w_k - 1 / K
+  std::int64_t fresh_epochs = 1;  ///< epochs whose chains begin anew (joint stochastic approximation)
   std::int64_t epochs = 50;
   std::int64_t batch_size = 100;
   double generative_learning_rate = 0.003;

@@ -45,6 +45,9 @@ class Trainer {
   /// Trains so many steps, past ends of epochs. Blocks. Throws DivergenceError.
   void run_steps(std::int64_t steps);
 
+  /// What the algorithm can say of the steps since the last call (TrainingAlgorithm::diagnostics). Blocks.
+  std::vector<std::pair<std::string, double>> diagnostics() { return algorithm_->diagnostics(); }
+
   /// Parameters, optimiser state and counters as they are now. Blocks.
   Model snapshot() const;
 

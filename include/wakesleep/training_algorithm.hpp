@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "wakesleep/delta_rule.hpp"
 #include "wakesleep/machine.hpp"
@@ -28,10 +31,19 @@ class TrainingAlgorithm {
   virtual void reserve(std::int64_t rows) = 0;
   /// Queues one step's operations and nothing else, so that it can be recorded. At most batch_size rows.
   virtual void step(const Batch& batch) = 0;
+
+  /// What it carries from step to step beside parameters and optimiser state, by name; most carry nothing.
+  /// Blocks.
+  virtual Tensors download_state() const { return {}; }
+  /// Throws DataError when the tensors are not this algorithm's.
+  virtual void upload_state(const Tensors& tensors);
+  /// What can be said of the steps since the last call, by name. Blocks.
+  virtual std::vector<std::pair<std::string, double>> diagnostics() { return {}; }
 };
 
-/// The algorithm that the settings name. `machine` and `delta_rule` must outlive it.
+/// The algorithm that the settings name, for `data_rows` training rows. `machine` and `delta_rule` must
+/// outlive it.
 std::unique_ptr<TrainingAlgorithm> make_algorithm(Machine& machine, DeltaRule& delta_rule,
-                                                  const TrainingSettings& settings);
+                                                  const TrainingSettings& settings, std::int64_t data_rows);
 
 }  // namespace wakesleep

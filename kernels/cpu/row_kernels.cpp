@@ -11,6 +11,7 @@ const RowKernels table = {
     .name = WAKESLEEP_NAME(WAKESLEEP_INSTRUCTIONS),
     .gather_bits = gather_bits,
     .gather_grey = gather_grey,
+    .pack_bits = pack_bits,
     .sample = sample,
     .delta = delta,
     .shared_delta = shared_delta,

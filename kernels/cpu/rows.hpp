@@ -48,6 +48,10 @@ struct RowKernels {
   void (*gather_grey)(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
                       std::uint8_t* states);
 
+  /// The bits of a row, as gather_bits reads them, up to `row_bytes` bytes; those of no unit are 0.
+  void (*pack_bits)(const std::uint8_t* states, std::int64_t units, std::int64_t row_bytes,
+                    std::uint8_t* bits);
+
   void (*sample)(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
   void (*delta)(const LogitRow& logits, const std::uint8_t* target, float weight, std::int64_t units,
                 const RowAddress& address, std::int8_t* deltas);
