@@ -126,7 +126,7 @@ bool append_synced(int file, const std::string& text) {
 
 std::string to_json_line(const EpochRecord& record) {
   const Evaluation& e = record.evaluation;
-  const nlohmann::ordered_json json = {
+  nlohmann::ordered_json json = {
       {"epoch", record.epoch},
       {"step", record.step},
       {"seconds", record.seconds},
@@ -144,6 +144,7 @@ std::string to_json_line(const EpochRecord& record) {
       {"layer_kl", e.layer_kl},
       {"active_units", e.active_units},
   };
+  if (!record.diagnostics.empty()) json["diagnostics"] = record.diagnostics;
   return json.dump() + "\n";
 }
 
@@ -168,6 +169,7 @@ EpochRecord record_from_json(const std::string& line) {
     json.at("effective_sample_size").get_to(e.effective_sample_size);
     json.at("layer_kl").get_to(e.layer_kl);
     json.at("active_units").get_to(e.active_units);
+    if (json.contains("diagnostics")) json.at("diagnostics").get_to(record.diagnostics);
     return record;
   } catch (const nlohmann::json::exception& error) {
     throw DataError(std::string("not a line of metrics: ") + error.what());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct EpochRecord {
   double recognition_learning_rate = 0;
   std::string evaluated_on;  ///< "validation" or "training"
   Evaluation evaluation;
+  std::map<std::string, double>
+      diagnostics;  ///< of the algorithm (Trainer::diagnostics), such as acceptance_rate
 };
 
 std::string to_json_line(const EpochRecord& record);

@@ -51,9 +51,14 @@ std::string estimate_name(const EpochRecord& record) {
 
 std::string estimate_text(const EpochRecord& record) {
   const Evaluation& e = record.evaluation;
+  std::string diagnostics;
+  for (auto [name, value] : record.diagnostics) {
+    std::replace(name.begin(), name.end(), '_', ' ');
+    diagnostics += ", " + name + " " + decimals(value, 3);
+  }
   return estimate_name(record) + " " + decimals(e.log_likelihood, 2) + " +- " +
          decimals(e.standard_error, 2) + " nats, bound (K=1) " + decimals(e.bound, 2) +
-         " nats, effective sample size " + decimals(e.effective_sample_size, 1);
+         " nats, effective sample size " + decimals(e.effective_sample_size, 1) + diagnostics;
 }
 
 std::string padded_left(const std::string& text, std::size_t width) {
@@ -223,7 +228,7 @@ class Run {
 
   bool owes_evaluation() const;
   Evaluation evaluate_now() const;
-  EpochRecord record_now() const;
+  EpochRecord record_now();
   Model checkpoint() const;
   void save_checkpoint();
   void refuse_other_validation(const Model& checkpoint) const;
@@ -423,7 +428,7 @@ Evaluation Run::evaluate_now() const {
   return wakesleep::evaluate(trainer_.machine(), evaluated_, settings);
 }
 
-EpochRecord Run::record_now() const {
+EpochRecord Run::record_now() {
   const TrainingSettings& settings = trainer_.settings();
   const double factor = schedule_factor_at(settings, trainer_.step() - 1, trainer_.steps_per_epoch());
   EpochRecord record;
@@ -435,6 +440,7 @@ EpochRecord Run::record_now() const {
   record.recognition_learning_rate = settings.recognition_learning_rate * factor;
   record.evaluated_on = evaluated_on_;
   record.evaluation = evaluate_now();
+  for (const auto& [name, value] : trainer_.diagnostics()) record.diagnostics[name] = value;
   return record;
 }
 
