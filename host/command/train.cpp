@@ -52,9 +52,10 @@ std::string estimate_name(const EpochRecord& record) {
 std::string estimate_text(const EpochRecord& record) {
   const Evaluation& e = record.evaluation;
   std::string diagnostics;
-  for (auto [name, value] : record.diagnostics) {
-    std::replace(name.begin(), name.end(), '_', ' ');
-    diagnostics += ", " + name + " " + decimals(value, 3);
+  for (const auto& [name, value] : record.diagnostics) {
+    std::string words = name;
+    std::replace(words.begin(), words.end(), '_', ' ');
+    diagnostics += ", " + words + " " + decimals(value, 3);
   }
   return estimate_name(record) + " " + decimals(e.log_likelihood, 2) + " +- " +
          decimals(e.standard_error, 2) + " nats, bound (K=1) " + decimals(e.bound, 2) +
