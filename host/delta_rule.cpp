@@ -47,6 +47,7 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
     }
     optimizer_state_.push_back(std::move(state));
   }
+  bias_terms_.resize(static_cast<std::size_t>(machine.conditionals()));
   if (mixes_phases(settings)) {
     held_.resize(static_cast<std::size_t>(machine.conditionals()));
     for (int l = 1; l <= machine.layers(); ++l) {
@@ -98,8 +99,15 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
     ops_.add(working.bias.data(), held.gradient.bias.data(), held.gradient.bias.size());
     held.pending = false;
   }
+  const std::int32_t*& bias_terms = bias_terms_[static_cast<std::size_t>(index)];
+  if (bias_terms != nullptr) ops_.add(working.bias.data(), bias_terms, conditional.receiving);
+  bias_terms = nullptr;
   ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates,
               gradient, working.bias.data(), diverged_.data() + index, step);
+}
+
+void DeltaRule::add_to_bias_gradient(int index, const std::int32_t* terms) {
+  bias_terms_[static_cast<std::size_t>(index)] = terms;
 }
 
 void DeltaRule::hold(int index, ConstDeltas errors, ConstStates input) {

@@ -30,7 +30,10 @@ constexpr const char* digest_prefix = "sha256.";
 constexpr const char* setting_prefix = "setting.";
 constexpr const char* run_prefix = "run.";
 constexpr const char* optimizer_prefix = "optimizer.";
-constexpr const char* chain_prefix = "chain.";
+/// Of what the training algorithms carry.
+bool is_algorithm_state(const std::string& name) {
+  return name.starts_with("chain.") || name.starts_with("activation.");
+}
 constexpr const char* damaged = "the file is damaged; use another copy of it or an earlier checkpoint";
 
 // Limits, checked before anything is allocated from a number in the file. A checkpoint of 1,000 layers with
@@ -643,16 +646,20 @@ Content content_of(const Model& model) {
   check_model(model);
   Content file;
   for (const auto& [name, tensor] : model.tensors) file.tensors[name] = &tensor;
-  const auto add = [&](const Tensors& tensors, const std::string& what, const std::string& prefix) {
-    for (const auto& [name, tensor] : tensors) {
-      if (!name.starts_with(prefix)) {
-        throw UsageError(what + " " + shown(name) + " must have a name that begins with " + prefix);
-      }
-      file.tensors[name] = &tensor;
+  for (const auto& [name, tensor] : model.optimizer) {
+    if (!name.starts_with(optimizer_prefix)) {
+      throw UsageError("the optimiser state " + shown(name) +
+                       " must have a name that begins with optimizer.");
     }
-  };
-  add(model.optimizer, "the optimiser state", optimizer_prefix);
-  add(model.algorithm, "the algorithm's state", chain_prefix);
+    file.tensors[name] = &tensor;
+  }
+  for (const auto& [name, tensor] : model.algorithm) {
+    if (!is_algorithm_state(name)) {
+      throw UsageError("the algorithm's state " + shown(name) +
+                       " must have a name that begins with chain. or activation.");
+    }
+    file.tensors[name] = &tensor;
+  }
   file.metadata = {{"arithmetic", arithmetic_contract},
                    {"step", std::to_string(model.step)},
                    {"seed", std::to_string(model.settings.seed)},
@@ -715,7 +722,7 @@ Model model_of(TensorFile file) {
     const auto next = std::next(entry);
     if (entry->first.starts_with(optimizer_prefix)) {
       model.optimizer.insert(file.tensors.extract(entry));
-    } else if (entry->first.starts_with(chain_prefix)) {
+    } else if (is_algorithm_state(entry->first)) {
       model.algorithm.insert(file.tensors.extract(entry));
     }
     entry = next;

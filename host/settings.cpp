@@ -25,10 +25,11 @@ constexpr std::array<Named<Schedule>, 3> schedules = {
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
-constexpr std::array<Named<Algorithm>, 5> algorithms = {
+constexpr std::array<Named<Algorithm>, 6> algorithms = {
     {{Algorithm::wake_sleep, "wake-sleep"},
      {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"},
      {Algorithm::joint_stochastic_approximation, "joint-stochastic-approximation"},
+     {Algorithm::sparse_wake_sleep, "sparse-wake-sleep"},
      {Algorithm::bidirectional_helmholtz, "bidirectional-helmholtz"},
      {Algorithm::vimco, "vimco"}}};
 
@@ -131,7 +132,12 @@ void read(const std::string& name, const std::string& text, std::vector<std::int
 // ------------------------------------------------------------------------------------------ fields
 
 bool always(const TrainingSettings&) { return true; }
-bool draws_samples(const TrainingSettings& settings) { return settings.algorithm != Algorithm::wake_sleep; }
+bool is_sparse(const TrainingSettings& settings) {
+  return settings.algorithm == Algorithm::sparse_wake_sleep;
+}
+bool draws_samples(const TrainingSettings& settings) {
+  return settings.algorithm != Algorithm::wake_sleep && !is_sparse(settings);
+}
 bool is_reweighted(const TrainingSettings& settings) {
   return settings.algorithm == Algorithm::reweighted_wake_sleep;
 }
@@ -163,6 +169,9 @@ constexpr std::array fields = {
     field<&TrainingSettings::insomnia>("insomnia", is_reweighted),
     field<&TrainingSettings::control_variate>("control-variate", is_reweighted),
     field<&TrainingSettings::fresh_epochs>("fresh-epochs", has_chains),
+    field<&TrainingSettings::sparsity>("sparsity", is_sparse),
+    field<&TrainingSettings::target_activation>("target-activation", is_sparse),
+    field<&TrainingSettings::activation_memory>("activation-memory", is_sparse),
     field<&TrainingSettings::epochs>("epochs"),
     field<&TrainingSettings::batch_size>("batch-size"),
     field<&TrainingSettings::generative_learning_rate>("generative-learning-rate"),
@@ -276,6 +285,11 @@ void check(const TrainingSettings& settings) {
           "1 to " + std::to_string(max_batch_rows));
   require(settings.fresh_epochs >= 1 && settings.fresh_epochs <= 4294967295, "fresh-epochs",
           settings.fresh_epochs, "1 to 4294967295, since no chain can go on before its image was visited");
+  require(settings.sparsity >= 0 && settings.sparsity <= 1, "sparsity", settings.sparsity, "0 to 1");
+  require(settings.target_activation > 0 && settings.target_activation < 1, "target-activation",
+          settings.target_activation, "a number above 0 and below 1");
+  require(is_below_one_as_float(settings.activation_memory), "activation-memory", settings.activation_memory,
+          "a number from 0 to below 1 (in float32)");
   const bool compares = has_chains(settings) || settings.algorithm == Algorithm::bidirectional_helmholtz ||
                         settings.algorithm == Algorithm::vimco;
   if (compares && settings.samples < 2) {
@@ -364,6 +378,15 @@ Optimizer optimizer_of(const TrainingSettings& settings) {
   optimizer.beta2 = static_cast<float>(settings.second_momentum);
   optimizer.epsilon = static_cast<float>(settings.epsilon);
   return optimizer;
+}
+
+Sparsity sparsity_of(const TrainingSettings& settings) {
+  const FloatingPointScope scope;
+  Sparsity sparsity;
+  sparsity.target = static_cast<float>(settings.target_activation);
+  sparsity.strength = static_cast<float>(settings.sparsity);
+  sparsity.memory = static_cast<float>(settings.activation_memory);
+  return sparsity;
 }
 
 std::string setting_text(const TrainingSettings& settings, const std::string& name) {

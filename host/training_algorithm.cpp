@@ -4,6 +4,7 @@
 #include "wakesleep/error.hpp"
 #include "wakesleep/joint_stochastic_approximation.hpp"
 #include "wakesleep/reweighted_wake_sleep.hpp"
+#include "wakesleep/sparse_wake_sleep.hpp"
 #include "wakesleep/vimco.hpp"
 #include "wakesleep/wake_sleep.hpp"
 
@@ -25,6 +26,8 @@ std::unique_ptr<TrainingAlgorithm> make_algorithm(Machine& machine, DeltaRule& d
       return std::make_unique<ReweightedWakeSleep>(machine, delta_rule, settings);
     case Algorithm::joint_stochastic_approximation:
       return std::make_unique<JointStochasticApproximation>(machine, delta_rule, settings, data_rows);
+    case Algorithm::sparse_wake_sleep:
+      return std::make_unique<SparseWakeSleep>(machine, delta_rule, settings);
     case Algorithm::bidirectional_helmholtz:
       return std::make_unique<BidirectionalHelmholtz>(machine, delta_rule, settings);
     case Algorithm::vimco:

@@ -45,6 +45,7 @@ void WakeSleep::wake(const Batch& batch) {
     const int branch = l % delta_rule_.branches();
     ops_.await_branch(branch);  // h takes the place of states that it was the last to read
     ops_.sample(machine_.recognition(l), h_below, draw(Domain::wake_sample, l, &now->step), 1, h);
+    hidden_sampled(l, h);
     learn(branch, Machine::generative_index(l), h, h_below, l - 1);
   }
   learn((top + 1) % delta_rule_.branches(), machine_.prior_index(), {}, states(top), top);

@@ -293,6 +293,19 @@ class CpuOps : public Ops {
     });
   }
 
+  void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
+                std::int32_t* penalty) override {
+    if (states.rows == 0) return;
+    if (on_counts_.size() < states.columns) on_counts_ = {*this, states.columns};
+    on_counts_.fill_zero();
+    count(states, on_counts_.data());
+    const ArithmeticScope scope;
+    for (std::int64_t u = 0; u < states.columns; ++u) {
+      activation[u] = running_activation(activation[u], on_counts_.data()[u], states.rows, sparsity);
+      penalty[u] = sparsity_gradient(activation[u], states.rows, sparsity);
+    }
+  }
+
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
@@ -611,6 +624,7 @@ class CpuOps : public Ops {
   Team team_;
   std::vector<Products> products_;
   Buffer<KeyedRow> keyed_rows_;      ///< what shuffle sorts
+  Buffer<std::int64_t> on_counts_;   ///< of sparsity, by unit
   std::vector<float> largest_sums_;  ///< of coefficients, by thread
   std::vector<Range> unmerged_;      ///< each thread's share of them
 };

@@ -78,6 +78,10 @@ class RecordingOps : public Ops {
   void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
     ops_->add(sums, terms, count);
   }
+  void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
+                std::int32_t* penalty) override {
+    ops_->sparsity(states, sparsity, activation, penalty);
+  }
   void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
               const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
     ops_->recall(remembered, order, first, epoch, from_epoch, states);

@@ -100,10 +100,10 @@ Options machine_options() {
       setting("layers", Kind::layers, "WIDTHS", "Machine",
               "widths of the hidden layers from the data upward, separated by commas"),
       setting("algorithm", Kind::choice, "NAME", "Machine",
-              "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, bidirectional-helmholtz or "
-              "vimco",
+              "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, sparse-wake-sleep, "
+              "bidirectional-helmholtz or vimco",
               {},
-              {"wake-sleep", "reweighted-wake-sleep", "joint-stochastic-approximation",
+              {"wake-sleep", "reweighted-wake-sleep", "joint-stochastic-approximation", "sparse-wake-sleep",
                "bidirectional-helmholtz", "vimco"}),
       setting("weight-bits", Kind::choice, "BITS", "Machine",
               "bits of the integer weights that the products see: 16, 12 or 8", {}, {"16", "12", "8"}),
@@ -123,6 +123,13 @@ Options algorithm_options() {
               "joint-stochastic-approximation: epochs whose chains begin anew, before they go on where they "
               "stopped",
               {1, 4294967295}),
+      setting("sparsity", Kind::number, "LAMBDA", "Algorithm",
+              "sparse-wake-sleep: strength of the penalty on the activation of hidden units", {0, 1}),
+      setting("target-activation", Kind::number, "RHO", "Algorithm",
+              "sparse-wake-sleep: share of the rows in which a hidden unit should be on", {0, 1, true, true}),
+      setting("activation-memory", Kind::number, "BETA", "Algorithm",
+              "sparse-wake-sleep: how much of the running mean of the activation a step keeps",
+              from_zero_below_one),
       setting(
           "control-variate", Kind::choice, "BOOL", "Algorithm",
           "reweighted-wake-sleep: true: the wake phase weighs samples by w - 1/K in the recognition gradient",

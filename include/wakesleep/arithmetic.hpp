@@ -174,6 +174,28 @@ WAKESLEEP_HOST_DEVICE bool accepts(std::int64_t proposed, std::int64_t current, 
   return random_word < static_cast<std::uint32_t>(exp_nonpositive(nats) * 4294967296.0f);
 }
 
+/// What a penalty on the activation of hidden units keeps to (sparse wake-sleep, docs/math.md).
+struct Sparsity {
+  float target = 0.1f;    ///< rho
+  float strength = 0.0f;  ///< lambda
+  float memory = 0.9f;    ///< beta of the running mean
+};
+
+/// m <- beta m + (1 - beta) q, q the share of a batch's rows in which the unit is on.
+WAKESLEEP_HOST_DEVICE float running_activation(float mean, std::int64_t on, std::int64_t rows,
+                                               const Sparsity& sparsity) {
+  const float share = static_cast<float>(on) / static_cast<float>(rows);
+  return fma(sparsity.memory, mean, (1.0f - sparsity.memory) * share);
+}
+
+/// lambda (rho - m), a term of the mean bias gradient, in the units of the integer gradient of `rows` rows.
+WAKESLEEP_HOST_DEVICE std::int32_t sparsity_gradient(float mean, std::int64_t rows,
+                                                     const Sparsity& sparsity) {
+  const float term = sparsity.strength * (sparsity.target - mean);
+  const double scaled = 127.0 * static_cast<double>(rows) * static_cast<double>(term);
+  return static_cast<std::int32_t>(scaled < 0.0 ? scaled - 0.5 : scaled + 0.5);
+}
+
 /// Samples of VIMCO: their log weights are added up in 64 bits.
 inline constexpr std::int64_t max_vimco_samples = 1024;
 

@@ -37,6 +37,10 @@ class DeltaRule {
   /// step. Needs settings whose algorithm mixes two phases (mixes_phases).
   void hold(int index, ConstDeltas errors, ConstStates input);
 
+  /// Adds integers to the bias gradient of the learn() of the conditional that follows in the same step,
+  /// which reads them when it runs.
+  void add_to_bias_gradient(int index, const std::int32_t* terms);
+
   /// Throws DivergenceError naming layer and step if any parameter had left the representable range when this
   /// was last called, and looks again; does not wait for what is queued since then.
   void check_divergence_of_before();
@@ -73,6 +77,7 @@ class DeltaRule {
   Optimizer optimizer_;
   std::vector<State> optimizer_state_;
   std::vector<Working> working_;
+  std::vector<const std::int32_t*> bias_terms_;  ///< by conditional, null where there are none
   std::vector<Held> held_;  ///< one per conditional, empty but for recognition; none where nothing is held
   Buffer<std::uint32_t>
       diverged_;  ///< one word per conditional: 1 + the first step at which it left the range

@@ -234,6 +234,10 @@ class Ops {
   /// sums[i] += terms[i].
   virtual void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) = 0;
 
+  /// activation[u] = running_activation of unit u over the rows, and penalty[u] = its sparsity_gradient.
+  virtual void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
+                        std::int32_t* penalty) = 0;
+
   /// Ascends along the gradient (updated_parameter in arithmetic.hpp) and quantizes the new weights. `rates`
   /// and `step` are read when the operation runs; `diverged` as in quantize.
   virtual void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,

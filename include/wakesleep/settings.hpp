@@ -14,6 +14,7 @@ enum class Algorithm {
   wake_sleep,
   reweighted_wake_sleep,
   joint_stochastic_approximation,
+  sparse_wake_sleep,
   bidirectional_helmholtz,
   vimco
 };
@@ -24,10 +25,13 @@ enum class Binarization { threshold, fixed, dynamic };
 struct TrainingSettings {
   std::vector<std::int64_t> layers = {200, 200, 200};  ///< hidden layers, from the data upward
   Algorithm algorithm = Algorithm::wake_sleep;
-  std::int64_t samples = 5;       ///< K: hidden states drawn for each image; not of wake_sleep
-  double insomnia = 0.5;          ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
-  bool control_variate = false;   ///< wake-phi weighs samples by w_k - 1 / K
-  std::int64_t fresh_epochs = 1;  ///< epochs whose chains begin anew (joint stochastic approximation)
+  std::int64_t samples = 5;        ///< K: hidden states drawn for each image; not of wake_sleep
+  double insomnia = 0.5;           ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
+  bool control_variate = false;    ///< wake-phi weighs samples by w_k - 1 / K
+  std::int64_t fresh_epochs = 1;   ///< epochs whose chains begin anew (joint stochastic approximation)
+  double sparsity = 0.1;           ///< strength lambda of the penalty on activations (sparse wake-sleep)
+  double target_activation = 0.1;  ///< rho
+  double activation_memory = 0.9;  ///< beta of the running means
   std::int64_t epochs = 50;
   std::int64_t batch_size = 100;
   double generative_learning_rate = 0.003;
@@ -74,6 +78,7 @@ double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, s
 Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
                std::int64_t steps_per_epoch, std::int64_t rows);
 Optimizer optimizer_of(const TrainingSettings& settings);
+Sparsity sparsity_of(const TrainingSettings& settings);
 
 /// One setting by its name, which is that of the command line without the dashes
 /// ("generative-learning-rate").

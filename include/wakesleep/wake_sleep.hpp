@@ -20,6 +20,12 @@ class WakeSleep : public TrainingAlgorithm {
   /// Wake, then sleep.
   void step(const Batch& batch) override;
 
+ protected:
+  /// Called when the wake phase has sampled hidden layer `layer`, before its conditionals learn.
+  virtual void hidden_sampled(int, ConstStates) {}
+  Machine& machine() { return machine_; }
+  DeltaRule& delta_rule() { return delta_rule_; }
+
  private:
   void wake(const Batch& batch);
 
