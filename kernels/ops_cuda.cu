@@ -171,7 +171,7 @@ class CudaOps final : public Ops {
   }
 
   void leave_branch() override {
-    require(branch_ != nullptr, "a branch to be left that was not entered");
+    require(branch_ != nullptr, "no branch entered that could be left");
     const CurrentDevice current(ordinal_);
     Branch& left = *branch_;
     branch_ = nullptr;
@@ -185,6 +185,7 @@ class CudaOps final : public Ops {
   }
 
   std::unique_ptr<Recording> record(const std::function<void()>& operations) override {
+    refuse_while_capturing("another recording");
     require_main_line();
     require_all_joined("before a recording");
     const CurrentDevice current(ordinal_);

@@ -13,10 +13,10 @@ namespace wakesleep::cuda {
 /// allocating, freeing, waiting.
 inline thread_local bool this_thread_captures = false;
 
-/// Throws InternalError while the calling thread captures.
+/// Throws InternalError while the calling thread captures; `what` says what was called for.
 inline void refuse_while_capturing(const char* what) {
   if (!this_thread_captures) return;
-  throw InternalError(std::string("While operations were being recorded, ") + what +
+  throw InternalError(std::string("While operations were being recorded, there was need of ") + what +
                       ", which a recording cannot hold; call the same operations once before recording them");
 }
 

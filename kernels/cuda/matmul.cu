@@ -52,7 +52,7 @@ __device__ CheckedSum checked_sum(std::int64_t index, const MatmulShape& shape) 
   CheckedSum sum = {static_cast<std::int64_t>(random.word[0]) % shape.left_rows,
                     static_cast<std::int64_t>(random.word[1]) % shape.right_rows};
   if (index % 4 == 0) sum.left_row = shape.left_rows - 1;
-  if (index % 4 == 1) sum.right_row = shape.right_rows - 1;
+  if (index % 4 == 1 || index == 0) sum.right_row = shape.right_rows - 1;
   return sum;
 }
 

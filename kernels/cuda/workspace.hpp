@@ -19,7 +19,7 @@ class Workspace {
   T* get(std::int64_t count) {
     const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
     if (bytes > memory_.size()) {
-      refuse_while_capturing("an operation needed more working memory than it had before");
+      refuse_while_capturing("more working memory than there is");
       memory_ = {};  // frees before it allocates
       memory_ = Buffer<std::byte>(*ops_, bytes);
     }
