@@ -1,16 +1,21 @@
-// The CUDA backend: checks shapes, lets cuBLAS make the sums and queues the kernels that turn them into
-// states, deltas and log-probabilities. Everything runs on one stream of its own; only copy_out, synchronize
-// and copy_in of more than a staging slot block. Working memory is allocated at the first use of a shape.
+// The CUDA backend: checks shapes, lets cuBLASLt make the sums and queues the kernels that turn them into
+// states, deltas and log-probabilities. The main line and every branch have a stream each; only copy_out,
+// synchronize, a readback's result, copy_in of more than a staging slot and the first use of a shape block.
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
-#include "kernels/cuda/buffer.hpp"
+#include "kernels/cuda/availability.hpp"
+#include "kernels/cuda/capture.hpp"
 #include "kernels/cuda/check.hpp"
+#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/interface.hpp"
 #include "kernels/cuda/kernels.cuh"
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/lane.hpp"
+#include "kernels/cuda/pinned_copy.hpp"
 #include "kernels/cuda/staging.hpp"
 
 namespace wakesleep {
@@ -30,73 +35,34 @@ void require_lines(const Matrix<T>& matrix) {
           "states or deltas whose rows are not whole 64-byte lines; use the stride padded_units(columns)");
 }
 
-/// "13.0" of 13000.
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
+class CudaOps;
 
-cudaDeviceProp properties_of(int ordinal) {
-  cudaDeviceProp properties;
-  WAKESLEEP_CUDA_CHECK(cudaGetDeviceProperties(&properties, ordinal));
-  return properties;
-}
+/// A graph of operations, launched on the main lane.
+class CudaRecording final : public Recording {
+ public:
+  CudaRecording(CudaOps& ops, cudaGraph_t graph) : ops_(ops), graph_(graph) {}
+  ~CudaRecording() override;
+  void replay() override;
+  const Graph& graph() const { return graph_; }
 
-std::string capability_text(const cudaDeviceProp& properties) {
-  return std::to_string(properties.major) + "." + std::to_string(properties.minor);
-}
-
-struct Versions {
-  int driver = 0;
-  int runtime = 0;
+ private:
+  CudaOps& ops_;
+  Graph graph_;
 };
-Versions versions() {
-  Versions found;
-  WAKESLEEP_CUDA_CHECK(cudaDriverGetVersion(&found.driver));  // 0 where there is no driver
-  WAKESLEEP_CUDA_CHECK(cudaRuntimeGetVersion(&found.runtime));
-  return found;
-}
 
-/// Why the program has no machine code for the current device, if it has none.
-std::string why_no_kernels(int ordinal) {
-  const cudaError_t error = find_kernel_image();
-  if (error == cudaSuccess) return "";
-  cudaGetLastError();
-  const cudaDeviceProp properties = properties_of(ordinal);
-  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
-      error == cudaErrorUnsupportedPtxVersion) {
-    return "this program was built without code for the compute capability " + capability_text(properties) +
-           " of " + properties.name +
-           "; build it with -DCMAKE_CUDA_ARCHITECTURES=" + std::to_string(properties.major) +
-           std::to_string(properties.minor);
+class CudaReadback final : public Readback {
+ public:
+  CudaReadback(CudaOps& ops, std::size_t bytes) : ops_(ops), copy_(bytes) {}
+  void request(const void* from) override;
+  const void* result() override {
+    refuse_while_capturing("the result of a readback");
+    return copy_.result();
   }
-  return std::string("looking for kernels on ") + properties.name + " failed with " + describe(error);
-}
 
-/// Why a device cannot be used, in one clause; empty when it can.
-std::string why_unusable(int ordinal) {
-  const Versions found = versions();
-  const std::string needed = "CUDA " + version_text(found.runtime);
-  if (found.driver == 0) {
-    return "no NVIDIA driver is installed; this program needs one for " + needed + " or newer";
-  }
-  int devices = 0;
-  const cudaError_t error = cudaGetDeviceCount(&devices);
-  if (error != cudaSuccess) cudaGetLastError();
-  if (error == cudaErrorInsufficientDriver) {
-    return "the NVIDIA driver is too old: it supports CUDA " + version_text(found.driver) +
-           ", and this program needs " + needed + "; update the driver or build with an older toolkit";
-  }
-  if (error == cudaErrorNoDevice || (error == cudaSuccess && devices == 0)) {
-    return "the NVIDIA driver finds no GPU; if there is one, see what CUDA_VISIBLE_DEVICES says";
-  }
-  if (error != cudaSuccess) return "asking the NVIDIA driver for its GPUs failed with " + describe(error);
-  if (ordinal < 0 || ordinal >= devices) {
-    return "there is no GPU number " + std::to_string(ordinal) + " among the " + std::to_string(devices) +
-           " of this machine, which are numbered from 0";
-  }
-  const CurrentDevice current(ordinal);
-  return why_no_kernels(ordinal);
-}
+ private:
+  CudaOps& ops_;
+  PinnedCopy copy_;
+};
 
 class CudaOps final : public Ops {
  public:
@@ -104,31 +70,30 @@ class CudaOps final : public Ops {
   CudaOps(const CudaOptions& options, const cudaDeviceProp& properties)
       : ordinal_(options.ordinal),
         route_(options.route),
-        resources_(std::make_unique<Resources>(*this, properties)),
-        shuffle_memory_(*this) {
-    products().check_route(ordinal_, properties.name);
+        device_description_(description_of(properties)),
+        resources_(std::make_unique<Resources>(*this, properties)) {
+    products().check_route(properties.name);
     reset_peak();  // the check's memory is given back
-    const Versions found = versions();
-    description_ = std::string(properties.name) + ", compute capability " + capability_text(properties) +
-                   ", CUDA driver " + version_text(found.driver) + ", runtime " +
-                   version_text(found.runtime) + ", " + products().description();
   }
 
   ~CudaOps() override {
     int previous = ordinal_;
     WAKESLEEP_CUDA_REPORT(cudaGetDevice(&previous));
     WAKESLEEP_CUDA_REPORT(cudaSetDevice(ordinal_));
-    shuffle_memory_.release();
+    WAKESLEEP_CUDA_REPORT(cudaDeviceSynchronize());  // copies may still read the staging ring
     resources_.reset();
     WAKESLEEP_CUDA_REPORT(cudaSetDevice(previous));
   }
 
-  std::string description() const override { return description_; }
+  std::string description() const override {
+    return device_description_ + ", " + resources_->main.products.description();
+  }
   std::string device() const override { return "cuda"; }
 
   // -------------------------------------------------------------------------------------------- memory
   void* allocate(std::size_t bytes) override {
     if (bytes == 0) return nullptr;
+    refuse_while_capturing("memory of the device");
     const CurrentDevice current(ordinal_);
     void* memory = nullptr;
     const cudaError_t error = cudaMalloc(&memory, bytes);
@@ -146,20 +111,22 @@ class CudaOps final : public Ops {
 
   void copy_in(void* to, const void* from_host, std::size_t bytes) override {
     if (bytes == 0) return;
+    refuse_while_capturing("a copy from the host");
     const CurrentDevice current(ordinal_);
     if (bytes <= StagingRing::slot_bytes) {
       resources_->staging.copy_in(to, from_host, bytes, stream());
     } else {
       WAKESLEEP_CUDA_CHECK(cudaMemcpyAsync(to, from_host, bytes, cudaMemcpyHostToDevice, stream()));
-      resources_->stream.synchronize();
+      lane().stream.synchronize();
     }
   }
 
   void copy_out(void* to_host, const void* from, std::size_t bytes) override {
+    synchronize();
+    if (bytes == 0) return;
     const CurrentDevice current(ordinal_);
-    if (bytes > 0)
-      WAKESLEEP_CUDA_CHECK(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, stream()));
-    resources_->stream.synchronize();
+    WAKESLEEP_CUDA_CHECK(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, stream()));
+    lane().stream.synchronize();
   }
 
   void fill_zero(void* memory, std::size_t bytes) override {
@@ -169,8 +136,82 @@ class CudaOps final : public Ops {
   }
 
   void synchronize() override {
+    refuse_while_capturing("waiting for the device");
     const CurrentDevice current(ordinal_);
-    resources_->stream.synchronize();
+    resources_->main.stream.synchronize();
+    for (Branch& branch : resources_->branches) {
+      branch.lane().stream.synchronize();
+      branch.forget();
+    }
+  }
+
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
+    refuse_while_capturing("page-locked memory");
+    const CurrentDevice current(ordinal_);
+    return std::make_unique<CudaReadback>(*this, bytes);
+  }
+
+  void request(PinnedCopy& copy, const void* from) {
+    refuse_while_capturing("a readback");
+    const CurrentDevice current(ordinal_);
+    if (branch_ == nullptr) join_branches();
+    copy.request(from, stream());
+  }
+
+  // -------------------------------------------------------------------------------------------- order of
+  // execution
+  int branches() const override { return branch_count; }
+
+  void enter_branch(int branch) override {
+    require_main_line();
+    const CurrentDevice current(ordinal_);
+    Branch& entered = branch_number(branch);
+    entered.enter(resources_->main.stream.get());
+    branch_ = &entered;
+  }
+
+  void leave_branch() override {
+    require(branch_ != nullptr, "no branch entered that could be left");
+    const CurrentDevice current(ordinal_);
+    Branch& left = *branch_;
+    branch_ = nullptr;
+    left.leave();
+  }
+
+  void await_branch(int branch) override {
+    require_main_line();
+    const CurrentDevice current(ordinal_);
+    branch_number(branch).join(resources_->main.stream.get());
+  }
+
+  std::unique_ptr<Recording> record(const std::function<void()>& operations) override {
+    refuse_while_capturing("another recording");
+    require_main_line();
+    require_all_joined("before a recording");
+    const CurrentDevice current(ordinal_);
+    std::unique_ptr<CudaRecording> recording;
+    try {
+      Capture capture(stream());
+      operations();
+      require_main_line();
+      require_all_joined("at the end of a recording");
+      recording = std::make_unique<CudaRecording>(*this, capture.end());
+    } catch (...) {
+      // What the branches were given has been thrown away with the capture.
+      branch_ = nullptr;
+      for (Branch& branch : resources_->branches) branch.forget();
+      throw;
+    }
+    recording->graph().upload(stream());
+    return recording;
+  }
+
+  void replay(const Graph& graph) {
+    require_main_line();
+    refuse_while_capturing("another recording");
+    const CurrentDevice current(ordinal_);
+    join_branches();
+    graph.launch(stream());
   }
 
   // -------------------------------------------------------------------------------------------- weights
@@ -194,10 +235,15 @@ class CudaOps final : public Ops {
   }
 
   // -------------------------------------------------------------------------------------------- the step
+  void advance(const StepScalars* table, std::uint32_t* position, StepScalars* now) override {
+    const CurrentDevice current(ordinal_);
+    cuda::advance(stream(), table, position, now);
+  }
+
   void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
-    cuda::shuffle(stream(), draw, rows, order, shuffle_memory_);
+    cuda::shuffle(stream(), draw, rows, order, lane().shuffle_memory);
   }
 
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
@@ -318,18 +364,43 @@ class CudaOps final : public Ops {
   }
 
  private:
-  /// The size that cuBLAS itself would choose for the device.
+  /// What cuBLAS recommends for the device.
   static constexpr std::int64_t blas_bytes(const cudaDeviceProp& properties) {
     return std::int64_t{properties.major >= 9 ? 32 : 4} << 20;
   }
 
+  static constexpr int branch_count = 3;  ///< a step learns two layers while its chain makes a third
+
   struct Resources {
     Resources(CudaOps& ops, const cudaDeviceProp& properties)
-        : products(ops, stream.get(), ops.route_, blas_bytes(properties)) {}
-    Stream stream;
+        : options{ops.ordinal_, ops.route_, blas_bytes(properties)},
+          main(ops, blas, options),
+          branches{{{ops, blas, options}, {ops, blas, options}, {ops, blas, options}}} {}
+    ProductOptions options;
+    BlasHandle blas;
     StagingRing staging;
-    Products products;
+    Lane main;
+    std::array<Branch, branch_count> branches;
   };
+
+  void require_main_line() const { require(branch_ == nullptr, "a branch entered that must be left first"); }
+
+  void require_all_joined(const char* when) const {
+    for (const Branch& branch : resources_->branches) {
+      if (!branch.pending()) continue;
+      throw InternalError(std::string("A branch of the CUDA backend was not awaited ") + when +
+                          "; call await_branch for every branch first");
+    }
+  }
+
+  Branch& branch_number(int branch) {
+    require(branch >= 0 && branch < branch_count, "a branch that it does not have");
+    return resources_->branches[static_cast<std::size_t>(branch)];
+  }
+
+  void join_branches() {
+    for (Branch& branch : resources_->branches) branch.join(resources_->main.stream.get());
+  }
 
   template <class T>
   static std::size_t bytes_of(std::int64_t count) {
@@ -376,15 +447,25 @@ class CudaOps final : public Ops {
                       " are free; use a smaller batch, fewer samples at a time or smaller layers");
   }
 
-  cudaStream_t stream() const { return resources_->stream.get(); }
-  Products& products() { return resources_->products; }
+  /// Where operations are queued now.
+  Lane& lane() const { return branch_ != nullptr ? branch_->lane() : resources_->main; }
+  cudaStream_t stream() const { return lane().stream.get(); }
+  Products& products() { return lane().products; }
 
   int ordinal_;
   CudaRoute route_;
-  std::string description_;
+  std::string device_description_;
   std::unique_ptr<Resources> resources_;
-  Workspace shuffle_memory_;
+  Branch* branch_ = nullptr;  ///< the one that was entered; null on the main line
 };
+
+CudaRecording::~CudaRecording() {
+  // A launch may still be running.
+  WAKESLEEP_CUDA_REPORT(cudaDeviceSynchronize());
+}
+void CudaRecording::replay() { ops_.replay(graph_); }
+
+void CudaReadback::request(const void* from) { ops_.request(copy_, from); }
 
 }  // namespace
 }  // namespace cuda

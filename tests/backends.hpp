@@ -14,12 +14,12 @@ namespace wakesleep::testing {
 
 struct Backend {
   std::string name;
-  bool cuda = false;
+  bool cuda = false;  ///< a GPU, or one that is emulated on the CPU (tests/emulation/)
   CpuOptions cpu;
   CudaOptions gpu;
 };
 
-inline std::vector<Backend> all_backends() {
+inline std::vector<Backend> cpu_backends() {
   const auto cpu = [](std::string name, CpuRoute route, int threads, CpuInstructions instructions,
                       std::int64_t piece_rows) {
     Backend b;
@@ -30,22 +30,36 @@ inline std::vector<Backend> all_backends() {
     b.cpu.piece_rows = piece_rows;
     return b;
   };
-  std::vector<Backend> backends = {
+  return {
       cpu("cpu_int8", CpuRoute::int8, 1, CpuInstructions::best, 0),
       cpu("cpu_int8_2_threads_uneven_pieces", CpuRoute::int8, 2, CpuInstructions::best, 7),
       cpu("cpu_int8_3_threads_avx2", CpuRoute::int8, 3, CpuInstructions::avx2, 0),
       cpu("cpu_float32", CpuRoute::float32, 2, CpuInstructions::best, 0),
       cpu("cpu_reference_baseline", CpuRoute::reference, 1, CpuInstructions::baseline, 0),
   };
+}
+
+inline std::vector<Backend> cuda_backends(const std::string& name) {
+  std::vector<Backend> backends;
   for (const CudaRoute route : {CudaRoute::int8, CudaRoute::fp16}) {
     Backend b;
-    b.name = route == CudaRoute::int8 ? "cuda_int8" : "cuda_fp16";
+    b.name = name + (route == CudaRoute::int8 ? "_int8" : "_fp16");
     b.cuda = true;
     b.gpu.route = route;
     backends.push_back(b);
   }
   return backends;
 }
+
+#if defined(WAKESLEEP_EMULATED_CUDA)
+inline std::vector<Backend> all_backends() { return cuda_backends("emulated_cuda"); }
+#else
+inline std::vector<Backend> all_backends() {
+  std::vector<Backend> backends = cpu_backends();
+  for (Backend& b : cuda_backends("cuda")) backends.push_back(std::move(b));
+  return backends;
+}
+#endif
 
 inline std::ostream& operator<<(std::ostream& out, const Backend& backend) { return out << backend.name; }
 

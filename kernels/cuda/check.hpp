@@ -1,7 +1,7 @@
 // The one place where statuses of CUDA and cuBLAS calls become exceptions.
 #pragma once
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -25,7 +25,7 @@ inline bool succeeded(cublasStatus_t status) { return status == CUBLAS_STATUS_SU
 inline std::string describe(cudaError_t error) {
   return std::string(cudaGetErrorName(error)) + " (" + cudaGetErrorString(error) + ")";
 }
-inline std::string describe(cublasStatus_t status) { return cublasGetStatusName(status); }
+inline std::string describe(cublasStatus_t status) { return cublasLtGetStatusName(status); }
 
 /// True for what the state of the machine explains, false for what only a fault in the program does.
 inline bool is_device_condition(cudaError_t error) {

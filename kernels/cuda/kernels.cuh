@@ -7,12 +7,15 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/buffer.hpp"
 #include "kernels/cuda/interface.hpp"
 #include "kernels/cuda/limbs.hpp"
 #include "kernels/cuda/logits.cuh"
+#include "kernels/cuda/workspace.hpp"
 
 namespace wakesleep::cuda {
+
+/// *now = table[(*position)++].
+void advance(cudaStream_t stream, const StepScalars* table, std::uint32_t* position, StepScalars* now);
 
 /// Sorts in memory taken from `workspace`.
 void shuffle(cudaStream_t stream, const Draw& draw, std::int64_t rows, std::uint32_t* order,

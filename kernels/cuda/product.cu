@@ -2,7 +2,6 @@
 
 #include <cuda_fp16.h>
 
-#include <limits>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -19,8 +18,6 @@ namespace {
 constexpr std::int64_t exact_in_float32 = 1 << 24;
 constexpr std::int32_t largest_limb = 128;
 constexpr std::int32_t largest_delta = 127;
-
-const char* name_of(CudaRoute route) { return route == CudaRoute::int8 ? "int8" : "fp16"; }
 
 /// States as fp16 numbers, eight to a thread (rows are whole 64-byte lines). Padding becomes zero.
 __global__ void states_to_half_kernel(ConstStates states, __half* converted, std::int64_t stride) {
@@ -55,16 +52,6 @@ std::int32_t largest_factor(const CudaWeights& weights) {
   return weights.limbs().count == 2 ? largest_limb : largest_integer_weight(weights.bits);
 }
 
-/// cuBLAS takes its extents as int.
-int extent(std::int64_t value) {
-  if (value > std::numeric_limits<int>::max()) {
-    throw InternalError("A product of the CUDA backend has an extent of " + std::to_string(value) +
-                        ", above " + std::to_string(std::numeric_limits<int>::max()) +
-                        "; use fewer rows or units at a time");
-  }
-  return static_cast<int>(value);
-}
-
 }  // namespace
 
 // -------------------------------------------------------------------------------------------------------
@@ -95,31 +82,16 @@ CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units
 // -------------------------------------------------------------------------------------------------------
 // products
 
-Products::Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t memory_bytes)
+Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options)
     : ops_(ops),
       stream_(stream),
-      route_(route),
-      blas_memory_(ops, memory_bytes),
+      ordinal_(options.ordinal),
+      route_(options.route),
+      matmul_(ops, stream, blas, options),
       left_(ops),
       right_(ops),
       sums_(ops),
-      piece_(ops) {
-  WAKESLEEP_CUDA_CHECK(cublasSetStream(blas_.get(), stream_));
-  // After the stream, since setting that takes the default working memory back into use.
-  WAKESLEEP_CUDA_CHECK(cublasSetWorkspace(blas_.get(), blas_memory_.data(), blas_memory_.bytes()));
-  WAKESLEEP_CUDA_CHECK(cublasSetPointerMode(blas_.get(), CUBLAS_POINTER_MODE_HOST));
-  // Said explicitly, because environment variables can weaken what is left to the default.
-  WAKESLEEP_CUDA_CHECK(cublasSetMathMode(
-      blas_.get(),
-      static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
-}
-
-std::string Products::description() const {
-  int version = 0;
-  WAKESLEEP_CUDA_CHECK(cublasGetVersion(blas_.get(), &version));
-  return std::string(name_of(route_)) + " products (cuBLAS " + std::to_string(version / 10000) + "." +
-         std::to_string(version / 100 % 100) + "." + std::to_string(version % 100) + ")";
-}
+      piece_(ops) {}
 
 void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   const Limbs& limbs = weights.limbs();
@@ -189,7 +161,7 @@ std::int64_t Products::terms_at_once(std::int64_t largest_product) const {
 
 bool Products::direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,
                       const Result& result) const {
-  // What the rules in multiply_piece ask of its result, where that may be the caller's own.
+  // What a MatmulShape asks of the sums, where they may be the caller's own.
   return route_ == CudaRoute::int8 && result.columns == right.rows && result.stride % 4 == 0 &&
          aligned_to_16(result.data) && terms <= terms_at_once(largest_product);
 }
@@ -215,46 +187,16 @@ void Products::multiply(const Operand& left, const Operand& right, std::int64_t 
   }
 }
 
-/// cuBLAS stores matrices by columns, so our row-major matrices are the transposes of what it sees. With
-///   A = right  [m x k], lda = right.stride:  cuBLAS sees right^T (k x m), and takes op(A) = its transpose, m
-///   x k B = left   [n x k], ldb = left.stride:   cuBLAS sees left^T  (k x n), and takes op(B) as it is
-/// C = op(A) op(B) = right . left^T is m x n by columns, which is left . right^T [n x m] by rows with ldc =
-/// stride.
-///
-/// Both operands have their summed dimension contiguous, the form that integer matrix units want. cuBLAS
-/// documents for its int8 kernels on them (cublasLtMatmul, "To use IMMA kernels", regular data ordering):
-/// pointers aligned to 4 bytes, better 16; leading dimensions of A, B and C multiples of 4; m and k multiples
-/// of 4. Some devices refuse other shapes with CUBLAS_STATUS_NOT_SUPPORTED, so m, k and the leading
-/// dimensions are padded to 16 throughout; n is free. fp16 has no such rules but is fastest with the same
-/// padding.
 void Products::multiply_piece(const Operand& left, const Operand& right, std::int64_t first_term,
                               std::int64_t terms, void* sums, std::int64_t stride) {
   const std::int64_t offset = first_term * element_bytes(route_);
-  const void* a = static_cast<const std::byte*>(right.data) + offset;
-  const void* b = static_cast<const std::byte*>(left.data) + offset;
-  const int m = extent(right.rows);
-  const int n = extent(left.rows);
-  const int k = extent(terms);
-  const int lda = extent(right.stride);
-  const int ldb = extent(left.stride);
-  const int ldc = extent(stride);
-  if (route_ == CudaRoute::int8) {
-    const std::int32_t one = 1;
-    const std::int32_t zero = 0;
-    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_8I, lda,
-                                      b, CUDA_R_8I, ldb, &zero, sums, CUDA_R_32I, ldc, CUBLAS_COMPUTE_32I,
-                                      CUBLAS_GEMM_DEFAULT));
-  } else {
-    const float one = 1.0f;
-    const float zero = 0.0f;
-    WAKESLEEP_CUDA_CHECK(cublasGemmEx(blas_.get(), CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &one, a, CUDA_R_16F,
-                                      lda, b, CUDA_R_16F, ldb, &zero, sums, CUDA_R_32F, ldc,
-                                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-  }
+  matmul_.run({left.rows, right.rows, terms, left.stride, right.stride, stride},
+              static_cast<const std::byte*>(left.data) + offset,
+              static_cast<const std::byte*>(right.data) + offset, sums);
 }
 
-// ------------------------------------------------------------------------------------------------------- the
-// check
+// -------------------------------------------------------------------------------------------------------
+// the check
 
 namespace {
 
@@ -334,11 +276,11 @@ void Products::check_case(std::int64_t terms, std::int32_t largest_left, std::in
   }
 }
 
-void Products::check_route(int ordinal, const std::string& device) {
+void Products::check_route(const std::string& device) {
   static std::mutex mutex;
   static std::set<std::pair<int, CudaRoute>> trusted;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (trusted.contains({ordinal, route_})) return;
+  if (trusted.contains({ordinal_, route_})) return;
   check_case(48, 1, largest_limb - 1, device);
   if (route_ == CudaRoute::int8) {
     // Both operands at the ends of their range: the sums come within 2 % of the largest 32-bit integer.
@@ -350,7 +292,7 @@ void Products::check_route(int ordinal, const std::string& device) {
     check_case(3 * terms_at_once(largest_integer_weight(12)) + 16, 1, largest_integer_weight(12),
                device);  // pieces
   }
-  trusted.insert({ordinal, route_});
+  trusted.insert({ordinal_, route_});
 }
 
 }  // namespace wakesleep::cuda

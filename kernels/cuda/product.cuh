@@ -7,10 +7,11 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/cuda/buffer.hpp"
 #include "kernels/cuda/interface.hpp"
 #include "kernels/cuda/limbs.hpp"
 #include "kernels/cuda/logits.cuh"
+#include "kernels/cuda/matmul.cuh"
+#include "kernels/cuda/workspace.hpp"
 
 namespace wakesleep::cuda {
 
@@ -32,8 +33,7 @@ class CudaWeights : public IntegerWeights {
 /// The products of one stream, with their working memory.
 class Products {
  public:
-  /// `memory_bytes` of working memory for cuBLAS, which would otherwise allocate its own.
-  Products(Ops& ops, cudaStream_t stream, CudaRoute route, std::int64_t memory_bytes);
+  Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options);
 
   /// Working memory for both products of batches of `rows` rows.
   void reserve(const CudaWeights& weights, std::int64_t rows);
@@ -46,10 +46,10 @@ class Products {
 
   /// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError,
   /// naming route and device, where they differ. Done once per process, device and route. Blocks.
-  void check_route(int ordinal, const std::string& device);
+  void check_route(const std::string& device);
 
-  /// "int8 products (cuBLAS 13.1.0)" and the like.
-  std::string description() const;
+  /// Of Matmul.
+  std::string description() const { return matmul_.description(); }
 
  private:
   /// rows x stride elements of the route's kind; the summed dimension is contiguous.
@@ -69,7 +69,8 @@ class Products {
   /// result's are multiples of 16; |left| |right| <= largest_product.
   void multiply(const Operand& left, const Operand& right, std::int64_t terms, std::int64_t largest_product,
                 const Result& result);
-  /// One call of cuBLAS; sums [left.rows x stride] are int32 on the int8 route and float32 on the fp16 route.
+  /// One call of cuBLASLt; sums [left.rows x stride] are int32 on the int8 route and float32 on the fp16
+  /// route.
   void multiply_piece(const Operand& left, const Operand& right, std::int64_t first_term, std::int64_t terms,
                       void* sums, std::int64_t stride);
   void check_case(std::int64_t terms, std::int32_t largest_left, std::int32_t largest_right,
@@ -78,18 +79,18 @@ class Products {
   Operand as_operand(ConstStates states);
   Operand transposed(Matrix<const std::int8_t> matrix, Workspace& memory);
   std::int64_t terms_at_once(std::int64_t largest_product) const;
-  /// Whether one call of cuBLAS can write the result itself.
+  /// Whether one call of cuBLASLt can write the result itself.
   bool direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,
               const Result& result) const;
 
   Ops& ops_;
   cudaStream_t stream_;
+  int ordinal_;
   CudaRoute route_;
-  BlasHandle blas_;
-  Buffer<std::byte> blas_memory_;
+  Matmul matmul_;
   Workspace left_, right_;  ///< copies of operands in the form that the route multiplies
   Workspace sums_;          ///< what forward() returns
-  Workspace piece_;         ///< sums of one call of cuBLAS where they need another form
+  Workspace piece_;         ///< sums of one call of cuBLASLt where they need another form
 };
 
 }  // namespace wakesleep::cuda

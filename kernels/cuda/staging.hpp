@@ -3,7 +3,8 @@
 
 #include <cstring>
 
-#include "kernels/cuda/buffer.hpp"
+#include "kernels/cuda/pinned_memory.hpp"
+#include "kernels/cuda/stream.hpp"
 
 namespace wakesleep::cuda {
 

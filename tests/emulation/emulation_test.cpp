@@ -1,0 +1,148 @@
+// What only the emulated device can show: that recordings and branches keep to the rules of stream capture,
+// and that the choice of a product's algorithm drops the wrong ones and takes the fastest.
+#include <gtest/gtest.h>
+
+#include "backends.hpp"
+#include "cublasLt.h"
+#include "trainings.hpp"
+#include "wakesleep/error.hpp"
+
+namespace wakesleep {
+namespace {
+
+using testing::Backend;
+
+class EmulationTest : public testing::BackendTest {
+ protected:
+  /// A machine's conditional, with states and counts to run operations on.
+  struct Subject {
+    explicit Subject(Ops& ops)
+        : machine(ops, {33, 19}, 16), states(ops, 5 * 64), other_states(ops, 5 * 64), counts(ops, 33) {
+      machine.initialize(std::vector<double>(33, 0.3), 1);
+      states.fill_zero();
+      other_states.fill_zero();
+      counts.fill_zero();
+    }
+    ConstStates visible() const { return {states.data(), 5, 33, 64}; }
+    Machine machine;
+    Buffer<std::uint8_t> states, other_states;
+    Buffer<std::int64_t> counts;
+  };
+
+  std::string message_of(const std::function<void()>& recorded) {
+    try {
+      ops().record(recorded);
+      return "accepted";
+    } catch (const InternalError& error) {
+      return error.what();
+    }
+  }
+};
+
+TEST_P(EmulationTest, SaysThatItIsNoGpu) {
+  EXPECT_NE(ops().description().find("emulated on the CPU"), std::string::npos) << ops().description();
+}
+
+TEST_P(EmulationTest, OfTheAlgorithmsTheFastestThatIsRightIsUsed) {
+  Subject subject(ops());
+  ops().multiply(subject.machine.recognition(1), subject.visible());  // chooses
+  ops().synchronize();
+  const std::uint64_t wrong = emulation::runs_of(emulation::wrong_in_the_last_sum);
+  const std::uint64_t slow = emulation::runs_of(emulation::slow);
+  const std::uint64_t fast = emulation::runs_of(emulation::fast);
+  EXPECT_GT(wrong, 0u);
+  EXPECT_GT(slow, 0u);
+  for (int i = 0; i < 3; ++i) ops().multiply(subject.machine.recognition(1), subject.visible());
+  ops().synchronize();
+  EXPECT_EQ(emulation::runs_of(emulation::wrong_in_the_last_sum), wrong);
+  EXPECT_EQ(emulation::runs_of(emulation::slow), slow);
+  EXPECT_EQ(emulation::runs_of(emulation::fast), fast + 3);
+  EXPECT_NE(ops().description().find("algorithms that failed a check"), std::string::npos)
+      << ops().description();
+}
+
+TEST_P(EmulationTest, ARecordingRunsOnlyWhenItIsReplayed) {
+  Subject subject(ops());
+  std::vector<std::uint8_t> on(5 * 64, 1);
+  subject.states.copy_in(on.data());
+  const auto recording = ops().record([&] { ops().count(subject.visible(), subject.counts.data()); });
+  ASSERT_NE(recording, nullptr);
+  EXPECT_EQ(testing::to_host(subject.counts), std::vector<std::int64_t>(33, 0));
+  for (int i = 0; i < 3; ++i) recording->replay();
+  EXPECT_EQ(testing::to_host(subject.counts), std::vector<std::int64_t>(33, 15));
+}
+
+TEST_P(EmulationTest, BranchesOfARecordingRunWhereTheyWereRecorded) {
+  // Zeros, then on a branch ones, then, awaited, a count: in any order that streams allow, it counts ones.
+  Subject subject(ops());
+  const Draw draw{1, Domain::sleep_sample, 0, 0, 0, nullptr, SampleAddress::row};
+  std::vector<float> certain(33, 100.0f);
+  ops().copy_in(subject.machine.generative(1).bias, certain.data(), 33 * sizeof(float));
+  Conditional always_on;
+  always_on.bias = subject.machine.generative(1).bias;
+  always_on.receiving = 33;
+  const auto operations = [&] {
+    ops().fill_zero(subject.states.data(), 5 * 64);
+    for (int branch = 0; branch < ops().branches(); ++branch) {
+      ops().on_branch(branch, [&] {
+        ops().sample(always_on, {}, draw, 1, {subject.states.data(), 5, 33, 64});
+      });
+      ops().await_branch(branch);
+    }
+    ops().count(subject.visible(), subject.counts.data());
+  };
+  operations();
+  const auto recording = ops().record(operations);
+  for (int i = 0; i < 20; ++i) recording->replay();
+  EXPECT_EQ(testing::to_host(subject.counts), std::vector<std::int64_t>(33, 21 * 5));
+}
+
+TEST_P(EmulationTest, WhatCannotBeRecordedIsRefusedAndTheBackendGoesOn) {
+  Subject subject(ops());
+  const auto count = [&] { ops().count(subject.visible(), subject.counts.data()); };
+  EXPECT_NE(message_of([&] { Buffer<std::uint8_t> memory(ops(), 1); }).find("memory of the device"),
+            std::string::npos);
+  EXPECT_NE(message_of([&] { testing::to_host(subject.counts); }).find("waiting for the device"),
+            std::string::npos);
+  EXPECT_NE(message_of([&] {
+              subject.counts.copy_in(std::vector<std::int64_t>(33).data());
+            }).find("a copy from the host"),
+            std::string::npos);
+  const auto multiply = [&](std::int64_t rows) {
+    ops().multiply(subject.machine.generative(1), {subject.states.data(), rows, 19, 64});
+  };
+  EXPECT_NE(message_of([&] { multiply(5); }).find("working memory"), std::string::npos);
+  multiply(5);
+  EXPECT_NE(message_of([&] { multiply(4); }).find("a shape that had not been made before"),
+            std::string::npos);
+  EXPECT_NE(message_of([&] { ops().on_branch(1, count); }).find("not awaited at the end"), std::string::npos);
+  EXPECT_NE(message_of([&] {
+              ops().on_branch(1, [&] { throw InternalError("thrown on a branch"); });
+            }).find("thrown on a branch"),
+            std::string::npos);
+  EXPECT_NE(message_of([&] { ops().record(count); }).find("another recording"), std::string::npos);
+  ops().on_branch(0, count);
+  EXPECT_NE(message_of(count).find("not awaited before"), std::string::npos);
+  ops().await_branch(0);
+  EXPECT_EQ(message_of(count), "accepted");
+  EXPECT_EQ(testing::to_host(subject.counts), std::vector<std::int64_t>(33, 0));
+}
+
+TEST_P(EmulationTest, AReadbackHoldsWhatWasThereWhenItWasRequested) {
+  Subject subject(ops());
+  const auto readback = ops().make_readback(33 * sizeof(std::int64_t));
+  EXPECT_EQ(readback->result(), nullptr);
+  std::vector<std::uint8_t> on(5 * 64, 1);
+  subject.states.copy_in(on.data());
+  ops().on_branch(2, [&] { ops().count(subject.visible(), subject.counts.data()); });
+  readback->request(subject.counts.data());
+  ops().count(subject.visible(), subject.counts.data());
+  EXPECT_EQ(static_cast<const std::int64_t*>(readback->result())[32], 5);
+  readback->request(subject.counts.data());
+  EXPECT_EQ(static_cast<const std::int64_t*>(readback->result())[0], 10);
+}
+
+WAKESLEEP_ON_EVERY_BACKEND(EmulationTest);
+
+}  // namespace
+}  // namespace wakesleep
