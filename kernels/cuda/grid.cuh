@@ -31,6 +31,11 @@ inline Shape over_rows(std::int64_t rows, std::int64_t items, int lanes = warp_l
           dim3(static_cast<unsigned int>(lanes), static_cast<unsigned int>(rows_per_block))};
 }
 
+/// One thread per element.
+inline Shape over_elements(std::int64_t count) {
+  return {dim3(blocks_for(count, block_threads, 2147483647)), dim3(block_threads)};
+}
+
 /// One block of block_threads threads per row.
 inline Shape block_per_row(std::int64_t rows) {
   return {dim3(blocks_for(rows, 1, 2147483647)), dim3(block_threads)};

@@ -66,6 +66,24 @@ void importance(cudaStream_t stream, Matrix<const std::int64_t> log_weights, Imp
 
 void count(cudaStream_t stream, ConstStates states, std::int64_t* counts);
 
+void importance_weights(cudaStream_t stream, Matrix<const std::int64_t> log_weights, int fraction_bits,
+                        std::int32_t* relative, std::int64_t* totals);
+/// Works in memory taken from `workspace`, as do those below that have one.
+void vimco_weights(cudaStream_t stream, Matrix<const std::int64_t> log_weights, float* coefficients,
+                   const Rates* rates, Rates* scaled, Workspace& workspace);
+
+void recall(cudaStream_t stream, const DataRows& remembered, const std::uint32_t* order,
+            const std::uint32_t* first, const std::uint32_t* epoch, std::uint32_t from_epoch, States states);
+void remember(cudaStream_t stream, ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
+              const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
+              std::int64_t row_bytes);
+void metropolis(cudaStream_t stream, Matrix<const std::int64_t> log_weights, const Draw& draw,
+                std::int32_t* visits, std::int64_t* totals, std::uint32_t* last, std::int64_t* counts);
+
+void sparsity(cudaStream_t stream, ConstStates states, const Sparsity& sparsity, float* activation,
+              std::int32_t* penalty, Workspace& workspace);
+void add(cudaStream_t stream, std::int32_t* sums, const std::int32_t* terms, std::int64_t count);
+
 /// What the runtime says when it looks for this program's machine code for the current device.
 cudaError_t find_kernel_image();
 
