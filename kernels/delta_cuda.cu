@@ -14,13 +14,13 @@ __global__ void delta_kernel(Logits logits, ConstStates target, Draw draw, Delta
   const PhiloxBlock random = random_block(draw, row, 1, group);
   const std::uint64_t states =
       *reinterpret_cast<const std::uint64_t*>(target.data + row * target.stride + first_unit);
+  const LogitGroup<8> a = logit_group<8>(logits, row, first_unit, deltas.columns);
   std::uint64_t rounded = 0;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if (first_unit + i >= deltas.columns) break;
-    const float a = logit(logits, row, first_unit + i);
     const std::uint32_t state = static_cast<std::uint32_t>(states >> (8 * i)) & 0xFFu;
-    const std::int32_t value = round_delta(state_minus_probability(state, a), half_word(random, i));
+    const std::int32_t value = round_delta(state_minus_probability(state, a.unit[i]), half_word(random, i));
     rounded |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(value)) << (8 * i);
   }
   *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;

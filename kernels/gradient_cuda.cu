@@ -1,32 +1,15 @@
 // What the integer gradient needs beside its product (kernels/cuda/product.cu): transposed operands, since
 // the sum runs over rows and products want their summed dimension contiguous, and the bias gradient.
-#include <cuda_fp16.h>
-
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/element.cuh"
 #include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/several.cuh"
 
 namespace wakesleep::cuda {
 namespace {
 
 inline constexpr int tile = 64;
 inline constexpr int tile_threads = 16;  ///< in each direction; every thread moves four elements at a time
-
-template <class Element>
-__device__ Element as_element(std::int8_t value);
-template <>
-__device__ std::int8_t as_element<std::int8_t>(std::int8_t value) {
-  return value;
-}
-template <>
-__device__ __half as_element<__half>(std::int8_t value) {
-  return __int2half_rn(value);
-}
-
-/// Four neighbouring elements, stored together.
-template <class Element>
-struct alignas(4 * sizeof(Element)) Four {
-  Element element[4];
-};
 
 /// A tile of 64 x 64 is read along the rows of the matrix and written along its columns. The rows of the tile
 /// in shared memory are one word longer than they need to be, which spreads its columns over the banks.
@@ -56,9 +39,9 @@ __global__ void transpose_kernel(Matrix<const std::int8_t> matrix, Element* tran
     const std::int64_t column = first_column + j;
     const std::int64_t row = first_row + four;
     if (column >= columns_padded || row >= rows_padded) continue;
-    Four<Element> written;
+    Several<Element, 4> written;
     for (int i = 0; i < 4; ++i) written.element[i] = as_element<Element>(bytes[four + i][j]);
-    *reinterpret_cast<Four<Element>*>(transposed + column * rows_padded + row) = written;
+    store(transposed + column * rows_padded + row, written);
   }
 }
 

@@ -302,23 +302,22 @@ class CudaOps final : public Ops {
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
     const CurrentDevice current(ordinal_);
-    ParameterUpdate biases;
-    biases.parameters = {conditional.bias, 1, conditional.receiving, conditional.receiving};
-    biases.first = state.bias_first;
-    biases.second = state.bias_second;
-    biases.gradient = bias_gradient;
-    biases.diverged = diverged;
-    biases.step = step;
-    cuda::update(stream(), biases, optimizer, rates);
-    if (is_prior(conditional)) return;
-    ParameterUpdate weights;
-    weights.parameters = conditional.weight;
-    weights.first = state.weight_first;
-    weights.second = state.weight_second;
-    weights.gradient = gradient;
-    weights.decayed = true;
-    cuda::update(stream(), weights, optimizer, rates);
-    quantize(conditional, diverged, step);  // finds weights that are not finite, too
+    ParameterUpdate update;
+    update.receiving = conditional.receiving;
+    update.bias = conditional.bias;
+    update.bias_gradient = bias_gradient;
+    update.state = state;
+    update.diverged = diverged;
+    update.step = step;
+    if (!is_prior(conditional)) {
+      const CudaWeights& weights = weights_of(conditional);
+      update.weight = conditional.weight;
+      update.gradient = gradient;
+      update.limbs = weights.limbs();
+      update.bits = weights.bits;
+      update.scales = weights.scales();
+    }
+    cuda::update(stream(), update, optimizer, rates);
   }
 
   // -------------------------------------------------------------------------------------------- reading out

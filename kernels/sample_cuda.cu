@@ -13,13 +13,13 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
                                      const States& output, std::int64_t row, std::int64_t group) {
   std::uint32_t states = 0;
   std::int64_t log_probability = 0;
+  const LogitGroup<4> a = logit_group<4>(logits, input_row, 4 * group, output.columns);
+#pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const std::int64_t unit = 4 * group + i;
-    if (unit >= output.columns) break;
-    const float a = logit(logits, input_row, unit);
-    const std::uint32_t state = sample_state(a, random.word[i]);
+    if (4 * group + i >= output.columns) break;
+    const std::uint32_t state = sample_state(a.unit[i], random.word[i]);
     states |= state << (8 * i);
-    if constexpr (scored) log_probability += log_bernoulli(state, a);
+    if constexpr (scored) log_probability += log_bernoulli(state, a.unit[i]);
   }
   *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
   return log_probability;
@@ -38,9 +38,15 @@ __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw d
 }
 
 __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities) {
-  const auto [row, unit] = position();
-  if (row >= probabilities.rows || unit >= probabilities.columns) return;
-  probabilities.data[row * probabilities.stride + unit] = sigmoid(logit(logits, row, unit));
+  const auto [row, group] = position();
+  if (row >= probabilities.rows || 4 * group >= probabilities.columns) return;
+  const LogitGroup<4> a = logit_group<4>(logits, row, 4 * group, probabilities.columns);
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t unit = 4 * group + i;
+    if (unit < probabilities.columns) {
+      probabilities.data[row * probabilities.stride + unit] = sigmoid(a.unit[i]);
+    }
+  }
 }
 
 }  // namespace
@@ -53,7 +59,7 @@ void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_inp
 }
 
 void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities) {
-  launch(probabilities_kernel, over_rows(probabilities.rows, probabilities.columns, 128), stream, logits,
+  launch(probabilities_kernel, over_rows(probabilities.rows, (probabilities.columns + 3) / 4), stream, logits,
          probabilities);
 }
 

@@ -11,11 +11,12 @@ __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows
                              ConstStates target, std::int64_t rows_per_target, ScoreSink sink) {
   const auto [row, group] = position();
   std::int64_t log_probability = 0;
-  if (row < rows) {
+  if (row < rows && 4 * group < target.columns) {
     const std::uint8_t* states = target.data + (row / rows_per_target) * target.stride;
-    const std::int64_t input_row = row / rows_per_input;
-    for (std::int64_t unit = 4 * group; unit < 4 * group + 4 && unit < target.columns; ++unit) {
-      log_probability += log_bernoulli(states[unit], logit(logits, input_row, unit));
+    const LogitGroup<4> a = logit_group<4>(logits, row / rows_per_input, 4 * group, target.columns);
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t unit = 4 * group + i;
+      if (unit < target.columns) log_probability += log_bernoulli(states[unit], a.unit[i]);
     }
   }
   add_to_sink(sink, row, rows, log_probability);

@@ -47,16 +47,19 @@ void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute 
 void quantize(cudaStream_t stream, Matrix<const float> weight, int bits, const Limbs& limbs, float* scales,
               std::uint32_t* diverged, const std::uint32_t* step);
 
-/// One parameter tensor's step along its gradient. `first` and `second` may be null where the optimiser keeps
-/// none. Gradient and optimiser state are dense. `diverged` (may be null) is marked by values that are not
-/// finite.
+/// A conditional's step along its gradient, which ends with its new integers. Gradient and optimiser state
+/// are dense. A prior has biases only, and no limbs.
 struct ParameterUpdate {
-  Matrix<float> parameters;
-  float* first = nullptr;
-  float* second = nullptr;
+  std::int64_t receiving = 0;
+  Matrix<float> weight;
+  float* bias = nullptr;
   const std::int32_t* gradient = nullptr;
-  bool decayed = false;
-  std::uint32_t* diverged = nullptr;
+  const std::int32_t* bias_gradient = nullptr;
+  OptimizerState state;
+  Limbs limbs;
+  int bits = 16;
+  float* scales = nullptr;
+  std::uint32_t* diverged = nullptr;  ///< and `step` as in Ops::quantize
   const std::uint32_t* step = nullptr;
 };
 void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer,

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/several.cuh"
 #include "wakesleep/arithmetic.hpp"
-#include "wakesleep/portable.hpp"
 
 namespace wakesleep::cuda {
 
@@ -19,15 +19,38 @@ struct Logits {
   const float* bias = nullptr;
 };
 
-/// The pre-activation of one unit given one input row.
-WAKESLEEP_HOST_DEVICE float logit(const Logits& logits, std::int64_t row, std::int64_t unit) {
-  if (logits.sums == nullptr) return pre_activation(0, 1.0f, logits.bias[unit]);
-  const std::int32_t* sums = logits.sums + row * logits.stride + unit;
-  std::uint32_t sum = static_cast<std::uint32_t>(sums[0]);
-  // Unsigned, since 256 * high alone may leave the 32 bits that the whole sum fits.
-  if (logits.low_limb_offset != 0)
-    sum = sum * 256u + static_cast<std::uint32_t>(sums[logits.low_limb_offset]);
-  return pre_activation(static_cast<std::int32_t>(sum), logits.scales[unit], logits.bias[unit]);
+/// The pre-activations of `count` neighbouring units given one input row. `first` is a multiple of `count`,
+/// and `count` one of 4; the sums of a row are padded to 16 units, so that they can be read four at a time.
+template <int count>
+struct LogitGroup {
+  float unit[count];
+};
+template <int count>
+__device__ LogitGroup<count> logit_group(const Logits& logits, std::int64_t row, std::int64_t first,
+                                         std::int64_t units) {
+  static_assert(count % 4 == 0);
+  LogitGroup<count> group;
+#pragma unroll
+  for (int four = 0; four < count; four += 4) {
+    Several<std::int32_t, 4> sum = {};
+    if (logits.sums != nullptr) {
+      const std::int32_t* sums = logits.sums + row * logits.stride + first + four;
+      sum = load<4>(sums);
+      if (logits.low_limb_offset != 0) {
+        const Several<std::int32_t, 4> low = load<4>(sums + logits.low_limb_offset);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum.element[i] = join_limbs(sum.element[i], low.element[i]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t unit = first + four + i;
+      const bool exists = unit < units;
+      const float scale = exists && logits.sums != nullptr ? logits.scales[unit] : 1.0f;
+      group.unit[four + i] = exists ? pre_activation(sum.element[i], scale, logits.bias[unit]) : 0.0f;
+    }
+  }
+  return group;
 }
 
 }  // namespace wakesleep::cuda

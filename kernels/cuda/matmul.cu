@@ -1,7 +1,5 @@
 #include "kernels/cuda/matmul.cuh"
 
-#include <cuda_fp16.h>
-
 #include <array>
 #include <limits>
 #include <map>
@@ -9,6 +7,7 @@
 #include <tuple>
 
 #include "kernels/cuda/capture.hpp"
+#include "kernels/cuda/element.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/limbs.hpp"
 #include "kernels/cuda/philox.cuh"
@@ -38,9 +37,6 @@ std::string text_of(const MatmulShape& shape) {
 
 bool aligned(const void* matrix) { return reinterpret_cast<std::uintptr_t>(matrix) % alignment == 0; }
 
-__device__ std::int64_t as_integer(std::int8_t element) { return element; }
-__device__ std::int64_t as_integer(__half element) { return __half2int_rn(element); }
-
 /// The sum that a warp checks: half of them lie on the last row or in the last column, where tiles are cut
 /// off.
 struct CheckedSum {
@@ -63,7 +59,7 @@ __global__ void check_kernel(MatmulShape shape, const Element* left, const Eleme
   const CheckedSum place = checked_sum(position().row, shape);
   std::int64_t expected = 0;
   for (std::int64_t term = threadIdx.x; term < shape.terms; term += warp_lanes) {
-    expected += as_integer(left[place.left_row * shape.left_stride + term]) *
+    expected += std::int64_t{as_integer(left[place.left_row * shape.left_stride + term])} *
                 as_integer(right[place.right_row * shape.right_stride + term]);
   }
   expected = warp_reduce(expected, Plus{});

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/element.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"
 
@@ -29,7 +30,7 @@ __global__ void states_to_half_kernel(ConstStates states, __half* converted, std
     const std::int64_t unit = 8 * group + i;
     const std::int32_t state =
         unit < states.columns ? static_cast<std::int32_t>((eight >> (8 * i)) & 0xFFu) : 0;
-    converted[row * stride + unit] = __int2half_rn(state);
+    converted[row * stride + unit] = as_element<__half>(state);
   }
 }
 

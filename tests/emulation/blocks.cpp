@@ -36,10 +36,7 @@ struct Fiber {
   bool begun = false;
 };
 
-enum class State { waiting_to_begin, running, at_block_barrier, at_warp_barrier, ready, ended };
-
 struct Thread {
-  State state = State::waiting_to_begin;
   Fiber* fiber = nullptr;
   unsigned int block_barriers = 0;
 };
@@ -48,6 +45,9 @@ struct Thread {
 struct Block {
   const emulation::Work* work = nullptr;
   std::vector<Thread> threads;
+  std::vector<unsigned int> ready;  ///< threads that have passed a barrier, the last of which goes on first
+  std::vector<unsigned int> at_warp_barrier;
+  unsigned int at_block_barrier = 0;
   unsigned int begun = 0;
   unsigned int ended = 0;
   bool last_begins = false;  ///< threads begin in reverse order
@@ -85,7 +85,6 @@ void arrive([[maybe_unused]] Context& at, [[maybe_unused]] bool from_scheduler) 
 void become(unsigned int thread) {
   running_thread = thread;
   threadIdx = dim3(thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y);
-  block.threads[thread].state = State::running;
   block.threads[thread].fiber = running_fiber;
 }
 
@@ -106,7 +105,6 @@ void fiber_main() {
       const unsigned int next = block.begun++;
       become(block.last_begins ? count - 1 - next : next);
       (*block.work)();
-      block.threads[running_thread].state = State::ended;
       ++block.ended;
     }
     idle.push_back(running_fiber);
@@ -143,48 +141,40 @@ Fiber& idle_fiber() {
   return fiber;
 }
 
-/// Ready threads [first, first + count) once all of them stand at the barrier.
-void arrive_at(State barrier, unsigned int first, unsigned int count) {
-  block.threads[running_thread].state = barrier;
-  for (unsigned int i = first; i < first + count; ++i) {
-    if (block.threads[i].state != barrier) {
-      to_scheduler();
-      return;
-    }
+/// Threads [first, first + count) have all reached a barrier. Forwards and backwards in turn.
+void release(unsigned int first, unsigned int count) {
+  block.last_goes_on = !block.last_goes_on;
+  for (unsigned int i = 0; i < count; ++i) {
+    block.ready.push_back(block.last_goes_on ? first + i : first + count - 1 - i);
   }
-  for (unsigned int i = first; i < first + count; ++i) block.threads[i].state = State::ready;
-  to_scheduler();
 }
 
 void wait_for_warp() {
-  const unsigned int first = running_thread / warp_threads * warp_threads;
-  if (first + warp_threads > block.threads.size())
+  const unsigned int warp = running_thread / warp_threads;
+  if ((warp + 1) * warp_threads > block.threads.size()) {
     emulation::fail("a warp without all of its lanes exchanges words");
-  arrive_at(State::at_warp_barrier, first, warp_threads);
-}
-
-int ready_thread() {
-  const int count = static_cast<int>(block.threads.size());
-  for (int i = 0; i < count; ++i) {
-    const int thread = block.last_goes_on ? count - 1 - i : i;
-    if (block.threads[static_cast<std::size_t>(thread)].state == State::ready) return thread;
   }
-  return -1;
+  if (++block.at_warp_barrier[warp] == warp_threads) {
+    block.at_warp_barrier[warp] = 0;
+    release(warp * warp_threads, warp_threads);
+  }
+  to_scheduler();
 }
 
 void run_block() {
   const unsigned int count = blockDim.x * blockDim.y * blockDim.z;
   block.threads.assign(count, Thread{});
+  block.at_warp_barrier.assign((count + warp_threads - 1) / warp_threads, 0);
+  block.at_block_barrier = 0;
   block.begun = 0;
   block.ended = 0;
   while (block.ended < count) {
-    const int ready = ready_thread();
-    if (ready >= 0) {
-      Thread& thread = block.threads[static_cast<std::size_t>(ready)];
-      running_fiber = thread.fiber;
-      become(static_cast<unsigned int>(ready));
-      switch_to(*thread.fiber);
-      if (ready_thread() < 0) block.last_goes_on = !block.last_goes_on;
+    if (!block.ready.empty()) {
+      const unsigned int thread = block.ready.back();
+      block.ready.pop_back();
+      running_fiber = block.threads[thread].fiber;
+      become(thread);
+      switch_to(*running_fiber);
     } else if (block.begun < count) {
       switch_to(idle_fiber());
     } else {
@@ -202,7 +192,12 @@ void run_block() {
 
 void __syncthreads() {
   ++block.threads[running_thread].block_barriers;
-  arrive_at(State::at_block_barrier, 0, static_cast<unsigned int>(block.threads.size()));
+  const unsigned int count = static_cast<unsigned int>(block.threads.size());
+  if (++block.at_block_barrier == count) {
+    block.at_block_barrier = 0;
+    release(0, count);
+  }
+  to_scheduler();
 }
 
 namespace emulation {

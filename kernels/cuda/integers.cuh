@@ -1,0 +1,70 @@
+// How one block turns a receiving unit's weights into integers.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/divergence.cuh"
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/grid.cuh"
+#include "kernels/cuda/limbs.hpp"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/several.cuh"
+
+namespace wakesleep::cuda {
+
+/// Where the integers of a conditional go, and who is told when they do not fit.
+template <class Element>
+struct Integers {
+  int bits = 16;
+  Element* high = nullptr;
+  Element* low = nullptr;  ///< null: one limb
+  std::int64_t stride = 0;
+  float* scales = nullptr;
+  std::uint32_t* diverged = nullptr;
+  const std::uint32_t* step = nullptr;
+};
+
+template <class Element>
+Integers<Element> integers_in(const Limbs& limbs, int bits, float* scales, std::uint32_t* diverged,
+                              const std::uint32_t* step) {
+  Element* high = static_cast<Element*>(limbs.data);
+  Element* low = limbs.count == 2 ? high + limbs.rows * limbs.stride : nullptr;
+  return {bits, high, low, limbs.stride, scales, diverged, step};
+}
+
+/// |x| as bits: those of floats without a sign order as integers, and those of infinities and NaNs lie above
+/// all others.
+__device__ inline std::uint32_t magnitude_bits(float x) { return float_bits(x) & 0x7FFFFFFFu; }
+
+/// Writes the integers of one unit's weights, `width` at a time, given the calling thread's part of their
+/// largest magnitude_bits. All threads of the block must call it; each reads the weights that it would read
+/// in a loop from width * threadIdx.x on. A unit that has diverged keeps its last integers: its run is about
+/// to stop.
+template <int width, class Element>
+__device__ void write_integers(const Integers<Element>& integers, std::int64_t unit, const float* weights,
+                               std::int64_t count, std::uint32_t largest) {
+  const float magnitude = float_from_bits(block_reduce(largest, Larger{}));
+  const std::int32_t shift = weight_shift(magnitude, integers.bits);
+  if (shift == shift_overflow) {
+    if (threadIdx.x == 0) mark_diverged(integers.diverged, integers.step);
+    return;
+  }
+  if (threadIdx.x == 0) integers.scales[unit] = power_of_two(-shift);
+  const float two_to_shift = power_of_two(shift);
+  const bool two_limbs = integers.low != nullptr;
+  for (std::int64_t i = width * threadIdx.x; i < count; i += width * block_threads) {
+    const Several<float, width> weight = load<width>(weights + i);
+    Several<Element, width> high;
+    Several<Element, width> low;
+#pragma unroll
+    for (int j = 0; j < width; ++j) {
+      const std::int32_t q = integer_weight(weight.element[j], two_to_shift);
+      high.element[j] = as_element<Element>(two_limbs ? high_limb(q) : q);
+      low.element[j] = as_element<Element>(two_limbs ? low_limb(q) : 0);
+    }
+    store(integers.high + unit * integers.stride + i, high);
+    if (two_limbs) store(integers.low + unit * integers.stride + i, low);
+  }
+}
+
+}  // namespace wakesleep::cuda
