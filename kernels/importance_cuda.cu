@@ -56,8 +56,8 @@ __global__ void vimco_kernel(Matrix<const std::int64_t> log_weights, float* coef
 }
 
 /// One block: the exponent that fits the largest sum, and the rates that undo it.
-__global__ void vimco_exponent_kernel(const float* sums, std::int64_t images, const Rates* rates, Rates* scaled,
-                                      std::int32_t* exponent) {
+__global__ void vimco_exponent_kernel(const float* sums, std::int64_t images, const Rates* rates,
+                                      Rates* scaled, std::int32_t* exponent) {
   float largest = 0.0f;
   for (std::int64_t i = threadIdx.x; i < images; i += block_threads) largest = Larger{}(largest, sums[i]);
   largest = block_reduce(largest, Larger{});
@@ -77,8 +77,8 @@ __global__ void vimco_scale_kernel(float* coefficients, std::int64_t count, cons
 
 void importance_weights(cudaStream_t stream, Matrix<const std::int64_t> log_weights, int fraction_bits,
                         std::int32_t* relative, std::int64_t* totals) {
-  launch(importance_weights_kernel, block_per_row(log_weights.rows), stream, log_weights, fraction_bits, relative,
-         totals);
+  launch(importance_weights_kernel, block_per_row(log_weights.rows), stream, log_weights, fraction_bits,
+         relative, totals);
 }
 
 void vimco_weights(cudaStream_t stream, Matrix<const std::int64_t> log_weights, float* coefficients,

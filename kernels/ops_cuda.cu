@@ -256,27 +256,46 @@ class CudaOps final : public Ops {
   }
 
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
-              States output, const ScoreSink& sink) override {
+              States output, const ScoreSink& sink, Matrix<float> kept) override {
     require(output.columns == conditional.receiving, "an output of another width than the conditional");
     if (output.rows == 0) return;
     require(samples > 0 && output.rows % samples == 0, "output rows that are no multiple of the samples");
     require_lines(output);
     const CurrentDevice current(ordinal_);
     const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(output.rows, input.rows);
-    cuda::sample(stream(), logits_of(conditional, input), rows_per_input, draw, samples, output, sink);
+    const Logits logits = logits_of(conditional, input);
+    keep(logits, conditional, output.rows / rows_per_input, kept);
+    cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink);
   }
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
-             Deltas deltas) override {
+             Deltas deltas, const SampleWeights& weights, Matrix<const float> kept) override {
     require(target.columns == conditional.receiving && deltas.columns == conditional.receiving,
             "a target or deltas of another width than the conditional");
-    require(target.rows == deltas.rows && (is_prior(conditional) || input.rows == deltas.rows),
-            "input, target and deltas of different numbers of rows");
     if (deltas.rows == 0) return;
+    require_kept(kept, conditional, deltas.rows);
+    require(is_prior(conditional) || kept.data != nullptr || input.rows == deltas.rows,
+            "input and deltas of different numbers of rows");
+    const bool weighted = weights.relative != nullptr || weights.coefficient != nullptr;
+    const bool shared = target.rows > deltas.rows;
+    require(!shared || (weighted && target.rows == deltas.rows * weights.samples),
+            "a target whose rows are not those of the images' samples");
+    require(shared || !weighted || deltas.rows % weights.samples == 0,
+            "deltas whose rows are no multiple of the samples");
     require_lines(target);
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
-    cuda::delta(stream(), logits_of(conditional, input), target, draw, deltas);
+    Logits logits;
+    if (kept.data != nullptr) {
+      logits.kept = kept;
+    } else {
+      logits = logits_of(conditional, input);
+    }
+    if (shared) {
+      cuda::shared_delta(stream(), logits, target, weights, draw, deltas);
+    } else {
+      cuda::delta(stream(), logits, target, repeats(deltas.rows, target.rows), weights, draw, deltas);
+    }
   }
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
@@ -320,16 +339,80 @@ class CudaOps final : public Ops {
     cuda::update(stream(), update, optimizer, rates);
   }
 
+  void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
+    const CurrentDevice current(ordinal_);
+    cuda::add(stream(), sums, terms, count);
+  }
+
+  void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
+                std::int32_t* penalty) override {
+    if (states.rows == 0) return;
+    require_lines(states);
+    const CurrentDevice current(ordinal_);
+    cuda::sparsity(stream(), states, sparsity, activation, penalty, lane().scratch);
+  }
+
+  // -------------------------------------------------------------------------------------------- chains
+  void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
+              const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
+    require(states.columns == remembered.units, "states of another width than those remembered");
+    if (states.rows == 0) return;
+    require_lines(states);
+    const CurrentDevice current(ordinal_);
+    cuda::recall(stream(), remembered, order, first, epoch, from_epoch, states);
+  }
+
+  void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
+                const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
+                std::int64_t row_bytes) override {
+    require(samples > 0 && states.rows % samples == 0, "rows that are no multiple of the samples");
+    if (states.rows == 0) return;
+    const CurrentDevice current(ordinal_);
+    cuda::remember(stream(), states, samples, chosen, order, first, bits, row_bytes);
+  }
+
+  void metropolis(Matrix<const std::int64_t> log_weights, const Draw& draw, std::int32_t* visits,
+                  std::int64_t* totals, std::uint32_t* last, std::int64_t* counts) override {
+    require(log_weights.columns > 0, "images without samples");
+    const CurrentDevice current(ordinal_);
+    cuda::metropolis(stream(), log_weights, draw, visits, totals, last, counts);
+  }
+
   // -------------------------------------------------------------------------------------------- reading out
-  void score(const Conditional& conditional, ConstStates input, ConstStates target,
-             const ScoreSink& sink) override {
+  void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
+             Matrix<float> kept) override {
     require(target.columns == conditional.receiving, "a target of another width than the conditional");
     const std::int64_t rows = is_prior(conditional) ? target.rows : std::max(input.rows, target.rows);
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
     const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(rows, input.rows);
-    cuda::score(stream(), logits_of(conditional, input), rows, rows_per_input, target,
-                repeats(rows, target.rows), sink);
+    const Logits logits = logits_of(conditional, input);
+    keep(logits, conditional, rows / rows_per_input, kept);
+    cuda::score(stream(), logits, rows, rows_per_input, target, repeats(rows, target.rows), sink);
+  }
+
+  void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink) override {
+    require(target.columns == kept.columns, "a target of another width than the logits");
+    if (target.rows == 0) return;
+    const CurrentDevice current(ordinal_);
+    Logits logits;
+    logits.kept = kept;
+    cuda::score(stream(), logits, target.rows, repeats(target.rows, kept.rows), target, 1, sink);
+  }
+
+  void importance_weights(Matrix<const std::int64_t> log_weights, int fraction_bits, std::int32_t* relative,
+                          std::int64_t* totals) override {
+    require(log_weights.columns > 0, "images without samples");
+    const CurrentDevice current(ordinal_);
+    cuda::importance_weights(stream(), log_weights, fraction_bits, relative, totals);
+  }
+
+  void vimco_weights(Matrix<const std::int64_t> log_weights, float* coefficients, const Rates* rates,
+                     Rates* scaled) override {
+    require(log_weights.columns > 1 && log_weights.columns <= max_vimco_samples,
+            "too few or too many samples");
+    const CurrentDevice current(ordinal_);
+    cuda::vimco_weights(stream(), log_weights, coefficients, rates, scaled, lane().scratch);
   }
 
   void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) override {
@@ -421,6 +504,17 @@ class CudaOps final : public Ops {
                 conditional.weight.columns == conditional.sending,
             "weights of another shape or route than the conditional");
     return weights;
+  }
+
+  static void require_kept(Matrix<const float> kept, const Conditional& conditional, std::int64_t rows) {
+    require(kept.data == nullptr ||
+                (!is_prior(conditional) && kept.rows == rows && kept.columns == conditional.receiving),
+            "kept logits of other rows or units, or of a prior");
+  }
+
+  void keep(const Logits& logits, const Conditional& conditional, std::int64_t rows, Matrix<float> kept) {
+    require_kept(kept, conditional, rows);
+    if (kept.data != nullptr) cuda::keep_logits(stream(), logits, kept);
   }
 
   /// Queues the product. For a prior there is none, and the input is ignored.

@@ -37,6 +37,15 @@ __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw d
   if constexpr (scored) add_to_sink(sink, row, output.rows, log_probability);
 }
 
+__global__ void keep_logits_kernel(Logits logits, Matrix<float> kept) {
+  const auto [row, group] = position();
+  if (row >= kept.rows || 4 * group >= kept.columns) return;
+  const LogitGroup<4> a = logit_group<4>(logits, row, 4 * group, kept.columns);
+  for (int i = 0; i < 4; ++i) {
+    if (4 * group + i < kept.columns) kept.data[row * kept.stride + 4 * group + i] = a.unit[i];
+  }
+}
+
 __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities) {
   const auto [row, group] = position();
   if (row >= probabilities.rows || 4 * group >= probabilities.columns) return;
@@ -56,6 +65,10 @@ void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_inp
   launch(has_sink(sink) ? sample_kernel<true> : sample_kernel<false>,
          over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw, samples,
          output, sink);
+}
+
+void keep_logits(cudaStream_t stream, const Logits& logits, Matrix<float> kept) {
+  launch(keep_logits_kernel, over_rows(kept.rows, (kept.columns + 3) / 4), stream, logits, kept);
 }
 
 void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities) {

@@ -5,8 +5,8 @@
 namespace wakesleep::cuda {
 namespace {
 
-__global__ void sparsity_kernel(const std::int64_t* on, std::int64_t units, std::int64_t rows, Sparsity sparsity,
-                                float* activation, std::int32_t* penalty) {
+__global__ void sparsity_kernel(const std::int64_t* on, std::int64_t units, std::int64_t rows,
+                                Sparsity sparsity, float* activation, std::int32_t* penalty) {
   const std::int64_t unit = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
   if (unit >= units) return;
   const float mean = running_activation(activation[unit], on[unit], rows, sparsity);

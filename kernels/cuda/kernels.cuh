@@ -29,7 +29,15 @@ void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_inp
             std::int64_t samples, States output, const ScoreSink& sink);
 void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities);
 
-void delta(cudaStream_t stream, const Logits& logits, ConstStates target, const Draw& draw, Deltas deltas);
+/// kept = the logits themselves.
+void keep_logits(cudaStream_t stream, const Logits& logits, Matrix<float> kept);
+
+/// Row r of the deltas has target row r / rows_per_target.
+void delta(cudaStream_t stream, const Logits& logits, ConstStates target, std::int64_t rows_per_target,
+           const SampleWeights& weights, const Draw& draw, Deltas deltas);
+/// Row i of the deltas has the target rows of image i, weights.samples of them.
+void shared_delta(cudaStream_t stream, const Logits& logits, ConstStates target, const SampleWeights& weights,
+                  const Draw& draw, Deltas deltas);
 
 /// Row r of `rows` takes the logits of row r / rows_per_input and target row r / rows_per_target.
 void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,

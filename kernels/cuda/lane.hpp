@@ -15,11 +15,12 @@ namespace wakesleep::cuda {
 /// the same time shares nothing.
 struct Lane {
   Lane(Ops& ops, const BlasHandle& blas, const ProductOptions& options)
-      : products(ops, stream.get(), blas, options), shuffle_memory(ops) {}
+      : products(ops, stream.get(), blas, options), shuffle_memory(ops), scratch(ops) {}
 
   Stream stream;
   Products products;
   Workspace shuffle_memory;
+  Workspace scratch;  ///< of operations over units or images
 };
 
 /// A lane beside the main one.

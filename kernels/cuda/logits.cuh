@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/several.cuh"
 #include "wakesleep/arithmetic.hpp"
+#include "wakesleep/matrix.hpp"
 
 namespace wakesleep::cuda {
 
@@ -17,6 +18,7 @@ struct Logits {
       0;  ///< columns from a unit's sum of high limbs to that of low limbs; 0: one limb
   const float* scales = nullptr;  ///< 2^-s of each unit
   const float* bias = nullptr;
+  Matrix<const float> kept;  ///< pre-activations that were kept, which then stand for all of the above
 };
 
 /// The pre-activations of `count` neighbouring units given one input row. `first` is a multiple of `count`,
@@ -30,6 +32,12 @@ __device__ LogitGroup<count> logit_group(const Logits& logits, std::int64_t row,
                                          std::int64_t units) {
   static_assert(count % 4 == 0);
   LogitGroup<count> group;
+  if (logits.kept.data != nullptr) {
+    const float* kept = logits.kept.data + row * logits.kept.stride + first;
+#pragma unroll
+    for (int i = 0; i < count; ++i) group.unit[i] = first + i < units ? kept[i] : 0.0f;
+    return group;
+  }
 #pragma unroll
   for (int four = 0; four < count; four += 4) {
     Several<std::int32_t, 4> sum = {};
