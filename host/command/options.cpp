@@ -112,13 +112,10 @@ Options algorithm_options() {
               "hidden states drawn for each image; not of wake-sleep", {1, 8388608}),
       setting("insomnia", Kind::number, "X", "Algorithm",
               "reweighted-wake-sleep: share of the wake phase in the recognition gradient, from 0 (sleep "
-              "alone) to "
-              "1 (wake alone)",
+              "alone) to 1 (wake alone)",
               {0, 1}),
-      setting(
-          "control-variate", Kind::choice, "BOOL", "Algorithm",
-          "reweighted-wake-sleep: true: the wake phase weighs samples by w - 1/K in the recognition gradient",
-          {}, {"true", "false"}),
+      setting("control-variate", Kind::flag, "", "Algorithm",
+              "reweighted-wake-sleep: the wake phase weighs samples by w - 1/K in the recognition gradient"),
   };
 }
 
