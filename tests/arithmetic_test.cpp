@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -117,6 +118,46 @@ TEST(StateMinusProbability, HasNoCancellation) {
       const double exact = state != 0 ? 1 / (1 + std::exp(x)) : -1 / (1 + std::exp(-x));
       EXPECT_NEAR(state_minus_probability(state, static_cast<float>(a)), exact, std::fabs(exact) * 4e-7) << a;
     }
+  }
+}
+
+TEST(SampleWeight, IsTheShareLessTheBaseline) {
+  // Quotient, baseline and difference are each good to 2^-53 of at most 1; then one rounding to float32.
+  for (const std::int64_t samples : {1, 2, 3, 5, 31, 33, 1000, 8388607}) {
+    const double baseline = 1.0 / static_cast<double>(samples);
+    for (std::uint32_t i = 0; i < 300; ++i) {
+      const std::int64_t total = (std::int64_t{1} << 30) + random_word(2 * i) % samples * (1 << 20);
+      const std::int64_t limit = std::min<std::int64_t>(total, std::int64_t{1} << 30);
+      const std::int64_t relative = i == 0 ? 0 : i == 1 ? limit : random_word(2 * i + 1) % (limit + 1);
+      const long double share = static_cast<long double>(relative) / static_cast<long double>(total);
+      for (const bool centred : {false, true}) {
+        const long double exact = share - (centred ? 1.0L / static_cast<long double>(samples) : 0.0L);
+        const float found = sample_weight(static_cast<std::int32_t>(relative), total, centred ? baseline : 0);
+        EXPECT_LE(std::fabs(static_cast<double>(found - exact)),
+                  std::ldexp(static_cast<double>(std::fabs(exact)), -24) + std::ldexp(1.0, -51))
+            << relative << " of " << total;
+      }
+    }
+  }
+  EXPECT_EQ(sample_weight(1 << 30, std::int64_t{1} << 30, 0.0), 1.0f);
+  EXPECT_EQ(sample_weight(1 << 30, std::int64_t{1} << 30, 1.0), 0.0f);
+  EXPECT_EQ(sample_weight(0, std::int64_t{1} << 30, 0.0), 0.0f);
+}
+
+TEST(MeanMinusProbability, HasNoCancellation) {
+  for (double a = -29.9; a <= 29.9; a += 0.37) {
+    const float logit = static_cast<float>(a);
+    const double x = logit;
+    const double minor = 1 / (1 + std::exp(std::fabs(x)));
+    for (const double mean : {0.0, 1e-12, 1e-6, 0.1, 1.0 / 3, 0.5, 0.75, 1 - 1e-6, 1.0}) {
+      // From the end that is nearer: sigma(x) in the lower tail, 1 - sigma(x) in the upper one.
+      const double exact = x > 0 ? (mean - 1) + minor : mean - minor;
+      EXPECT_NEAR(mean_minus_probability(mean, logit), exact, 4e-7 * minor + 1e-7 * std::fabs(exact))
+          << mean << " at " << a;
+    }
+    // A mean of 0 or 1 is a state.
+    EXPECT_EQ(mean_minus_probability(0.0, logit), state_minus_probability(0, logit)) << a;
+    EXPECT_EQ(mean_minus_probability(1.0, logit), state_minus_probability(1, logit)) << a;
   }
 }
 

@@ -208,10 +208,11 @@ class CommandTest : public ::testing::Test {
   }
 
   /// A trained model in run/model.safetensors.
-  std::string trained() const {
-    const Result result = run(training("run"));
+  std::string trained() const { return trained_as("run"); }
+  std::string trained_as(const std::string& out) const {
+    const Result result = run(training(out));
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    return "run/model.safetensors";
+    return out + "/model.safetensors";
   }
 
   nlohmann::json json_of(const Words& words) const {
@@ -277,12 +278,18 @@ TEST_F(CommandTest, HelpListsCommandsAndOptions) {
   EXPECT_THAT(run({"--version"}).out, HasSubstr("wakesleep-exact-1"));
 }
 
-TEST_F(CommandTest, EveryLearningRateHelpSaysThatItMultipliesTheMean) {
-  std::string flat;  // line breaks and runs of spaces made one space
-  for (const char c : run({"train", "--help"}).out) {
+/// Line breaks and runs of spaces made one space.
+std::string on_one_line(const std::string& text) {
+  std::string flat;
+  for (const char c : text) {
     const char flattened = c == '\n' ? ' ' : c;
     if (flattened != ' ' || flat.empty() || flat.back() != ' ') flat += flattened;
   }
+  return flat;
+}
+
+TEST_F(CommandTest, EveryLearningRateHelpSaysThatItMultipliesTheMean) {
+  const std::string flat = on_one_line(run({"train", "--help"}).out);
   for (const std::string option :
        {"--learning-rate", "--generative-learning-rate", "--recognition-learning-rate", "--schedule "}) {
     const std::size_t begin = flat.find(option);
@@ -293,10 +300,14 @@ TEST_F(CommandTest, EveryLearningRateHelpSaysThatItMultipliesTheMean) {
 }
 
 TEST_F(CommandTest, EverySettingOfATrainingIsAnOptionWithItsDefault) {
-  const std::string help = run({"train", "--help"}).out;
+  const std::string help = on_one_line(run({"train", "--help"}).out);
   for (const auto& [name, value] : to_pairs(TrainingSettings{})) {
     EXPECT_THAT(help, HasSubstr("--" + name + " "));
     EXPECT_THAT(help, HasSubstr("(default " + value + ")"));
+  }
+  for (const std::string name : {"samples", "insomnia", "control-variate"}) {  // not of the default algorithm
+    EXPECT_THAT(help, HasSubstr("--" + name + " "));
+    EXPECT_THAT(help, HasSubstr("(default " + setting_text(TrainingSettings{}, name) + ")"));
   }
 }
 
@@ -333,6 +344,20 @@ TEST_F(CommandTest, UsageErrorsNameTheOptionTheValueAndTheNearest) {
        {"--generative-learning-rate"}},
       {{"train", "images.idx", "--out", "r", "--optimizer", "adamm"},
        {"--optimizer", "'adamm'", "did you mean adam?"}},
+      {{"train", "images.idx", "--out", "r", "--algorithm", "reweighted-wake-slep"},
+       {"--algorithm", "'reweighted-wake-slep'", "did you mean reweighted-wake-sleep?"}},
+      {{"train", "images.idx", "--out", "r", "--samples", "5"},
+       {"--samples", "of no use to the algorithm wake-sleep", "another --algorithm"}},
+      {{"train", "images.idx", "--out", "r", "--algorithm", "wake-sleep", "--insomnia", "1"}, {"--insomnia"}},
+      {{"train", "images.idx", "--out", "r", "--control-variate"}, {"--control-variate"}},
+      {{"train", "images.idx", "--out", "r", "--algorithm", "reweighted-wake-sleep", "--samples", "0"},
+       {"--samples", "'0'"}},
+      {{"train", "images.idx", "--out", "r", "--algorithm", "reweighted-wake-sleep", "--insomnia", "1.5"},
+       {"--insomnia", "'1.5'"}},
+      {{"train", "images.idx", "--out", "r", "--algorithm", "reweighted-wake-sleep", "--control-variate=yes"},
+       {"option --control-variate", "'yes'", "true or false"}},
+      {{"train", "images.idx", "--out", "r", "--algorithm", "reweighted-wake-sleep", "--samples", "8388608"},
+       {"batch-size 100 times samples 8388608"}},
       {{"train", "images.idx", "--out", "r", "--weight-bits", "7"}, {"--weight-bits", "'7'", "16, 12 or 8"}},
       {{"train", "images.idx", "--out", "r", "--layers", "20,,3"}, {"--layers", "200,200,200"}},
       {{"train", "images.idx", "--out", "r", "--layers", "20,0"}, {"--layers"}},
@@ -478,6 +503,27 @@ TEST_F(CommandTest, InfoDescribesModelsAndCheckpoints) {
   const std::string text = run({"info", "run/model.safetensors"}).out;
   EXPECT_THAT(text, HasSubstr(info.at("hash").get<std::string>()));
   EXPECT_THAT(text, HasSubstr("30-9-5"));
+}
+
+TEST_F(CommandTest, InfoShowsTheAlgorithmAndItsSettings) {
+  write_text(path("reweighted.toml"),
+             "algorithm = \"reweighted-wake-sleep\"\nsamples = 4\ncontrol-variate = true\n");
+  const Result result = run(training("run", {"--config", "reweighted.toml"}));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json info = json_of({"info", "run/model.safetensors", "--json"});
+  EXPECT_EQ(info.at("algorithm"), "reweighted-wake-sleep");
+  EXPECT_EQ(info.at("settings").at("samples"), "4");
+  EXPECT_EQ(info.at("settings").at("insomnia"), "0.5");
+  EXPECT_EQ(info.at("settings").at("control-variate"), "true");
+  EXPECT_THAT(run({"info", "run/model.safetensors"}).out, HasSubstr("reweighted-wake-sleep"));
+  const nlohmann::json settings = json_of({"info", trained_as("plain"), "--json"}).at("settings");
+  for (const std::string name : {"samples", "insomnia", "control-variate"}) {
+    EXPECT_FALSE(settings.contains(name)) << name << " is of no use to wake-sleep";
+  }
+  // The options of a run are those of its configuration file.
+  const Result again = run({"train", "--config", "run/config.toml", "--out", "again"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(hash_of("again/model.safetensors"), hash_of("run/model.safetensors"));
 }
 
 // ------------------------------------------------------------------------------ results
@@ -1106,6 +1152,22 @@ TEST_F(ResumeTest, SparseCheckpointsResumeExactly) {
   wait_for_epochs(process, "run", 10);
   process.send(SIGKILL);
   process.wait();
+  finish_run();
+  expect_same_end(expected);
+}
+
+TEST_F(ResumeTest, AReweightedRunResumesExactly) {
+  const Words reweighted = {"--algorithm", "reweighted-wake-sleep", "--samples", "3", "--insomnia", "0.3"};
+  const Untouched expected = untouched(reweighted);
+  Process process(folder(), long_training("run", reweighted));
+  wait_for_epochs(process, "run", 10);
+  process.send(SIGKILL);
+  process.wait();
+  const auto before = contents_of(path("run"));
+  expect_failure({"train", "--resume", "--out", "run", "--samples", "4"}, 64, {"samples 4", "the run has 3"});
+  expect_failure({"train", "--resume", "--out", "run", "--algorithm", "wake-sleep"}, 64,
+                 {"algorithm wake-sleep", "the run has reweighted-wake-sleep"});
+  EXPECT_EQ(contents_of(path("run")), before);
   finish_run();
   expect_same_end(expected);
 }

@@ -236,41 +236,283 @@ TEST_P(OpsTest, SampleFromAPrior) {
   }
 }
 
-TEST_P(OpsTest, DeltaIsTheStochasticallyRoundedError) {
+/// Holds deltas against floor(127 error + u), u being the 16 random bits at the address of the unit.
+class RoundedErrors {
+ public:
+  RoundedErrors(const Draw& draw, std::uint32_t step) : draw_(draw), step_(step) {}
+
+  void expect(int found, double error, std::int64_t row, std::int64_t unit) {
+    if (error == 0) {
+      ++decided;
+      EXPECT_EQ(found, 0) << "row " << row << " unit " << unit;
+      return;
+    }
+    const std::uint32_t word =
+        word_at(static_cast<std::uint32_t>(unit / 8), draw_.first_row + static_cast<std::uint32_t>(row),
+                step_, domain_word(draw_.domain, draw_.layer), static_cast<int>(unit % 8 / 2), draw_.seed);
+    const double x = ((unit % 2 == 0 ? word & 0xFFFFu : word >> 16) + 0.5) / 65536;
+    const double sum = 127 * error + x;
+    if (std::fabs(sum - std::nearbyint(sum)) < 127 * hair + 1.0 / 65536) {
+      ++undecided;
+      return;
+    }
+    ++decided;
+    EXPECT_EQ(found, std::floor(sum)) << "row " << row << " unit " << unit << " error " << error;
+  }
+
   std::int64_t decided = 0, undecided = 0;
+
+ private:
+  Draw draw_;
+  std::uint32_t step_;
+};
+
+TEST_P(OpsTest, DeltaIsTheStochasticallyRoundedError) {
+  auto step = to_device(ops(), std::vector<std::uint32_t>{4});
+  const Draw draw{78, Domain::sleep_rounding, 6, 1000, 1, step.data(), SampleAddress::row};
+  RoundedErrors errors(draw, 5);
   for (const Size& size : awkward_sizes) {
     for (const bool prior : {false, true}) {
       TestConditional c(ops(), size.receiving, prior ? 0 : size.sending, 16);
       TestStates input(ops(), size.rows, size.sending, 1);
       TestStates target(ops(), size.rows, size.receiving, 3);
       Buffer<std::int8_t> deltas(ops(), size.rows * padded_units(size.receiving));
-      auto step = to_device(ops(), std::vector<std::uint32_t>{4});
-      const Draw draw{78, Domain::sleep_rounding, 6, 1000, 1, step.data(), SampleAddress::row};
       ops().delta(c.view, prior ? ConstStates{} : ConstStates(input.view()), target.view(), draw,
                   {deltas.data(), size.rows, size.receiving, padded_units(size.receiving)});
       const std::vector<std::int8_t> found = to_host(deltas);
       for (std::int64_t r = 0; r < size.rows; ++r) {
         for (std::int64_t u = 0; u < size.receiving; ++u) {
-          const double a = c.logit(u, input.row(r));
-          const double error = target.row(r)[u] - sigma(a);
-          const std::uint32_t word =
-              word_at(static_cast<std::uint32_t>(u / 8), static_cast<std::uint32_t>(1000 + r), 5,
-                      domain_word(Domain::sleep_rounding, 6), static_cast<int>(u % 8 / 2), 78);
-          const double x = ((u % 2 == 0 ? word & 0xFFFFu : word >> 16) + 0.5) / 65536;
-          const double sum = 127 * error + x;
-          if (std::fabs(sum - std::nearbyint(sum)) < 127 * hair + 1.0 / 65536) {
-            ++undecided;
-            continue;
-          }
-          ++decided;
-          ASSERT_EQ(found[static_cast<std::size_t>(r * padded_units(size.receiving) + u)], std::floor(sum))
-              << "row " << r << " unit " << u;
+          errors.expect(found[static_cast<std::size_t>(r * padded_units(size.receiving) + u)],
+                        target.row(r)[u] - sigma(c.logit(u, input.row(r))), r, u);
         }
       }
     }
   }
-  EXPECT_GT(decided, 20000);
-  EXPECT_LT(undecided, decided / 500);
+  EXPECT_GT(errors.decided, 20000);
+  EXPECT_LT(errors.undecided, errors.decided / 500);
+}
+
+/// Importance weights of images: the largest e_k of each is 2^30, some are 0.
+struct TestWeights {
+  TestWeights(Ops& ops, std::int64_t images, std::int64_t samples_) : samples(samples_) {
+    for (std::int64_t i = 0; i < images; ++i) {
+      std::int64_t sum = 0;
+      for (std::int64_t k = 0; k < samples; ++k) {
+        const double share = uniform(static_cast<std::uint32_t>(i * samples + k), 21);
+        const double e = k == i % samples ? 1.0 : share < 0.2 ? 0.0 : share * share;
+        relative.push_back(static_cast<std::int32_t>(std::ldexp(e, 30)));
+        sum += relative.back();
+      }
+      total.push_back(sum);
+    }
+    relative_buffer = to_device(ops, relative);
+    total_buffer = to_device(ops, total);
+  }
+  SampleWeights view(bool centred, float scale) const {
+    return {relative_buffer.data(), total_buffer.data(), samples, centred, scale};
+  }
+  /// Of the row that is sample row % K of image row / K.
+  double of(std::int64_t row, bool centred, float scale) const {
+    const double share = static_cast<double>(relative[static_cast<std::size_t>(row)]) /
+                         static_cast<double>(total[static_cast<std::size_t>(row / samples)]);
+    return double{scale} * (share - (centred ? 1.0 / static_cast<double>(samples) : 0.0));
+  }
+
+  std::int64_t samples;
+  std::vector<std::int32_t> relative;
+  std::vector<std::int64_t> total;
+  Buffer<std::int32_t> relative_buffer;
+  Buffer<std::int64_t> total_buffer;
+};
+
+struct Weighing {
+  std::int64_t samples;
+  bool centred;
+  float scale;
+};
+
+/// A buffer of deltas with a row more than it is used for, which must stay as it is.
+struct TestDeltas {
+  TestDeltas(Ops& ops, std::int64_t rows_, std::int64_t units_)
+      : rows(rows_),
+        units(units_),
+        buffer(to_device(ops, std::vector<std::int8_t>(
+                                  static_cast<std::size_t>((rows_ + 1) * padded_units(units_)), 99))) {}
+  Deltas view() const { return {buffer.data(), rows, units, padded_units(units)}; }
+  /// The rows without their padding.
+  std::vector<int> found() const {
+    const std::vector<std::int8_t> host = to_host(buffer);
+    const auto end = host.begin() + static_cast<std::ptrdiff_t>(rows * padded_units(units));
+    EXPECT_EQ(std::count(end, host.end(), 99), padded_units(units)) << "written beyond the last row";
+    std::vector<int> result;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t u = 0; u < units; ++u) {
+        result.push_back(host[static_cast<std::size_t>(r * padded_units(units) + u)]);
+      }
+    }
+    return result;
+  }
+
+  std::int64_t rows, units;
+  Buffer<std::int8_t> buffer;
+};
+
+TEST_P(OpsTest, DeltaWeighsEverySampleByItsShare) {
+  const Draw draw{79, Domain::wake_generative_rounding, 3, 2000, 6, nullptr, SampleAddress::row};
+  RoundedErrors errors(draw, 6);
+  for (const Size& size : awkward_sizes) {
+    for (const Weighing& w : {Weighing{1, false, 1.0f}, Weighing{2, true, 0.3f}, Weighing{3, false, 0.7f},
+                              Weighing{31, true, 1.0f}, Weighing{33, false, 1.0f}}) {
+      const std::int64_t rows = size.rows * w.samples;
+      if (rows * size.receiving > 70000) continue;
+      // The target's rows: one for each sample, or one for all samples of an image.
+      for (const std::int64_t rows_a_target : {std::int64_t{1}, w.samples}) {
+        TestConditional c(ops(), size.receiving, size.sending, 16);
+        TestStates input(ops(), rows, size.sending, 1);
+        TestStates target(ops(), rows / rows_a_target, size.receiving, 3);
+        const TestWeights weights(ops(), size.rows, w.samples);
+        const TestDeltas deltas(ops(), rows, size.receiving);
+        ops().delta(c.view, input.view(), target.view(), draw, deltas.view(),
+                    weights.view(w.centred, w.scale));
+        const std::vector<int> found = deltas.found();
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const double weight = weights.of(r, w.centred, w.scale);
+          for (std::int64_t u = 0; u < size.receiving; ++u) {
+            const double error = target.row(r / rows_a_target)[u] - sigma(c.logit(u, input.row(r)));
+            errors.expect(found[static_cast<std::size_t>(r * size.receiving + u)], weight * error, r, u);
+          }
+        }
+        // Kept logits stand for the product, to the last bit.
+        Buffer<float> kept(ops(), rows * size.receiving);
+        const Matrix<float> logits{kept.data(), rows, size.receiving, size.receiving};
+        ops().score(c.view, input.view(), target.view(), {}, logits);
+        const TestDeltas from_kept(ops(), rows, size.receiving);
+        ops().delta(c.view, {}, target.view(), draw, from_kept.view(), weights.view(w.centred, w.scale),
+                    logits);
+        EXPECT_EQ(from_kept.found(), found);
+      }
+    }
+  }
+  EXPECT_GT(errors.decided, 100000);
+  EXPECT_LT(errors.undecided, errors.decided / 500);
+}
+
+TEST_P(OpsTest, DeltaWeighsThePriorsErrorsToo) {
+  const std::int64_t images = 5, samples = 3, units = 37;
+  const Draw draw{80, Domain::wake_generative_rounding, 2, 0, 1, nullptr, SampleAddress::row};
+  RoundedErrors errors(draw, 1);
+  TestConditional prior(ops(), units, 0, 16);
+  TestStates target(ops(), images * samples, units, 3);
+  const TestWeights weights(ops(), images, samples);
+  for (const bool unweighted : {true, false}) {
+    SampleWeights used = weights.view(false, 1.0f);
+    if (unweighted) used = SampleWeights{nullptr, nullptr, 1, false, 0.25f};  // one scale for all rows
+    const TestDeltas deltas(ops(), images * samples, units);
+    ops().delta(prior.view, {}, target.view(), draw, deltas.view(), used);
+    const std::vector<int> found = deltas.found();
+    for (std::int64_t r = 0; r < images * samples; ++r) {
+      const double weight = unweighted ? 0.25 : weights.of(r, false, 1.0f);
+      for (std::int64_t u = 0; u < units; ++u) {
+        const double error = target.row(r)[u] - sigma(prior.biases[static_cast<std::size_t>(u)]);
+        errors.expect(found[static_cast<std::size_t>(r * units + u)], weight * error, r, u);
+      }
+    }
+  }
+  EXPECT_GT(errors.decided, 1000);
+}
+
+// One row of deltas for the K samples of an image: round(sum_k w_k target_k - sigma(a) sum_k w_k).
+TEST_P(OpsTest, DeltasThatSamplesShareAreTheirRoundedSum) {
+  const Draw draw{81, Domain::wake_recognition_rounding, 1, 500, 9, nullptr, SampleAddress::row};
+  RoundedErrors errors(draw, 9);
+  for (const Size& size : awkward_sizes) {
+    for (const Weighing& w : {Weighing{2, false, 1.0f}, Weighing{2, true, 0.5f}, Weighing{3, false, 0.3f},
+                              Weighing{31, true, 1.0f}, Weighing{33, false, 0.7f}}) {
+      TestConditional c(ops(), size.receiving, size.sending, 8);
+      TestStates input(ops(), size.rows, size.sending, 1);
+      TestStates target(ops(), size.rows * w.samples, size.receiving, 3);
+      const TestWeights weights(ops(), size.rows, w.samples);
+      const TestDeltas deltas(ops(), size.rows, size.receiving);
+      ops().delta(c.view, input.view(), target.view(), draw, deltas.view(), weights.view(w.centred, w.scale));
+      const std::vector<int> found = deltas.found();
+      for (std::int64_t r = 0; r < size.rows; ++r) {
+        for (std::int64_t u = 0; u < size.receiving; ++u) {
+          const double p = sigma(c.logit(u, input.row(r)));
+          double error = 0;
+          for (std::int64_t k = 0; k < w.samples; ++k) {
+            const std::int64_t row = r * w.samples + k;
+            error += weights.of(row, w.centred, w.scale) * (target.row(row)[u] - p);
+          }
+          errors.expect(found[static_cast<std::size_t>(r * size.receiving + u)], error, r, u);
+        }
+      }
+      Buffer<float> kept(ops(), size.rows * size.receiving);
+      const Matrix<float> logits{kept.data(), size.rows, size.receiving, size.receiving};
+      ops().sample(c.view, input.view(), draw, w.samples, target.view(), {}, logits);
+      target.buffer.copy_in(target.host.data());  // only the logits are wanted
+      const TestDeltas from_kept(ops(), size.rows, size.receiving);
+      ops().delta(c.view, {}, target.view(), draw, from_kept.view(), weights.view(w.centred, w.scale),
+                  logits);
+      EXPECT_EQ(from_kept.found(), found);
+    }
+  }
+  EXPECT_GT(errors.decided, 100000);
+  EXPECT_LT(errors.undecided, errors.decided / 500);
+}
+
+TEST_P(OpsTest, OneSampleWithAllTheWeightIsThePlainDelta) {
+  const Draw draw{82, Domain::sleep_rounding, 1, 0, 2, nullptr, SampleAddress::row};
+  for (const Size& size : awkward_sizes) {
+    TestConditional c(ops(), size.receiving, size.sending, 16);
+    TestStates input(ops(), size.rows, size.sending, 1);
+    TestStates target(ops(), size.rows, size.receiving, 3);
+    const TestWeights weights(ops(), size.rows, 1);
+    const TestDeltas plain(ops(), size.rows, size.receiving), weighted(ops(), size.rows, size.receiving),
+        centred(ops(), size.rows, size.receiving);
+    ops().delta(c.view, input.view(), target.view(), draw, plain.view());
+    ops().delta(c.view, input.view(), target.view(), draw, weighted.view(), weights.view(false, 1.0f));
+    EXPECT_EQ(weighted.found(), plain.found());
+    ops().delta(c.view, input.view(), target.view(), draw, centred.view(), weights.view(true, 1.0f));
+    EXPECT_EQ(centred.found(), std::vector<int>(static_cast<std::size_t>(size.rows * size.receiving), 0));
+  }
+}
+
+// The sum of a unit's inputs becomes a float with one rounding and the fma has another: each of half a
+// float's last place, 2^-24 of a value.
+TEST_P(OpsTest, KeptLogitsAreThePreActivations) {
+  for (const int bits : {16, 12, 8}) {
+    for (const Size& size : awkward_sizes) {
+      TestConditional c(ops(), size.receiving, size.sending, bits);
+      TestStates input(ops(), size.rows, size.sending, 1);
+      const std::int64_t samples = 3, stride = size.receiving + 5;
+      const Draw draw{83, Domain::wake_sample, 1, 0, 2, nullptr, SampleAddress::row};
+      const std::vector<float> untouched(static_cast<std::size_t>((size.rows + 1) * stride), -77.0f);
+      auto sampled = to_device(ops(), untouched), scored = to_device(ops(), untouched);
+      TestStates output(ops(), size.rows * samples, size.receiving, 2);
+      TestStates without(ops(), size.rows * samples, size.receiving, 2);
+      ops().sample(c.view, input.view(), draw, samples, output.view(), {},
+                   {sampled.data(), size.rows, size.receiving, stride});
+      ops().sample(c.view, input.view(), draw, samples, without.view());
+      EXPECT_EQ(to_host(output.buffer), to_host(without.buffer));  // keeping them changes no sample
+      TestStates target(ops(), size.rows, size.receiving, 3);
+      ops().score(c.view, input.view(), target.view(), {},
+                  {scored.data(), size.rows, size.receiving, stride});
+      const std::vector<float> found = to_host(sampled);
+      EXPECT_EQ(to_host(scored), found);
+      for (std::int64_t r = 0; r <= size.rows; ++r) {
+        for (std::int64_t u = 0; u < stride; ++u) {
+          const double value = found[static_cast<std::size_t>(r * stride + u)];
+          if (r == size.rows || u >= size.receiving) {
+            ASSERT_EQ(value, -77.0) << "written beyond the logits, row " << r << " column " << u;
+            continue;
+          }
+          const double a = c.logit(u, input.row(r));
+          const double sum = a - c.biases[static_cast<std::size_t>(u)];
+          ASSERT_NEAR(value, a, std::ldexp(1.001 * (std::fabs(a) + std::fabs(sum)), -24)) << r << ", " << u;
+        }
+      }
+    }
+  }
 }
 
 TEST_P(OpsTest, GradientIsTheExactSum) {
@@ -308,6 +550,23 @@ TEST_P(OpsTest, GradientIsTheExactSum) {
             << i << ", " << j << " of " << size.receiving << " x " << size.sending;
       }
     }
+  }
+}
+
+TEST_P(OpsTest, AddAddsElementByElement) {
+  for (const std::int64_t count : {0, 1, 31, 33, 1000}) {
+    std::vector<std::int32_t> sums(static_cast<std::size_t>(count + 1)), terms(sums.size());
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      sums[i] = static_cast<std::int32_t>(word_at(static_cast<std::uint32_t>(i), 1, 0, 0, 0, 4)) / 2;
+      terms[i] = static_cast<std::int32_t>(word_at(static_cast<std::uint32_t>(i), 2, 0, 0, 0, 4)) / 2;
+    }
+    auto device_sums = to_device(ops(), sums);
+    auto device_terms = to_device(ops(), terms);
+    ops().add(device_sums.data(), device_terms.data(), count);
+    for (std::int64_t i = 0; i < count; ++i)
+      sums[static_cast<std::size_t>(i)] += terms[static_cast<std::size_t>(i)];
+    EXPECT_EQ(to_host(device_sums), sums) << count;  // the one behind the last stays as it was
+    EXPECT_EQ(to_host(device_terms), terms);
   }
 }
 
@@ -513,6 +772,49 @@ TEST_P(OpsTest, ImportanceSummarizesLogWeights) {
     }
     if (samples == 1) {
       EXPECT_EQ(found[1].sum, std::int64_t{1} << 30);
+    }
+  }
+}
+
+TEST_P(OpsTest, ImportanceWeightsAreTakenAgainstTheLargest) {
+  for (const std::int64_t samples : {1, 2, 31, 33}) {
+    const std::int64_t images = 5;
+    std::vector<std::int64_t> log_weights;
+    for (std::uint32_t i = 0; i < images * samples; ++i) {
+      log_weights.push_back(static_cast<std::int64_t>((-120.0 - 20 * uniform(i, 22)) * 1048576));
+    }
+    const auto of_image = [&](std::int64_t i) { return log_weights.begin() + i * samples; };
+    std::fill_n(of_image(1), samples, -std::int64_t{7});             // ties: all are the largest
+    *(of_image(2) + samples - 1) = std::int64_t{1} << 51;            // far above all others
+    *of_image(3) = -(std::int64_t{1} << 51);                         // far below
+    std::fill_n(of_image(4), samples, std::int64_t{-60} * 1048576);  // ties, but for the last,
+    *(of_image(4) + samples - 1) = std::int64_t{-33} * 1048576;      // which is 27 nats above
+    auto device = to_device(ops(), log_weights);
+    auto relative =
+        to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(images * samples + 1), -5));
+    auto totals = to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(images + 1), -6));
+    ops().importance_weights({device.data(), images, samples, samples}, relative.data(), totals.data());
+    const std::vector<std::int32_t> found = to_host(relative);
+    const std::vector<std::int64_t> sums = to_host(totals);
+    EXPECT_EQ(found.back(), -5);
+    EXPECT_EQ(sums.back(), -6);
+    for (std::int64_t i = 0; i < images; ++i) {
+      const std::int64_t maximum = *std::max_element(of_image(i), of_image(i) + samples);
+      std::int64_t sum = 0;
+      for (std::int64_t k = 0; k < samples; ++k) {
+        const double nats = static_cast<double>(of_image(i)[k] - maximum) / 1048576;
+        const std::int32_t e = found[static_cast<std::size_t>(i * samples + k)];
+        if (nats == 0) {
+          EXPECT_EQ(e, 1 << 30);
+        } else if (nats < -22) {
+          EXPECT_EQ(e, 0);  // below half a unit of 2^-30
+        } else {
+          const double exact = std::ldexp(std::exp(nats), 30);
+          EXPECT_NEAR(e, exact, 0.51 + 2.5e-6 * exact);  // as RelativeWeight in arithmetic_test.cpp
+        }
+        sum += e;
+      }
+      EXPECT_EQ(sums[static_cast<std::size_t>(i)], sum) << samples << " samples, image " << i;
     }
   }
 }

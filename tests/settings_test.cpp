@@ -124,6 +124,11 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
   for (const auto how : {Binarization::threshold, Binarization::fixed, Binarization::dynamic}) {
     EXPECT_EQ(binarization_named(name_of(how)), how);
   }
+  for (const auto algorithm : {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep}) {
+    EXPECT_EQ(algorithm_named(name_of(algorithm)), algorithm);
+  }
+  EXPECT_THAT(message_of<UsageError>([] { algorithm_named("rws"); }),
+              AllOf(HasSubstr("\"rws\""), HasSubstr("wake-sleep, reweighted-wake-sleep")));
   EXPECT_THAT(message_of<UsageError>([] { optimizer_named("Adam"); }),
               AllOf(HasSubstr("\"Adam\""), HasSubstr("sgd, momentum, adam")));
   EXPECT_THAT(message_of<UsageError>([] { schedule_named(""); }), HasSubstr("constant, step, cosine"));
@@ -296,6 +301,50 @@ TEST(Pairs, KeepEveryBitOfANumber) {
         std::ldexp(static_cast<double>(random() | 1u), static_cast<int>(random() % 100) - 164);
     const TrainingSettings read = settings_from_pairs(to_pairs(settings));
     ASSERT_EQ(read.recognition_learning_rate, settings.recognition_learning_rate);
+  }
+}
+
+TEST(Pairs, OfAnAlgorithmAreThoseThatItUses) {
+  TrainingSettings settings = unlike_the_defaults();
+  settings.algorithm = Algorithm::reweighted_wake_sleep;
+  settings.samples = 7;
+  settings.insomnia = 0.25;
+  settings.control_variate = true;
+  Pairs reweighted = expected_pairs;
+  reweighted[1].second = "reweighted-wake-sleep";
+  const Pairs own = {{"samples", "7"}, {"insomnia", "0.25"}, {"control-variate", "true"}};
+  reweighted.insert(reweighted.begin() + 2, own.begin(), own.end());
+  EXPECT_EQ(to_pairs(settings), reweighted);
+  const TrainingSettings read = settings_from_pairs(reweighted);
+  EXPECT_EQ(read.algorithm, Algorithm::reweighted_wake_sleep);
+  EXPECT_EQ(read.samples, 7);
+  EXPECT_EQ(read.insomnia, 0.25);
+  EXPECT_TRUE(read.control_variate);
+  for (const auto& pair : own) {
+    Pairs missing = reweighted;
+    std::erase(missing, pair);
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(missing); }),
+                AllOf(HasSubstr(pair.first), HasSubstr("missing")));
+    Pairs useless = expected_pairs;  // of wake-sleep
+    useless.push_back(pair);
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(useless); }),
+                AllOf(HasSubstr(pair.first), HasSubstr("of no use to wake-sleep")));
+  }
+}
+
+TEST(Settings, AStepsRowsAndMixedPhasesFollowTheAlgorithm) {
+  TrainingSettings settings;
+  settings.batch_size = 20;
+  settings.samples = 7;
+  settings.insomnia = 0.5;
+  EXPECT_EQ(rows_of_a_step(settings), 20);
+  EXPECT_FALSE(mixes_phases(settings));
+  settings.algorithm = Algorithm::reweighted_wake_sleep;
+  EXPECT_EQ(rows_of_a_step(settings), 140);
+  EXPECT_TRUE(mixes_phases(settings));
+  for (const double one_phase : {0.0, 1.0}) {
+    settings.insomnia = one_phase;
+    EXPECT_FALSE(mixes_phases(settings));
   }
 }
 

@@ -28,12 +28,20 @@ TrainingSettings small_settings(OptimizerKind optimizer) {
   return settings;
 }
 
-class TrainerTest : public testing::BackendTest {};
+/// Both phases of the recognition gradient, three samples an image.
+TrainingSettings small_reweighted_settings(OptimizerKind optimizer) {
+  TrainingSettings settings = small_settings(optimizer);
+  settings.algorithm = Algorithm::reweighted_wake_sleep;
+  settings.samples = 3;
+  settings.insomnia = 0.4;
+  settings.control_variate = true;
+  return settings;
+}
 
-TEST_P(TrainerTest, ResumingAtAnyStepEndsInTheSameBits) {
-  const DataSet data = binary_rows(30, 21);
-  for (const OptimizerKind optimizer : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
-    const TrainingSettings settings = small_settings(optimizer);
+class TrainerTest : public testing::BackendTest {
+ protected:
+  void expect_exact_resuming(const TrainingSettings& settings) {
+    const DataSet data = binary_rows(30, 21);
     Trainer untouched(ops(), data, settings);
     while (!untouched.finished()) untouched.run_epoch();
     const std::string expected = hash_of(untouched.machine().download());
@@ -47,12 +55,20 @@ TEST_P(TrainerTest, ResumingAtAnyStepEndsInTheSameBits) {
       EXPECT_EQ(hash_of(second.machine().download()), expected) << "resumed at step " << stop;
     }
   }
+};
+
+TEST_P(TrainerTest, ResumingAtAnyStepEndsInTheSameBits) {
+  for (const OptimizerKind optimizer : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
+    expect_exact_resuming(small_settings(optimizer));
+    expect_exact_resuming(small_reweighted_settings(optimizer));
+  }
 }
 
 TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
   const DataSet data = binary_rows(30, 21);
+  TrainingSettings unchanged = small_settings(OptimizerKind::adam);
   const auto trained = [&](const auto& change) {
-    TrainingSettings settings = small_settings(OptimizerKind::adam);
+    TrainingSettings settings = unchanged;
     change(settings);
     Trainer trainer(ops(), data, settings);
     while (!trainer.finished()) trainer.run_epoch();
@@ -70,6 +86,13 @@ TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
   EXPECT_NE(trained([](TrainingSettings& s) { s.schedule = Schedule::constant; }), base);
   EXPECT_NE(trained([](TrainingSettings& s) { s.weight_bits = 16; }), base);
   EXPECT_NE(trained([](TrainingSettings& s) { s.batch_size = 7; }), base);
+
+  unchanged = small_reweighted_settings(OptimizerKind::adam);
+  const std::string reweighted = trained([](TrainingSettings&) {});
+  EXPECT_NE(reweighted, base);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.samples = 2; }), reweighted);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.insomnia = 0.45; }), reweighted);
+  EXPECT_NE(trained([](TrainingSettings& s) { s.control_variate = false; }), reweighted);
 }
 
 TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
@@ -99,12 +122,15 @@ TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
 
 TEST_P(TrainerTest, NoMemoryOfTheBackendIsAllocatedAfterTheFirstStep) {
   const DataSet data = binary_rows(30, 21);  // the last batch of an epoch is short
-  Trainer trainer(ops(), data, small_settings(OptimizerKind::adam));
-  trainer.run_epoch([] { return true; });
-  ASSERT_EQ(trainer.step(), 1);
-  const std::size_t allocations = ops().memory_use().allocations;
-  while (!trainer.finished()) trainer.run_epoch();
-  EXPECT_EQ(ops().memory_use().allocations, allocations);
+  for (const TrainingSettings& settings :
+       {small_settings(OptimizerKind::adam), small_reweighted_settings(OptimizerKind::adam)}) {
+    Trainer trainer(ops(), data, settings);
+    trainer.run_epoch([] { return true; });
+    ASSERT_EQ(trainer.step(), 1);
+    const std::size_t allocations = ops().memory_use().allocations;
+    while (!trainer.finished()) trainer.run_epoch();
+    EXPECT_EQ(ops().memory_use().allocations, allocations) << name_of(settings.algorithm);
+  }
 }
 
 TEST_P(TrainerTest, DivergenceNamesLayerAndStep) {

@@ -88,6 +88,20 @@ inline std::vector<Training> recorded_trainings() {
       with(adam, cosine, Binarization::threshold, 16), [](TrainingSettings& s) { s.batch_size = 100; });
   add("784-200 momentum batch 333", 1000, 784, {200}, rates(0.05, 0.05), with(momentum, constant, fixed, 16),
       [](TrainingSettings& s) { s.batch_size = 333; });
+  const auto reweighted = [](std::int64_t samples, double insomnia, bool control_variate) {
+    return [=](TrainingSettings& s) {
+      s.algorithm = Algorithm::reweighted_wake_sleep;
+      s.samples = samples;
+      s.insomnia = insomnia;
+      s.control_variate = control_variate;
+    };
+  };
+  add("37-19-5 reweighted K=2 adam", 101, 37, {19, 5}, rates(0.01, 0.02), with(adam, cosine, dynamic, 8),
+      reweighted(2, 0.5, false));
+  add("33-31 reweighted K=5 sgd sleep alone", 70, 33, {31}, rates(0.3, 0.2), with(sgd, constant, fixed, 16),
+      reweighted(5, 0, false));
+  add("65-33-17-7 reweighted K=3 momentum wake alone", 83, 65, {33, 17, 7}, rates(0.05, 0.04),
+      with(momentum, Schedule::step, Binarization::threshold, 12), reweighted(3, 1, true));
   return all;
 }
 

@@ -116,8 +116,7 @@ Options algorithm_options() {
               "hidden states drawn for each image; not of wake-sleep", {1, 8388608}),
       setting("insomnia", Kind::number, "X", "Algorithm",
               "reweighted-wake-sleep: share of the wake phase in the recognition gradient, from 0 (sleep "
-              "alone) to "
-              "1 (wake alone)",
+              "alone) to 1 (wake alone)",
               {0, 1}),
       setting("fresh-epochs", Kind::whole, "N", "Algorithm",
               "joint-stochastic-approximation: epochs whose chains begin anew, before they go on where they "
@@ -130,10 +129,8 @@ Options algorithm_options() {
       setting("activation-memory", Kind::number, "BETA", "Algorithm",
               "sparse-wake-sleep: how much of the running mean of the activation a step keeps",
               from_zero_below_one),
-      setting(
-          "control-variate", Kind::choice, "BOOL", "Algorithm",
-          "reweighted-wake-sleep: true: the wake phase weighs samples by w - 1/K in the recognition gradient",
-          {}, {"true", "false"}),
+      setting("control-variate", Kind::flag, "", "Algorithm",
+              "reweighted-wake-sleep: the wake phase weighs samples by w - 1/K in the recognition gradient"),
   };
 }
 

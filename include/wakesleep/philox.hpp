@@ -11,23 +11,22 @@ namespace wakesleep {
 
 /// What a draw is for. Values are spaced so that a new purpose never renumbers an old one.
 enum class Domain : std::uint32_t {
-  wake_sample = 0x10,               ///< h_l ~ q(. | h_{l-1}) in the wake phase
-  wake_generative_rounding = 0x18,  ///< rounding of the deltas that train the generative weights
-  wake_recognition_rounding =
-      0x20,                    ///< reserved: wake deltas of the recognition weights (reweighted wake-sleep)
-  sleep_sample = 0x28,         ///< h_{l-1} ~ p(. | h_l) in the sleep phase
-  sleep_rounding = 0x30,       ///< rounding of the deltas that train the recognition weights
-  initial_recognition = 0x40,  ///< initial recognition weights
-  initial_generative = 0x48,   ///< initial generative weights
-  shuffle = 0x50,              ///< the order of the training rows in an epoch
-  held_out = 0x58,             ///< which rows a held-out fraction takes
-  binarize_fixed = 0x60,       ///< grey values sampled once
-  binarize_dynamic = 0x68,     ///< grey values sampled anew each epoch
-  evaluation_sample = 0x70,    ///< posterior samples of the likelihood estimate
-  evaluation_binarize = 0x78,  ///< grey values sampled for evaluation
-  generate_sample = 0x80,      ///< `wakesleep sample`
-  encode_sample = 0x88,        ///< `wakesleep encode`, `wakesleep reconstruct`
-  chain_acceptance = 0x90,     ///< whether a chain accepts a proposal (joint stochastic approximation)
+  wake_sample = 0x10,                ///< h_l ~ q(. | h_{l-1}) in the wake phase
+  wake_generative_rounding = 0x18,   ///< rounding of the deltas that train the generative weights
+  wake_recognition_rounding = 0x20,  ///< rounding of the wake deltas of the recognition weights
+  sleep_sample = 0x28,               ///< h_{l-1} ~ p(. | h_l) in the sleep phase
+  sleep_rounding = 0x30,             ///< rounding of the deltas that train the recognition weights
+  initial_recognition = 0x40,        ///< initial recognition weights
+  initial_generative = 0x48,         ///< initial generative weights
+  shuffle = 0x50,                    ///< the order of the training rows in an epoch
+  held_out = 0x58,                   ///< which rows a held-out fraction takes
+  binarize_fixed = 0x60,             ///< grey values sampled once
+  binarize_dynamic = 0x68,           ///< grey values sampled anew each epoch
+  evaluation_sample = 0x70,          ///< posterior samples of the likelihood estimate
+  evaluation_binarize = 0x78,        ///< grey values sampled for evaluation
+  generate_sample = 0x80,            ///< `wakesleep sample`
+  encode_sample = 0x88,              ///< `wakesleep encode`, `wakesleep reconstruct`
+  chain_acceptance = 0x90,           ///< whether a chain accepts a proposal (joint stochastic approximation)
 };
 
 /// Four 32-bit random words: the value of one address, or one address itself.

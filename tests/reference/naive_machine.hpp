@@ -80,6 +80,17 @@ struct ExpectedUpdate {
 /// By the tensor's name: generative.{l}.weight, ..., prior.bias.
 using ExpectedUpdates = std::map<std::string, ExpectedUpdate>;
 
+/// One gradient for each parameter, in the tensors' order, by the tensor's name.
+using Gradients = std::map<std::string, std::vector<double>>;
+
+/// Reweighted wake-sleep's gradient of one image where K is large, g standing for grad log p(x, h) or grad
+/// log q(h | x) and w for p(h | x) / q(h | x).
+struct LargeSampleGradient {
+  Gradients limit;     ///< for K to infinity: the mean of g under the true posterior p(h | x)
+  Gradients bias;      ///< K times the bias to first order, -E_q[w^2 (g - limit)]
+  Gradients variance;  ///< K times the variance to first order, E_q[(w (g - limit))^2]
+};
+
 struct NaiveMachine {
   std::vector<std::int64_t> sizes;            ///< from the visible layer upward
   std::vector<NaiveConditional> recognition;  ///< [l - 1]: q(h_l | h_{l-1})
@@ -198,13 +209,7 @@ struct NaiveMachine {
         add_moments(row, "prior", prior, h[layers()], {}, probability);
       });
       centre_moments(row);
-      for (const auto& [name, update] : row) {
-        ExpectedUpdate& sum = with_size(total[name], update.mean.size());
-        for (std::size_t i = 0; i < update.mean.size(); ++i) {
-          sum.mean[i] += update.mean[i] / static_cast<double>(rows.size());
-          sum.variance[i] += update.variance[i] / static_cast<double>(rows.size());
-        }
-      }
+      add_share(total, row, 1.0 / static_cast<double>(rows.size()));
     }
     return total;
   }
@@ -226,7 +231,132 @@ struct NaiveMachine {
     return dream;
   }
 
+  /// Reweighted wake-sleep's gradient of one image: sum_k w_k grad log p(x, h^k) of the generative weights
+  /// and the prior, sum_k v_k grad log q(h^k | x) of the recognition weights, h^k ~ q(. | x), w_k =
+  /// softmax_k(log p(x, h^k) - log q(h^k | x)), v_k = w_k - 1 / K if `centred`, else w_k. Mean over the rows
+  /// and over all K-tuples of hidden states; the variance is over the tuples, averaged over the rows
+  /// (rounding of deltas not included).
+  ExpectedUpdates expected_reweighted(const std::vector<Bits>& rows, int samples, bool centred) const {
+    ExpectedUpdates total;
+    for (const Bits& x : rows) {
+      const std::vector<Draw> draws = all_draws(x);
+      ExpectedUpdates row;
+      std::vector<std::size_t> tuple(static_cast<std::size_t>(samples));
+      for (bool more = true; more; more = next_tuple(tuple, draws.size())) {
+        add_tuple(row, draws, tuple, centred);
+      }
+      centre_moments(row);
+      add_share(total, row, 1.0 / static_cast<double>(rows.size()));
+    }
+    return total;
+  }
+
+  /// The same gradient where K is large.
+  LargeSampleGradient large_sample_gradient(const Bits& x) const {
+    const std::vector<Draw> draws = all_draws(x);
+    const double log_p = log_likelihood(x);
+    LargeSampleGradient result;
+    for (const auto& [name, gradient] : draws[0].gradients) {
+      std::vector<double>& limit = result.limit[name];
+      std::vector<double>& bias = result.bias[name];
+      std::vector<double>& variance = result.variance[name];
+      for (std::vector<double>* values : {&limit, &bias, &variance}) values->resize(gradient.size());
+      for (std::size_t i = 0; i < gradient.size(); ++i) {
+        for (const Draw& draw : draws) {
+          limit[i] += draw.probability * std::exp(draw.log_weight - log_p) * draw.gradients.at(name)[i];
+        }
+        for (const Draw& draw : draws) {
+          const double weight = std::exp(draw.log_weight - log_p);
+          const double deviation = weight * (draw.gradients.at(name)[i] - limit[i]);
+          bias[i] -= draw.probability * weight * deviation;
+          variance[i] += draw.probability * deviation * deviation;
+        }
+      }
+    }
+    return result;
+  }
+
  private:
+  /// One state of the hidden layers as a sample.
+  struct Draw {
+    double probability = 0;  ///< q(h | x)
+    double log_weight = 0;   ///< log p(x, h) - log q(h | x)
+    Gradients gradients;     ///< of log p(x, h) and log q(h | x)
+  };
+
+  std::vector<Draw> all_draws(const Bits& x) const {
+    std::vector<Draw> draws;
+    for_each_hidden(x, [&](const Configuration& h) {
+      Draw draw{std::exp(log_posterior(h)), log_weight(h), {}};
+      for (std::size_t l = 1; l <= layers(); ++l) {
+        add_gradient(draw.gradients, "generative." + std::to_string(l), generative[l - 1], h[l - 1], h[l]);
+        add_gradient(draw.gradients, "recognition." + std::to_string(l), recognition[l - 1], h[l], h[l - 1]);
+      }
+      add_gradient(draw.gradients, "prior", prior, h[layers()], {});
+      draws.push_back(draw);
+    });
+    return draws;
+  }
+
+  static void add_gradient(Gradients& gradients, const std::string& name, const NaiveConditional& conditional,
+                           const Bits& target, const Bits& given) {
+    const std::vector<double> p = conditional.probabilities(given);
+    for (std::size_t i = 0; i < conditional.receiving; ++i) {
+      gradients[name + ".bias"].push_back(target[i] - p[i]);
+      for (std::size_t j = 0; j < conditional.sending; ++j) {
+        gradients[name + ".weight"].push_back((target[i] - p[i]) * given[j]);
+      }
+    }
+  }
+
+  /// The next of all tuples of numbers below `count`; false after the last.
+  static bool next_tuple(std::vector<std::size_t>& tuple, std::size_t count) {
+    for (std::size_t& number : tuple) {
+      if (++number < count) return true;
+      number = 0;
+    }
+    return false;
+  }
+
+  /// Adds the moments of the gradient that one tuple of samples gives.
+  static void add_tuple(ExpectedUpdates& updates, const std::vector<Draw>& draws,
+                        const std::vector<std::size_t>& tuple, bool centred) {
+    std::vector<double> log_weights, weights;
+    double probability = 1;
+    for (const std::size_t k : tuple) {
+      log_weights.push_back(draws[k].log_weight);
+      probability *= draws[k].probability;
+    }
+    const double log_sum = naive_log_sum_exp(log_weights);
+    for (const double log_weight : log_weights) weights.push_back(std::exp(log_weight - log_sum));
+    for (const auto& [name, first] : draws[0].gradients) {
+      const bool less_mean = centred && name.rfind("recognition", 0) == 0;
+      const double baseline = less_mean ? 1.0 / static_cast<double>(tuple.size()) : 0.0;
+      std::vector<double> gradient(first.size());
+      for (std::size_t k = 0; k < tuple.size(); ++k) {
+        const std::vector<double>& of_sample = draws[tuple[k]].gradients.at(name);
+        for (std::size_t i = 0; i < gradient.size(); ++i) {
+          gradient[i] += (weights[k] - baseline) * of_sample[i];
+        }
+      }
+      ExpectedUpdate& update = with_size(updates[name], gradient.size());
+      for (std::size_t i = 0; i < gradient.size(); ++i) {
+        update.mean[i] += probability * gradient[i];
+        update.variance[i] += probability * gradient[i] * gradient[i];
+      }
+    }
+  }
+
+  static void add_share(ExpectedUpdates& total, const ExpectedUpdates& part, double share) {
+    for (const auto& [name, update] : part) {
+      ExpectedUpdate& sum = with_size(total[name], update.mean.size());
+      for (std::size_t i = 0; i < update.mean.size(); ++i) {
+        sum.mean[i] += share * update.mean[i];
+        sum.variance[i] += share * update.variance[i];
+      }
+    }
+  }
+
   static NaiveConditional conditional_from(const Tensors& tensors, const std::string& name, int weight_bits) {
     NaiveConditional conditional;
     const Tensor& bias = tensors.at(name + ".bias");
