@@ -84,13 +84,16 @@ bundle() {
   fi
   cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DWAKESLEEP_CUDA=$cuda -DWAKESLEEP_TESTS=ON \
     -DWAKESLEEP_BENCH=ON -DBUILD_SHARED_LIBS=ON -DCMAKE_CUDA_ARCHITECTURES="$architectures"
-  cmake --build "$build"
+  local tests=(tests/*_test.cpp)
+  tests=("${tests[@]#tests/}")
+  tests=("${tests[@]%.cpp}")
+  cmake --build "$build" --target wakesleep_command operations_bench "${tests[@]}"
 
   # Put together beside the destination and then renamed: a bundle is whole or not there.
   local parts=$dest.part
   rm -rf "$parts"
   mkdir -p "$parts"/{bin,lib,tests,bench,scripts}
-  local programs=("$build"/wakesleep "$build"/tests/*_test "$build"/bench/operations_bench)
+  local programs=("$build/wakesleep" "${tests[@]/#/$build/tests/}" "$build/bench/operations_bench")
   local program name path
   for program in "${programs[@]}"; do
     install -m 755 "$program" "$parts/bin/"
@@ -109,7 +112,8 @@ bundle() {
     chmod u+w "$parts"/data/*
   fi
   local commit=unknown changes=
-  if commit=$(git rev-parse HEAD 2>/dev/null); then
+  if git rev-parse --quiet --verify HEAD >/dev/null 2>&1; then
+    commit=$(git rev-parse HEAD)
     if [[ -n $(git status --porcelain) ]]; then changes=" with changes"; fi
   fi
   printf '{"commit": "%s", "date": "%s", "cuda": "%s", "architectures": "%s", "programs": "%s"}\n' "$commit$changes" \
