@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 NO_GPU, UNFINISHED, REFUSED = 69, 75, 64
 STAGE_SECONDS = 460  # a stage begins no item that might end later than this
 ITEM_SECONDS = 230
-CONTEST_SECONDS, CONTEST_BUDGET = 420, 180  # bench/gpu.py ends with what it was at when its budget was spent
+CONTEST_SECONDS, CONTEST_BUDGET = 430, 120  # bench/gpu.py ends with what it was at when its budget was spent
 NETS = {
     "a": ("784,200,200,200", 100),
     "c": (",".join(["4096"] * 10), 4096),

@@ -178,6 +178,7 @@ class WakeSleep:
     def prepare_body(self):
         compiled = self.settings.body == "compiled"
         if compiled:
+            torch._dynamo.config.recompile_limit = 64  # one function for every shape of a pair
             mode = "max-autotune-no-cudagraphs" if self.settings.autotune else "default"
             options = {"mode": mode, "dynamic": False, "fullgraph": True}
             if self.top <= MOST_PAIRS_COMPILED_TOGETHER and self.side is None:
@@ -191,15 +192,21 @@ class WakeSleep:
         self.draw_prior = sampled
         # Layers of one width take turns on few buffers, which then stay in the cache, unless a second stream may still
         # be reading them (or a check wants to see all states of a phase).
-        places = 3 if self.top > MOST_PAIRS_COMPILED_TOGETHER and self.side is None else len(self.sizes)
-        new = lambda units, dtype=self.dtype: torch.zeros(self.batch_size, units, dtype=dtype, device=self.device)
-        buffers = {}
-        self.buffer = lambda kind, place, units, dtype=self.dtype: buffers.setdefault(
-            (kind, place % places, units), new(units, dtype)
-        )
-        self.state_buffer = lambda phase, layer: buffers.setdefault(
-            (phase, layer % places, self.sizes[layer], "state"), torch.cat([new(self.sizes[layer]), self.tails[layer]], 1)
-        )
+        self.places = 3 if self.top > MOST_PAIRS_COMPILED_TOGETHER and self.side is None else len(self.sizes)
+        self.buffers = {}
+
+    def buffer(self, kind, place, units, dtype=None):
+        key = (kind, place % self.places, units)
+        if key not in self.buffers:
+            self.buffers[key] = torch.zeros(self.batch_size, units, dtype=dtype or self.dtype, device=self.device)
+        return self.buffers[key]
+
+    def state_buffer(self, phase, layer):
+        key = (phase, layer % self.places, self.sizes[layer])
+        if key not in self.buffers:
+            units = torch.zeros(self.batch_size, self.sizes[layer], dtype=self.dtype, device=self.device)
+            self.buffers[key] = torch.cat([units, self.tails[layer]], 1)
+        return self.buffers[key]
 
     def initialize(self, visible_means):
         for direction in (self.recognition, self.generative):
