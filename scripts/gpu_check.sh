@@ -25,7 +25,8 @@
 #
 # exit code of run: 0 all passed, 1 something failed, 69 no GPU answers, 75 not finished: run again
 set -euo pipefail
-readonly here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly here
 readonly most_bytes=$((64 << 20))
 
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
@@ -121,7 +122,7 @@ bundle() {
     "$(cat "$parts"/bin/* "$parts"/lib/* | sha256sum | cut -c 1-16)" > "$parts/bundle.json"
   # Packed, because the libraries shrink to a third.
   tar -C "$parts" -czf "$parts/programs.tar.gz" bin lib
-  rm -rf "$parts"/bin "$parts"/lib
+  rm -rf "${parts:?}/bin" "${parts:?}/lib"
   local bytes
   bytes=$(du -sb "$parts" | cut -f 1)
   if ((bytes >= most_bytes)); then
