@@ -24,6 +24,7 @@
 #include <thread>
 #include <vector>
 
+#include "paths.hpp"
 #include "sanitizers.hpp"
 #include "small_data.hpp"
 #include "temporary_folder.hpp"
@@ -109,7 +110,8 @@ class Process {
         err_path_(folder / ("stderr-" + std::to_string(counter_))) {
     ++counter_;
     if (!standard_output.empty()) out_path_ = standard_output;
-    std::vector<char*> arguments = {const_cast<char*>(WAKESLEEP_COMMAND)};
+    const std::string command = testing::command_path();
+    std::vector<char*> arguments = {const_cast<char*>(command.c_str())};
     for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
     child_ = ::fork();

@@ -8,12 +8,13 @@
 #include <map>
 
 #include "backends.hpp"
+#include "paths.hpp"
 #include "trainings.hpp"
 
 namespace wakesleep {
 namespace {
 
-const std::string golden_file = WAKESLEEP_TEST_DATA "/golden/trainings.txt";
+const std::string golden_file = testing::test_file("golden/trainings.txt");
 
 std::map<std::string, std::string> recorded_hashes() {
   std::map<std::string, std::string> hashes;
@@ -33,6 +34,17 @@ TEST_P(GoldenTest, TrainedModelsHaveTheRecordedHashes) {
     ASSERT_TRUE(recorded.contains(training.name))
         << training.name << " has no recorded hash in " << golden_file;
     EXPECT_EQ(testing::trained_hash(ops(), training), recorded.at(training.name)) << training.name;
+  }
+}
+
+// A trainer that is asked for one step at a time never replays a recording of several.
+TEST_P(GoldenTest, StepsQueuedOneByOneLeaveTheRecordedHashes) {
+  const std::map<std::string, std::string> recorded = recorded_hashes();
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    ASSERT_TRUE(recorded.contains(training.name)) << training.name;
+    Trainer trainer(ops(), testing::training_data(training), training.settings);
+    while (!trainer.finished()) trainer.run_steps(1);
+    EXPECT_EQ(hash_of(trainer.machine().download()), recorded.at(training.name)) << training.name;
   }
 }
 

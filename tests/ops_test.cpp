@@ -793,7 +793,8 @@ TEST_P(OpsTest, ImportanceWeightsAreTakenAgainstTheLargest) {
     auto relative =
         to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(images * samples + 1), -5));
     auto totals = to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(images + 1), -6));
-    ops().importance_weights({device.data(), images, samples, samples}, relative.data(), totals.data());
+    ops().importance_weights({device.data(), images, samples, samples}, log_fraction_bits, relative.data(),
+                             totals.data());
     const std::vector<std::int32_t> found = to_host(relative);
     const std::vector<std::int64_t> sums = to_host(totals);
     EXPECT_EQ(found.back(), -5);

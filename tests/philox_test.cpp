@@ -11,12 +11,13 @@
 #include <vector>
 
 #include "backends.hpp"
+#include "paths.hpp"
 
 namespace wakesleep {
 namespace {
 
 TEST(Philox, PublishedKnownAnswers) {
-  std::ifstream file(WAKESLEEP_TEST_DATA "/data/philox_known_answers.txt");
+  std::ifstream file(testing::test_file("data/philox_known_answers.txt"));
   ASSERT_TRUE(file) << "tests/data/philox_known_answers.txt is missing";
   int checked = 0;
   for (std::string line; std::getline(file, line);) {

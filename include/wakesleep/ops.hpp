@@ -109,12 +109,12 @@ struct ImportanceSummary {
 /// K) if centred, which leaves the mean of a self-normalised sum as it is where the samples' own deltas have
 /// mean 0.
 struct SampleWeights {
-  const std::int32_t* relative = nullptr;  ///< [images x samples] e_k; null: every row has weight `scale`,
-  const float* coefficient = nullptr;  ///< [images x samples] or that times its coefficient, if there are any
-  const std::int64_t* total = nullptr;  ///< [images] E = sum_k e_k, above 0
-  std::int64_t samples = 1;             ///< K
+  const std::int32_t* relative = nullptr;  ///< [images x samples] e_k; null: every row has weight `scale`
+  const std::int64_t* total = nullptr;     ///< [images] E = sum_k e_k, above 0
+  std::int64_t samples = 1;                ///< K
   bool centred = false;
-  float scale = 1.0f;  ///< 0 to 1
+  float scale = 1.0f;                  ///< 0 to 1
+  const float* coefficient = nullptr;  ///< [images x samples]: where given, weights are scale * coefficient
 };
 
 /// Bytes held through allocate(), and how often it was called.

@@ -1,0 +1,425 @@
+#!/usr/bin/env python3
+"""Measures the CUDA engine against its peers on one GPU, round by round in turn, and records everything as JSON.
+
+For each net: every setting of the peers proves itself correct (once) and is tried; the fastest eager setting, the
+fastest CUDA graph and, for the smallest net, the fastest `lax.scan` of JAX are kept. The engine is tried with both
+routes of its products for each number of weight bits. Then all that were kept run in turn, a round each, and each
+round gives one ratio, so that a GPU that changes its clock changes it for all. Plain SGD throughout.
+
+What was found so far is kept in OUT/gpu-progress.json: after `--budget` seconds the script stops with exit code 75, and
+goes on there when it is called again.
+
+    bench/gpu.py --engine build/release/wakesleep --net a c d e
+    bench/gpu.py --table bench/results/gpu-*.json
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import compare
+
+BENCH = pathlib.Path(__file__).resolve().parent
+PYTORCH = BENCH / "peers" / "pytorch_gpu_wake_sleep.py"
+JAX = BENCH / "peers" / "jax_wake_sleep.py"
+UNFINISHED, NO_GPU = 75, 69
+START_SECONDS = 150  # a peer that compiles, searches or proves itself for longer is not waited for
+
+NETS = {
+    "a": ([784, 200, 200, 200], 100),
+    "c": ([4096] * 10, 4096),
+    "d": ([1024] * 1000, 1024),
+    "e": ([16384] * 4, 8192),
+    "tiny": ([64, 32, 16], 32),  # to try the script
+}
+# What is divided, the goal for each net, and the aim beyond it. Steps over products: at most; speeds: at least.
+GOALS = (
+    ("step / bare products, 8-bit", {"a": 1.6, "c": 1.25, "d": 1.3, "e": 1.10}, {"a": 0.5, "c": 1.10, "d": 1.0, "e": 1.05}),
+    ("step / bare products, 16-bit", {"a": 1.6, "c": 1.25, "d": 1.3, "e": 1.10}, {"a": 0.5, "c": 1.10, "d": 1.0, "e": 1.05}),
+    ("speed / graph, 8-bit", {"a": 8, "c": 1.3, "d": 2.5, "e": 1.4}, {}),
+    ("speed / graph, 16-bit", {}, {}),
+    ("speed / eager, 8-bit", {"a": 20, "c": 1.4, "d": 5, "e": 1.4}, {}),
+    ("speed / eager, 16-bit", {}, {}),
+    ("speed / jax, 8-bit", {}, {}),
+    ("speed / jax, 16-bit", {}, {}),
+)  # fmt: skip
+
+
+class Unfinished(Exception):
+    """The budget is spent; what was found is kept."""
+
+
+class Failed(Exception):
+    """A program ended with an error or took too long."""
+
+
+# ---------------------------------------------------------------------------------------------------- programs
+
+
+def run_json(command):
+    """The last line that a command prints, which is JSON."""
+    done = subprocess.run([str(word) for word in command], text=True, capture_output=True)
+    if done.returncode != 0:
+        raise Failed(f"ended with {done.returncode}: {last_line(done.stderr)}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def last_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
+class Served:
+    """A peer that has been started once and measures a round whenever it is told to."""
+
+    def __init__(self, command):
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [*command, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+        )
+        self.description = self.answer()
+
+    def answer(self):
+        alarm = threading.Timer(START_SECONDS, self.process.kill)
+        alarm.start()
+        line = self.process.stdout.readline()
+        alarm.cancel()
+        if line:
+            return json.loads(line)
+        code = self.process.wait()
+        self.errors.seek(0)
+        because = f"took over {START_SECONDS} s" if code == -9 else f"ended with {code}: {last_line(self.errors.read())}"
+        raise Failed(because)
+
+    def measure(self, seconds):
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+# ---------------------------------------------------------------------------------------------------- settings to try
+
+
+def graph_steps(net):
+    """As many steps as an engine's recording holds, fewer where a graph would have too many nodes."""
+    return 1 if len(NETS[net][0]) > 100 else 8
+
+
+def pytorch_settings(net, device):
+    """(kind, options) of every setting of the PyTorch peer that is worth trying."""
+    for precision in ("bf16", "tf32", "float32"):
+        yield "eager", ["--precision", precision]
+    if device == "cpu":
+        return
+    graph = ["--graph", str(graph_steps(net))]
+    for precision in ("bf16", "tf32", "float32"):
+        yield "graph", [*graph, "--precision", precision, "--body", "compiled"]
+    yield "graph", [*graph, "--precision", "bf16"]
+    bf16 = [*graph, "--precision", "bf16", "--body", "compiled"]
+    yield "graph", [*bf16, "--branches", "2"]
+    yield "graph", [*bf16, "--branches", "2", "--cast", "layer"]
+    yield "graph", [*bf16, "--cast", "layer"]
+    yield "graph", [*bf16, "--pad", "64"]
+    yield "graph", [*bf16, "--autotune"]
+
+
+def jax_settings(net):
+    if net in ("a", "tiny"):
+        for precision in ("bf16", "tf32"):
+            for generator in ("unsafe_rbg", "threefry2x32"):
+                yield "jax", ["--precision", precision, "--generator", generator]
+
+
+class Contest:
+    """One net: who takes part, what was found so far."""
+
+    def __init__(self, arguments, net, progress):
+        self.arguments, self.net, self.progress = arguments, net, progress
+        self.sizes, self.batch_size = NETS[net]
+        self.found = progress.data.setdefault("nets", {}).setdefault(net, {"peers": {}, "engine": {}, "rounds": []})
+
+    def peer(self, kind, options):
+        program = [*shlex.split(self.arguments.jax_python), str(JAX)] if kind == "jax" else [
+            *shlex.split(self.arguments.peer_python), str(PYTORCH)]  # fmt: skip
+        return [*program, "--device", self.arguments.device, *options]
+
+    def shape(self):
+        return ["--layers", ",".join(map(str, self.sizes)), "--batch-size", str(self.batch_size)]
+
+    def engine(self, bits, route, seconds):
+        # Half of the time goes to the bare products.
+        return [*shlex.split(self.arguments.engine), "bench", *self.shape(), "--optimizer", "sgd",
+                "--weight-bits", str(bits), "--route", route, "--device", self.arguments.device,
+                "--seconds", str(2 * seconds), "--rounds", "1", "--json", "--quiet"]  # fmt: skip
+
+    def routes(self):
+        return ("int8", "float32") if self.arguments.device == "cpu" else ("int8", "fp16")
+
+    def settings(self):
+        yield from pytorch_settings(self.net, self.arguments.device)
+        yield from jax_settings(self.net)
+
+    def commands(self):
+        for kind, options in self.settings():
+            command = self.peer(kind, options)
+            yield [*command, "--check"]
+            yield [*command, *self.shape(), "--serve"]
+        for bits in self.arguments.weight_bits:
+            for route in self.routes():
+                yield self.engine(bits, route, self.arguments.seconds)
+
+    # -------------------------------------------------------------------------------------- finding the fastest
+
+    def check(self, kind, options):
+        """A setting proves itself on small machines; once for all nets, as long as the peer's source stays the same."""
+        command = self.peer(kind, options)
+        source = JAX if kind == "jax" else PYTORCH
+        key = f"{hashlib.sha256(source.read_bytes()).hexdigest()[:16]} {self.arguments.device} {' '.join(options)}"
+        checks = self.progress.data.setdefault("checks", {})
+        if key not in checks:
+            try:
+                done = subprocess.run([*command, "--check"], text=True, capture_output=True, timeout=START_SECONDS)
+                checks[key] = "ok" if done.returncode == 0 else last_line(done.stderr)
+            except subprocess.TimeoutExpired:
+                checks[key] = f"took over {START_SECONDS} s"
+            self.progress.save()
+        if checks[key] != "ok":
+            raise Failed(f"is not correct or does not run: {checks[key]}")
+
+    def try_peers(self):
+        for kind, options in self.settings():
+            key = f"{kind} {' '.join(options)}"
+            if key in self.found["peers"]:
+                continue
+            self.progress.pause_if_spent()
+            entry = {"kind": kind, "options": options}
+            try:
+                self.check(kind, options)
+                served = Served([*self.peer(kind, options), *self.shape()])
+                entry.update(served.measure(self.arguments.tuning_seconds))
+                entry["setting"] = served.description
+                served.close()
+                print(f"  {key}: {entry['images_per_second']:,.0f} images/s", flush=True)
+            except Failed as why:
+                entry["failed"] = str(why)
+                print(f"  {key}: {why}", flush=True)
+            self.found["peers"][key] = entry
+            self.progress.save()
+
+    def try_engine(self):
+        for bits in self.arguments.weight_bits:
+            for route in self.routes():
+                key = f"{bits} {route}"
+                if key in self.found["engine"]:
+                    continue
+                self.progress.pause_if_spent()
+                entry = {"bits": bits, "route": route}
+                try:
+                    entry.update(run_json(self.engine(bits, route, self.arguments.tuning_seconds)))
+                    print(f"  engine, {bits}-bit, {route}: {entry['images_per_second']:,.0f} images/s, "
+                          f"step / products {entry['step_over_products']:.2f}", flush=True)  # fmt: skip
+                except Failed as why:
+                    entry["failed"] = str(why)
+                    print(f"  engine, {bits}-bit, {route}: {why}", flush=True)
+                self.found["engine"][key] = entry
+                self.progress.save()
+
+    @staticmethod
+    def fastest(entries, key):
+        best = {}
+        for entry in entries:
+            name = entry[key]
+            if "failed" not in entry and entry["images_per_second"] > best.get(name, {"images_per_second": 0})["images_per_second"]:
+                best[name] = entry
+        return best
+
+    # -------------------------------------------------------------------------------------- in turn
+
+    def alternate(self):
+        engines = self.fastest(self.found["engine"].values(), "bits")
+        peers = self.fastest(self.found["peers"].values(), "kind")
+        if not engines:
+            raise Failed(f"the engine ran net {self.net} in no setting")
+        self.progress.pause_if_spent()
+        served = {kind: Served([*self.peer(kind, e["options"]), *self.shape()]) for kind, e in peers.items()}
+        while len(self.found["rounds"]) < self.arguments.rounds:
+            self.progress.pause_if_spent()
+            turn = {"engine": {}, "peers": {}}
+            for bits, entry in engines.items():
+                turn["engine"][str(bits)] = run_json(self.engine(bits, entry["route"], self.arguments.seconds))
+            for kind, peer in served.items():
+                turn["peers"][kind] = peer.measure(self.arguments.seconds)
+            self.found["rounds"].append(turn)
+            self.progress.save()
+            print("  " + ", ".join(f"{name} {value:.3f}" for name, value in ratios(turn).items()), flush=True)
+        for peer in served.values():
+            peer.close()
+        return {"engine": engines, "peers": peers}
+
+    def measure(self):
+        print(f"net {self.net}: {len(self.sizes)} layers, batch {self.batch_size}", flush=True)
+        self.try_peers()
+        self.try_engine()
+        kept = self.alternate()
+        every = [ratios(turn) for turn in self.found["rounds"]]
+        return {
+            "net": self.net,
+            "layers": self.sizes,
+            "batch_size": self.batch_size,
+            "ratios": {name: statistics.median(turn[name] for turn in every) for name in every[0]},
+            "ratio_ranges": {name: [f(turn[name] for turn in every) for f in (min, max)] for name in every[0]},
+            "images_per_second": speeds(self.found["rounds"]),
+            "kept": kept,
+            "tried": {"peers": list(self.found["peers"].values()), "engine": list(self.found["engine"].values())},
+            "rounds": self.found["rounds"],
+        }
+
+
+def ratios(turn):
+    result = {}
+    for bits, engine in turn["engine"].items():
+        result[f"step / bare products, {bits}-bit"] = engine["step_over_products"]
+        for kind, peer in turn["peers"].items():
+            result[f"speed / {kind}, {bits}-bit"] = engine["images_per_second"] / peer["images_per_second"]
+    return result
+
+
+def speeds(rounds):
+    median = lambda side, name: statistics.median(turn[side][name]["images_per_second"] for turn in rounds)
+    return {f"{side} {name}": median(side, name) for side in ("engine", "peers") for name in rounds[0][side]}
+
+
+class Progress:
+    """What was found so far, on disk after every piece, and the time that is left for more."""
+
+    def __init__(self, path, budget, identity):
+        self.path, self.end = path, time.monotonic() + budget
+        self.data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if self.data.get("identity") != identity:
+            self.data = {"identity": identity}
+
+    def save(self):
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps(self.data), encoding="utf-8")
+        temporary.replace(self.path)
+
+    def pause_if_spent(self):
+        if time.monotonic() > self.end:
+            raise Unfinished
+
+
+# ---------------------------------------------------------------------------------------------------- records
+
+
+def commit():
+    """Of the sources that a bundle was made from, or that this script lies in."""
+    bundle = BENCH.parent / "bundle.json"
+    return json.loads(bundle.read_text(encoding="utf-8"))["commit"] if bundle.exists() else compare.commit()
+
+
+def gpu():
+    """Name, driver and state of the GPU; ends the script where none answers."""
+    fields = ("name", "driver_version", "compute_cap", "memory.total", "clocks.sm", "clocks.mem", "power.limit")
+    try:
+        done = subprocess.run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
+                              text=True, capture_output=True)  # fmt: skip
+    except OSError as why_not:
+        done = subprocess.CompletedProcess([], 1, "", str(why_not))
+    if done.returncode != 0:
+        print(f"gpu.py: no GPU answers (nvidia-smi: {last_line(done.stdout + done.stderr)}).", file=sys.stderr)
+        sys.exit(NO_GPU)
+    return dict(zip(fields, (value.strip() for value in done.stdout.splitlines()[0].split(","))))
+
+
+def print_table(records):
+    """The goals beside what was measured, a line for each ratio and net."""
+    by_net = {m["net"]: m for record in records for m in record["measurements"]}
+    print(f"{'ratio':30} {'net':>4} {'goal':>8} {'aim':>8} {'measured':>9}  {'range':15} verdict")
+    for name, goals, aims in GOALS:
+        for net in NETS:
+            measured = by_net.get(net, {}).get("ratios", {}).get(name)
+            if measured is None and (net not in goals or not by_net):
+                continue
+            sign = "<=" if name.startswith("step") else ">="
+            wanted = lambda table: f"{sign} {table[net]:g}" if net in table else "-"
+            met = lambda table: measured <= table[net] if sign == "<=" else measured >= table[net]
+            if measured is None:
+                print(f"{name:30} {net:>4} {wanted(goals):>8} {wanted(aims):>8} {'-':>9}  {'':15} not measured")
+                continue
+            low, high = by_net[net]["ratio_ranges"][name]
+            verdict = "" if net not in goals else "missed" if not met(goals) else "met, and the aim" if net in aims and met(aims) else "met"
+            print(f"{name:30} {net:>4} {wanted(goals):>8} {wanted(aims):>8} {measured:9.3f}  {f'{low:.3f} to {high:.3f}':15} {verdict}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", help="the wakesleep command")
+    parser.add_argument("--net", nargs="+", choices=tuple(NETS), default=["a", "c", "d", "e"])
+    parser.add_argument("--weight-bits", nargs="+", type=int, choices=(16, 12, 8), default=[8, 16])
+    parser.add_argument("--peer-python", default="python3", help="interpreter that has PyTorch")
+    parser.add_argument("--jax-python", default="python3", help="interpreter that has JAX")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for trying the script")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in turn")
+    parser.add_argument("--seconds", type=float, default=2, help="of a round, about, for each that takes part")
+    parser.add_argument("--tuning-seconds", type=float, default=1, help="for each setting that is tried")
+    parser.add_argument("--budget", type=float, default=240, help="seconds after which to stop, to be called again")
+    parser.add_argument("--out", type=pathlib.Path, default=BENCH / "results")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    parser.add_argument("--table", nargs="+", type=pathlib.Path, metavar="FILE", help="print the table of such results and stop")
+    arguments = parser.parse_args()
+    if not arguments.table and not arguments.engine:
+        parser.error("--engine is missing")
+    return arguments
+
+
+def main():
+    arguments = parse_arguments()
+    if arguments.table:
+        print_table([json.loads(path.read_text(encoding="utf-8")) for path in arguments.table])
+        return
+    if arguments.dry_run:
+        for net in arguments.net:
+            for command in Contest(arguments, net, Progress(pathlib.Path(os.devnull, "none"), 0, None)).commands():
+                print(shlex.join(map(str, command)))
+        return
+    device = gpu() if arguments.device == "cuda" else compare.device()
+    settings = {name: str(value) for name, value in vars(arguments).items() if name in ("weight_bits", "rounds", "seconds", "device")}
+    identity = {"commit": commit(), "device": device["name"], "driver": device.get("driver_version"), **settings}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    progress = Progress(arguments.out / "gpu-progress.json", arguments.budget, identity)
+    for net in arguments.net:
+        try:
+            measurement = Contest(arguments, net, progress).measure()
+        except Unfinished:
+            print(f"gpu.py: {arguments.budget:.0f} s are over; call again to go on with net {net}.", file=sys.stderr)
+            sys.exit(UNFINISHED)
+        except Failed as why:
+            sys.exit(f"gpu.py: net {net}: {why}.")
+        date = datetime.datetime.now(datetime.timezone.utc)
+        record = {"date": date.isoformat(timespec="seconds"), "commit": identity["commit"], "device": device,
+                  "command": shlex.join(sys.argv), "settings": settings, "measurements": [measurement]}  # fmt: skip
+        path = arguments.out / f"gpu-{net}-{date:%Y%m%dT%H%M%SZ}.json"
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print(f"recorded in {path}")
+        print_table([record])
+        # Measured anew when asked for anew.
+        progress.data["nets"].pop(net)
+        progress.save()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,456 @@
+#!/usr/bin/env python3
+"""The stages of `scripts/gpu_check.sh run`; its --help says what they are.
+
+A stage is a list of items, each one command. What an item left is written to DIR/STAGE.json at once, so that a stage
+that was interrupted, or that ran out of its time, goes on with the next item.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NO_GPU, UNFINISHED, REFUSED = 69, 75, 64
+STAGE_SECONDS = 460  # a stage begins no item that might end later than this
+ITEM_SECONDS = 230
+CONTEST_SECONDS, CONTEST_BUDGET = 430, 120  # bench/gpu.py ends with what it was at when its budget was spent
+NETS = {
+    "a": ("784,200,200,200", 100),
+    "c": (",".join(["4096"] * 10), 4096),
+    "d": (",".join(["1024"] * 1000), 1024),
+    "e": (",".join(["16384"] * 4), 8192),
+}
+TINY = {"tiny": ("64,32,16", 32)}
+SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+TARGET_NATS = 120
+
+
+class Item:
+    def __init__(self, name, command, judge, seconds=ITEM_SECONDS):
+        self.name, self.command, self.judge, self.seconds = name, [str(word) for word in command], judge, seconds
+
+
+class Context:
+    def __init__(self, arguments):
+        self.device, self.out = arguments.device, arguments.out
+        self.cuda = arguments.device == "cuda"
+        self.peer_python, self.jax_python = arguments.peer_python, arguments.jax_python
+        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="gpu_check-"))
+
+    def program(self, name, *words):
+        return [ROOT / "start", name, *words]
+
+    @property
+    def tests(self):
+        """The part of a test's name that says on which set-up it runs."""
+        return "*/cuda_*" if self.cuda else "*/cpu_int8"
+
+    @property
+    def routes(self):
+        return ("int8", "fp16") if self.cuda else ("int8", "float32")
+
+
+# ---------------------------------------------------------------------------------------------------- judging
+
+
+def judged(holds, **details):
+    return {"state": "passed" if holds else "failed", **details}
+
+
+def not_run(name, why):
+    return Item(name, ["true"], lambda code, output: {"state": "not run", "why": why})
+
+
+def by_exit_code(code, output):
+    return judged(code == 0, exit_code=code)
+
+
+def of_tests(report):
+    """Judges a GoogleTest program by the report that it wrote: all that ran passed, and something ran."""
+
+    def judge(code, output):
+        if not report.exists():
+            return judged(False, exit_code=code, why=last_line(output))
+        cases = [case for suite in json.loads(report.read_text())["testsuites"] for case in suite["testsuite"]]
+        name = lambda case: f"{case['classname']}.{case['name']}"
+        failed = [name(case) for case in cases if case.get("failures")]
+        skipped = [name(case) for case in cases if case.get("result") == "SKIPPED"]
+        ran = [name(case) for case in cases if case.get("result") == "COMPLETED" and name(case) not in failed]
+        details = {"exit_code": code, "passed": ran, "failed": failed, "skipped": skipped}
+        if not ran and not failed:
+            return judged(False, **details, why="no test ran")
+        return judged(code == 0 and not failed, **details)
+
+    return judge
+
+
+def of_sanitizer(of_program):
+    def judge(code, output):
+        unsupported = re.search(r".*(not supported|Unable to|Failed to initialize).*", output, re.IGNORECASE)
+        summary = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
+        if unsupported and not summary:
+            return {"state": "not run", "why": unsupported.group(0).strip()}
+        verdict = of_program(code, output)
+        if not summary:
+            return {**verdict, "state": "failed", "why": "compute-sanitizer gave no summary"}
+        return {**verdict, "summary": summary[-1]}
+
+    return judge
+
+
+def of_bench(code, output):
+    if code == REFUSED:
+        return {"state": "refused", "why": last_line(output)}
+    if code != 0:
+        return judged(False, exit_code=code, why=last_line(output))
+    return judged(True, **json.loads([line for line in output.splitlines() if line.startswith("{")][-1]))
+
+
+def of_contest(code, output):
+    if code == UNFINISHED:
+        return {"state": "unfinished"}
+    if code != 0:
+        return judged(False, exit_code=code, why=last_line(output))
+    result = pathlib.Path(re.search(r"^recorded in (.*)$", output, re.MULTILINE).group(1))
+    return judged(True, result=result.name, ratios=json.loads(result.read_text())["measurements"][0]["ratios"])
+
+
+def of_training(run):
+    """Seconds of training until the estimate on the validation rows reached TARGET_NATS, and the model's hash."""
+
+    def judge(code, output):
+        if code != 0:
+            return judged(False, exit_code=code, why=last_line(output))
+        epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        reached = next((e for e in epochs if e["log_likelihood"] >= -TARGET_NATS), None)
+        best = max(epochs, key=lambda e: e["log_likelihood"])
+        pick = lambda epoch: {k: epoch[k] for k in ("epoch", "seconds", "log_likelihood", "standard_error", "samples", "rows")}
+        info = subprocess.run([ROOT / "start", "wakesleep", "info", run / "model.safetensors", "--json"],
+                              text=True, capture_output=True)  # fmt: skip
+        if info.returncode != 0:
+            return judged(False, exit_code=info.returncode, why=last_line(info.stderr))
+        return judged(
+            reached is not None,
+            seconds_to_target=reached and reached["seconds"],
+            reached=reached and pick(reached),
+            best=pick(best),
+            hash=json.loads(info.stdout)["hash"],
+        )
+
+    return judge
+
+
+def last_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no message"
+
+
+# ---------------------------------------------------------------------------------------------------- stages
+
+
+def device_stage(context):
+    if context.cuda:
+        yield Item("nvidia-smi", ["nvidia-smi"], by_exit_code)
+        fields = "name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,power.limit"
+        yield Item("gpu", ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], with_output)
+    yield Item("engine", context.program("wakesleep", "bench", "--layers", "64,32", "--batch-size", 16, "--seconds", 0.1,
+                                         "--rounds", 1, "--device", context.device, "--json"), of_bench)  # fmt: skip
+    versions = (
+        "import importlib.metadata as m, sys\n"
+        "print(sys.version.split()[0], *(f'{d.metadata[\"Name\"]}={d.version}' for d in m.distributions() "
+        "if d.metadata['Name'] in ('torch', 'triton', 'jax', 'jaxlib', 'numpy')))"
+    )
+    yield Item("python", [*shlex.split(context.peer_python), "-c", versions], with_output)
+
+
+def with_output(code, output):
+    return judged(code == 0, exit_code=code, output=output.strip())
+
+
+def test_item(context, program, tests, name=None):
+    report = context.scratch / (re.sub(r"[^a-z0-9_]+", "-", name or program) + ".json")
+    return Item(name or program, context.program(program, f"--gtest_filter={tests}", f"--gtest_output=json:{report}"),
+                of_tests(report))  # fmt: skip
+
+
+def hashes_stage(context):
+    for route in context.routes:
+        suffix = f"cuda_{route}*" if context.cuda else f"cpu_{route}"
+        for name, test in (("replayed", "TrainedModels"), ("one by one", "StepsQueuedOneByOne")):
+            yield test_item(context, "golden_test", f"*GoldenTest.{test}*/{suffix}", f"{route}, {name}")
+
+
+def programs_with_tests(context):
+    """Test programs that have tests on this set-up; all of them where they have not been built (a dry run)."""
+    if not (ROOT / "bin").is_dir():
+        yield from sorted(path.stem for path in (ROOT / "tests").glob("*_test.cpp"))
+    for path in sorted((ROOT / "bin").glob("*_test")):
+        listed = subprocess.run([str(w) for w in context.program(path.name, "--gtest_list_tests",
+                                                                 f"--gtest_filter={context.tests}")],
+                                text=True, capture_output=True)  # fmt: skip
+        if listed.returncode != 0 or re.search(r"^  ", listed.stdout, re.MULTILINE):
+            yield path.name
+
+
+def tests_stage(context):
+    for program in programs_with_tests(context):
+        if program != "golden_test":
+            yield test_item(context, program, context.tests)
+
+
+def sanitizer_stage(context):
+    tool = shutil.which("compute-sanitizer") or next(
+        (str(path) for path in sorted(pathlib.Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), None
+    )
+    if tool is None:
+        yield not_run("compute-sanitizer", "it is not installed")
+        return
+    for mode in SANITIZER_TOOLS:
+        # Hazards of shared memory inside the vendor's products are not ours to find, and take long to look for.
+        own = ["--kernel-name", "kernel_substring=wakesleep"] if mode == "racecheck" else []
+        under = shlex.join([tool, "--tool", mode, "--error-exitcode", "99", *own])
+        for program, set_up in (("ops_test", "cuda_int8"), ("ops_test", "cuda_fp16"), ("philox_test", "cuda_int8"),
+                                ("data_test", "cuda_int8"), ("machine_test", "cuda_int8")):  # fmt: skip
+            item = test_item(context, program, f"*/{set_up}", f"{mode}, {program}, {set_up}")
+            yield Item(item.name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_sanitizer(item.judge))
+
+
+def nets_stage(context):
+    for net, (layers, batch_size) in (NETS if context.cuda else TINY).items():
+        for bits in (8, 16):
+            for route in context.routes:
+                yield Item(
+                    f"({net}) {bits}-bit {route}",
+                    context.program("wakesleep", "bench", "--layers", layers, "--batch-size", batch_size, "--optimizer",
+                                    "sgd", "--weight-bits", bits, "--route", route, "--device", context.device,
+                                    "--seconds", 6 if context.cuda else 0.2, "--rounds", 5, "--json", "--quiet"),
+                    of_bench,
+                )  # fmt: skip
+
+
+def peers_stage(context):
+    quick = [] if context.cuda else ["--seconds", 0.1, "--tuning-seconds", 0.1]
+    for net in NETS if context.cuda else TINY:
+        yield Item(
+            f"({net})",
+            [sys.executable, ROOT / "bench" / "gpu.py", "--engine", shlex.join([str(w) for w in context.program("wakesleep")]),
+             "--net", net, "--device", context.device, "--peer-python", context.peer_python, "--jax-python",
+             context.jax_python, "--budget", CONTEST_BUDGET, "--out", context.out, *quick],
+            of_contest,
+            CONTEST_SECONDS,
+        )  # fmt: skip
+
+
+def quality_stage(context):
+    data = ROOT / "data"
+    if not (data / "binarized_mnist_train.packed.npy").exists():
+        yield not_run("data", "the bundle has none (bundle --data)")
+        return
+    epochs = 100 if context.cuda else 20
+    for device in ("cuda", "cpu") if context.cuda else ("cpu",):
+        run = context.scratch / f"run-{device}"
+        yield Item(
+            device,
+            context.program(
+                "wakesleep", "train", data / "binarized_mnist_train.packed.npy", "--row-length", 784, "--validation",
+                data / "binarized_mnist_valid.packed.npy", "--evaluate-rows", 0, "--evaluate-samples", 10, "--layers",
+                "200,200,200", "--epochs", epochs, "--batch-size", 100, "--optimizer", "adam", "--learning-rate", 0.003,
+                "--schedule", "cosine", "--weight-bits", 8, "--seed", 1, "--checkpoint-every", epochs, "--device",
+                device, "--out", run, "--force", "--quiet"),
+            of_training(run),
+        )  # fmt: skip
+
+
+STAGES = {
+    "device": device_stage,
+    "hashes": hashes_stage,
+    "tests": tests_stage,
+    "sanitizer": sanitizer_stage,
+    "nets": nets_stage,
+    "peers": peers_stage,
+    "quality": quality_stage,
+}
+
+
+def check_same_bits(results):
+    """Of the trainings of the stage `quality`."""
+    hashes = {name: item["hash"] for name, item in results.items() if "hash" in item}
+    if len(hashes) > 1:
+        results["same bits"] = judged(len(set(hashes.values())) == 1, hashes=hashes)
+
+
+# ---------------------------------------------------------------------------------------------------- running
+
+
+def identity():
+    bundle = ROOT / "bundle.json"
+    return json.loads(bundle.read_text()) if bundle.exists() else {"commit": "not a bundle"}
+
+
+def why_no_gpu():
+    """One clause, or nothing where a GPU answers."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], text=True, capture_output=True)
+    except OSError:
+        return "there is no nvidia-smi"
+    return "" if done.returncode == 0 and "GPU" in done.stdout else f"nvidia-smi says: {last_line(done.stdout + done.stderr)}"
+
+
+def save(path, record):
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def run_item(item, log):
+    log.write(f"\n$ {shlex.join(item.command)}\n")
+    log.flush()
+    begin = time.monotonic()
+    # Its own session, so that what it started ends with it when its time is over.
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        try:
+            process = subprocess.Popen(item.command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as why_not:
+            return judged(False, why=f"{item.command[0]} cannot be started: {why_not.strerror}")
+        try:
+            process.wait(item.seconds)
+            late = False
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            late = True
+        output.seek(0)
+        text = output.read()
+    log.write(text)
+    result = judged(False, why=f"was not done in {item.seconds} s") if late else item.judge(process.returncode, text)
+    return {**result, "command": shlex.join(item.command), "wall_seconds": round(time.monotonic() - begin, 1)}
+
+
+def state_of(results, complete):
+    states = {result["state"] for result in results.values()}
+    if not complete or "unfinished" in states:
+        return "unfinished"
+    if "failed" in states:
+        return "failed"
+    return "passed" if "passed" in states else "not run"
+
+
+def run_stage(name, context, again):
+    path = context.out / f"{name}.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    if again or record.get("bundle") != identity() or record.get("device") != context.device:
+        record = {}
+    results = record.get("items", {})
+    if record.get("state") in ("passed", "failed", "not run"):
+        print(f"{name}: finished before ({record['state']})", flush=True)
+        return record
+    record = {"stage": name, "bundle": identity(), "device": context.device, "items": results}
+    end, complete = time.monotonic() + STAGE_SECONDS, True
+    with open(context.out / f"{name}.log", "a", encoding="utf-8") as log:
+        for item in STAGES[name](context):
+            if results.get(item.name, {}).get("state", "unfinished") != "unfinished":
+                continue
+            while complete:
+                if time.monotonic() + item.seconds > end:
+                    complete = False
+                    break
+                print(f"{name}: {item.name} ...", end=" ", flush=True)
+                results[item.name] = run_item(item, log)
+                print(results[item.name]["state"], results[item.name].get("why", ""), flush=True)
+                save(path, {**record, "state": "unfinished"})
+                if results[item.name]["state"] != "unfinished":
+                    break
+    if name == "quality":
+        check_same_bits(results)
+    record["state"] = state_of(results, complete)
+    record["date"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    save(path, record)
+    return record
+
+
+def summary_of(record):
+    """What a stage's line in the table says."""
+    items = record.get("items", {})
+    if record["state"] == "no GPU":
+        return record["why"]
+    if record["stage"] == "nets":
+        lines = (f"{i['images_per_second']:,.0f} images/s, step / products {i['step_over_products']:.2f}"
+                 if "step_over_products" in i else f"{i['state']} {i.get('why', '')}" for i in items.values())  # fmt: skip
+        return "".join(f"\n           {name:16} {line}" for name, line in zip(items, lines))
+    if record["stage"] == "quality":
+        return "; ".join(f"{n}: {i['seconds_to_target']} s to {TARGET_NATS} nats" if "seconds_to_target" in i
+                         else f"{n}: {i['state']} {i.get('why', '')}" for n, i in items.items())  # fmt: skip
+    failed = [f"{n} ({', '.join(i['failed']) if i.get('failed') else i.get('why', '')})" for n, i in items.items() if i["state"] == "failed"]
+    not_run = [f"{n} ({i.get('why', '')})" for n, i in items.items() if i["state"] == "not run"]
+    ran = sum(len(i.get("passed", [])) for i in items.values())
+    parts = [f"{sum(i['state'] == 'passed' for i in items.values())} of {len(items)} passed"]
+    parts += [f"{ran} tests passed"] if ran else []
+    parts += [f"failed: {'; '.join(failed)}"] if failed else []
+    parts += [f"not run: {'; '.join(not_run)}"] if not_run else []
+    return ", ".join(parts)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="gpu_check.sh run", description="scripts/gpu_check.sh --help says what the stages are")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"))
+    parser.add_argument("--again", action="store_true", help="also what is finished")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: small machines, to try the script")
+    parser.add_argument("--peer-python", default="python3", help="interpreter that has PyTorch")
+    parser.add_argument("--jax-python", default="python3", help="interpreter that has JAX")
+    arguments = parser.parse_args()
+    for stage in arguments.stages:
+        if stage not in STAGES:
+            parser.error(f"there is no stage '{stage}'; expected {', '.join(STAGES)}")
+    arguments.out = arguments.out.resolve()
+    return arguments
+
+
+def main():
+    arguments = parse_arguments()
+    context = Context(arguments)
+    try:
+        stages = arguments.stages or list(STAGES)
+        if arguments.dry_run:
+            for name in stages:
+                for item in STAGES[name](context):
+                    print(f"{name}: {item.name}: {shlex.join(item.command)}")
+            return 0
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        missing = why_no_gpu() if context.cuda else ""
+        records = []
+        for name in stages:
+            if missing:
+                record = {"stage": name, "state": "no GPU", "why": f"needs a GPU, and none answers: {missing}"}
+                if not (arguments.out / f"{name}.json").exists():
+                    save(arguments.out / f"{name}.json", record)
+            else:
+                record = run_stage(name, context, arguments.again)
+            records.append(record)
+    finally:
+        shutil.rmtree(context.scratch, ignore_errors=True)
+    print()
+    for record in records:
+        print(f"{record['stage']:10} {record['state']:10} {summary_of(record)}")
+    contests = [context.out / item["result"] for record in records if record["stage"] == "peers"
+                for item in record.get("items", {}).values() if "result" in item]  # fmt: skip
+    if contests:
+        print()
+        subprocess.run([sys.executable, ROOT / "bench" / "gpu.py", "--table", *contests], check=True)
+    states = {record["state"] for record in records}
+    return NO_GPU if "no GPU" in states else 1 if "failed" in states else UNFINISHED if "unfinished" in states else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
