@@ -44,13 +44,33 @@ std::int64_t widest_hidden(const Machine& machine) {
 /// Two neighbouring hidden layers are alive at a time.
 std::int64_t live_layers(const Machine& machine) { return std::min(machine.layers(), 2); }
 
-/// The states and the log weights of a chunk fit `memory_bytes`. Where those of one image do not, its samples
-/// are drawn in pieces: then the states of a piece fit, beside the image's K log weights, which must all be
-/// there for their maximum; and the first layer's product, otherwise done once per image, is done once per
-/// piece.
+/// The backend's working memory for each row of the images, and of their samples.
+struct Scratch {
+  std::int64_t image = 0;
+  std::int64_t sample = 0;
+};
+
+Scratch scratch_of(const Machine& machine) {
+  const auto of = [&](const Conditional& c) { return machine.ops().scratch_bytes_per_row(c); };
+  Scratch scratch;
+  scratch.image = of(machine.recognition(1));
+  for (int l = 1; l <= machine.layers(); ++l) {
+    scratch.sample = std::max(scratch.sample, of(machine.generative(l)));
+    if (l > 1) scratch.sample = std::max(scratch.sample, of(machine.recognition(l)));
+  }
+  return scratch;
+}
+
+/// The states, the log weights and the backend's working memory of a chunk fit `memory_bytes`. Where those of
+/// one image do not, its samples are drawn in pieces: then the states of a piece fit, beside the image's K
+/// log weights, which must all be there for their maximum; and the first layer's product, otherwise done once
+/// per image, is done once per piece.
 Chunk choose_chunk(const Machine& machine, std::int64_t rows, const EvaluationSettings& settings) {
-  const std::int64_t image_bytes = padded_units(machine.size(0)) + std::int64_t{sizeof(ImportanceSummary)};
-  const std::int64_t state_bytes = live_layers(machine) * padded_units(widest_hidden(machine));
+  const Scratch scratch = scratch_of(machine);
+  const std::int64_t image_bytes =
+      padded_units(machine.size(0)) + std::int64_t{sizeof(ImportanceSummary)} + scratch.image;
+  const std::int64_t state_bytes =
+      live_layers(machine) * padded_units(widest_hidden(machine)) + scratch.sample;
   const std::int64_t sample_bytes = state_bytes + std::int64_t{sizeof(std::int64_t)};
   // With fewer than 2^31 states in a layer, totals of log-probabilities (at most 2^30 a unit) stay inside
   // int64.

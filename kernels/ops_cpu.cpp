@@ -103,7 +103,7 @@ class CpuOps : public Ops {
     const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
     // Linux grants more than it has and kills whoever touches it, so a large request is held against what
     // there is.
-    const bool fits = rounded >= bytes && (rounded < large_request || rounded <= available_memory());
+    const bool fits = rounded >= bytes && (rounded < large_request || rounded <= cpu::available_memory());
     void* memory = fits ? std::aligned_alloc(alignment, rounded) : nullptr;
     if (memory == nullptr) {
       throw DeviceError("out of memory: " + std::to_string(bytes) + " bytes were needed and " +
@@ -127,6 +127,7 @@ class CpuOps : public Ops {
     if (bytes > 0) std::memset(memory, 0, bytes);
   }
   void synchronize() override {}
+  std::size_t available_memory() const override { return cpu::available_memory(); }
   std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
     return std::make_unique<CpuReadback>(bytes);
   }

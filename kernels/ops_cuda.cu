@@ -158,6 +158,14 @@ class CudaOps final : public Ops {
     copy.request(from, stream());
   }
 
+  std::size_t available_memory() const override {
+    const CurrentDevice current(ordinal_);
+    std::size_t free_bytes = 0;
+    std::size_t all_bytes = 0;
+    WAKESLEEP_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &all_bytes));
+    return free_bytes;
+  }
+
   // -------------------------------------------------------------------------------------------- order of
   // execution
   int branches() const override { return branch_count; }
@@ -166,7 +174,7 @@ class CudaOps final : public Ops {
     require_main_line();
     const CurrentDevice current(ordinal_);
     Branch& entered = branch_number(branch);
-    entered.enter(resources_->main.stream.get());
+    entered.enter(main_stream());
     branch_ = &entered;
   }
 
@@ -181,7 +189,7 @@ class CudaOps final : public Ops {
   void await_branch(int branch) override {
     require_main_line();
     const CurrentDevice current(ordinal_);
-    branch_number(branch).join(resources_->main.stream.get());
+    branch_number(branch).join(main_stream());
   }
 
   std::unique_ptr<Recording> record(const std::function<void()>& operations) override {
@@ -205,6 +213,8 @@ class CudaOps final : public Ops {
     recording->graph().upload(stream());
     return recording;
   }
+
+  cudaStream_t main_stream() const { return resources_->main.stream.get(); }
 
   void replay(const Graph& graph) {
     require_main_line();
@@ -232,6 +242,10 @@ class CudaOps final : public Ops {
     if (is_prior(conditional) || rows == 0) return;
     const CurrentDevice current(ordinal_);
     products().reserve(weights_of(conditional), rows);
+  }
+
+  std::int64_t scratch_bytes_per_row(const Conditional& conditional) const override {
+    return is_prior(conditional) ? 0 : lane().products.forward_bytes_per_row(weights_of(conditional));
   }
 
   // -------------------------------------------------------------------------------------------- the step
@@ -481,7 +495,7 @@ class CudaOps final : public Ops {
   }
 
   void join_branches() {
-    for (Branch& branch : resources_->branches) branch.join(resources_->main.stream.get());
+    for (Branch& branch : resources_->branches) branch.join(main_stream());
   }
 
   template <class T>
@@ -554,8 +568,9 @@ class CudaOps final : public Ops {
 
 CudaRecording::~CudaRecording() {
   // A launch may still be running.
-  WAKESLEEP_CUDA_REPORT(cudaDeviceSynchronize());
+  WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(ops_.main_stream()));
 }
+
 void CudaRecording::replay() { ops_.replay(graph_); }
 
 void CudaReadback::request(const void* from) { ops_.request(copy_, from); }

@@ -347,7 +347,10 @@ TEST_P(Evaluate, WorkingMemoryKeepsItsBound) {
     // are many.
     const std::int64_t beside = static_cast<std::int64_t>(data.bytes.size()) + 4096;
     EXPECT_LE(used, memory + beside + (samples == 1000 ? 1000 * 8 : 0));
-    EXPECT_GE(used, memory / 2) << "chunks are much smaller than the memory allows";
+    // Where the products' scratch memory grows with the rows, it takes its share of the bound.
+    if (ops().scratch_bytes_per_row(machine.generative(1)) == 0) {
+      EXPECT_GE(used, memory / 2) << "chunks are much smaller than the memory allows";
+    }
     EXPECT_EQ(ops().memory_use().current, before);
   }
 }

@@ -146,6 +146,8 @@ class Ops {
   /// Blocks until everything queued before has run.
   virtual void synchronize() = 0;
   virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
+  /// Bytes that allocate() could still hand out, as far as the device says; SIZE_MAX where it does not.
+  virtual std::size_t available_memory() const { return SIZE_MAX; }
   MemoryUse memory_use() const { return memory_; }
   void reset_peak() { memory_.peak = memory_.current; }
 
@@ -192,6 +194,9 @@ class Ops {
   /// nothing reserved for its shape does it itself. States and deltas are taken to have the stride
   /// padded_units().
   virtual void reserve(const Conditional& conditional, std::int64_t rows) = 0;
+  /// Working memory of the backend's own for each input row of an operation on `conditional`; 0 where it does
+  /// not grow with the rows.
+  virtual std::int64_t scratch_bytes_per_row(const Conditional&) const { return 0; }
 
   // ---------------------------------------------------------------- the wake-sleep step
   /// *now = table[(*position)++]: a step that is replayed goes on to the next by itself.
@@ -366,7 +371,7 @@ std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options = {});
 
 /// How the GPU multiplies.
 enum class CudaRoute {
-  int8,  ///< cuBLAS int8 x int8 -> int32, weights as one or two limbs
+  int8,  ///< cuBLASLt int8 x int8 -> int32, weights as one or two limbs
   fp16,  ///< fp16 carrying integers, float32 sums kept below 2^24
 };
 

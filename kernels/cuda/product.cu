@@ -114,6 +114,16 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   }
 }
 
+std::int64_t Products::forward_bytes_per_row(const CudaWeights& weights) const {
+  const Limbs& limbs = weights.limbs();
+  const std::int64_t columns = limbs.count * limbs.rows;
+  const std::int64_t sums = columns * static_cast<std::int64_t>(sizeof(std::int32_t));
+  const bool in_one_call = direct({nullptr, columns, limbs.stride}, limbs.stride, largest_factor(weights),
+                                  {nullptr, columns, columns});
+  const std::int64_t converted = route_ == CudaRoute::fp16 ? limbs.stride * element_bytes(route_) : 0;
+  return sums + (in_one_call ? 0 : sums) + converted;
+}
+
 Logits Products::forward(const CudaWeights& weights, ConstStates input) {
   const Limbs& limbs = weights.limbs();
   const std::int64_t columns = limbs.count * limbs.rows;

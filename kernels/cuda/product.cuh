@@ -38,6 +38,9 @@ class Products {
   /// Working memory for both products of batches of `rows` rows.
   void reserve(const CudaWeights& weights, std::int64_t rows);
 
+  /// What forward() works in, for each row of its input.
+  std::int64_t forward_bytes_per_row(const CudaWeights& weights) const;
+
   /// The pre-activations of `input`, valid until the next product; biases are filled in by the caller.
   Logits forward(const CudaWeights& weights, ConstStates input);
 
