@@ -167,7 +167,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   if ((preference->reductions & 4u) != 0)
     emulation::fail("partial sums might be rounded to the type of the output");
-  for (std::uint64_t number = 0; number < emulation::algorithms && *count < most; ++number) {
+  for (std::uint64_t i = 0; i < emulation::algorithms && *count < most; ++i) {
+    const std::uint64_t number = b->columns % 2 == 1 ? emulation::algorithms - 1 - i : i;
     results[(*count)++] = {{number}, preference->memory_bytes, CUBLAS_STATUS_SUCCESS};
   }
   return CUBLAS_STATUS_SUCCESS;
@@ -194,21 +195,22 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
       static_cast<char*>(workspace)[0] = 0x5A;
       static_cast<char*>(workspace)[workspace_bytes - 1] = 0x5A;
     }
+    char* const last_sum =
+        static_cast<char*>(d) +
+        4 * ((d_shape.columns - 1) * static_cast<std::uint64_t>(d_shape.leading_dimension) + d_shape.rows -
+             1);
+    std::uint32_t was_there = 0;
+    std::memcpy(&was_there, last_sum, sizeof(was_there));
     if (integers) {
       multiply<std::int8_t, std::int32_t>(a_shape, b_shape, d_shape, a, b, d);
     } else {
       multiply<__half, float>(a_shape, b_shape, d_shape, a, b, d);
     }
-    const std::uint64_t last =
-        (d_shape.columns - 1) * static_cast<std::uint64_t>(d_shape.leading_dimension) + d_shape.rows - 1;
-    if (number == emulation::wrong_in_the_last_sum) {
-      if (integers) {
-        static_cast<std::int32_t*>(d)[last] += 1;
-      } else {
-        static_cast<float*>(d)[last] += 1.0f;
-      }
+    if (number == emulation::incomplete) {
+      std::memcpy(last_sum, &was_there, sizeof(was_there));
+    } else {
+      emulation::spend(number == emulation::slow ? 100 : 10);
     }
-    emulation::spend(number == emulation::slow ? 100 : 10);
   };
   return emulation::queue(stream, product) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
                                                           : CUBLAS_STATUS_NOT_SUPPORTED;

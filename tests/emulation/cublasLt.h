@@ -90,8 +90,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
 
 namespace emulation {
 
-/// The algorithms that the heuristic offers, in this order.
-enum Algorithm : std::uint64_t { wrong_in_the_last_sum, slow, fast, refused, algorithms };
+/// The algorithms that the heuristic offers, in this order or, for odd numbers of rows, in reverse. The first
+/// succeeds in no time, without writing the last sum.
+enum Algorithm : std::uint64_t { incomplete, slow, fast, refused, algorithms };
 
 /// How often each has run.
 std::uint64_t runs_of(Algorithm algorithm);
