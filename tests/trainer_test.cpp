@@ -11,6 +11,7 @@
 #include "backends.hpp"
 #include "trainings.hpp"
 #include "wakesleep/error.hpp"
+#include "wakesleep/memory_plan.hpp"
 
 namespace wakesleep {
 namespace {
@@ -131,6 +132,36 @@ TEST_P(TrainerTest, NoMemoryOfTheBackendIsAllocatedAfterTheFirstStep) {
     while (!trainer.finished()) trainer.run_epoch();
     EXPECT_EQ(ops().memory_use().allocations, allocations) << name_of(settings.algorithm);
   }
+}
+
+TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
+  for (const Algorithm algorithm : {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep}) {
+    const DataSet data = binary_rows(320, 130);
+    TrainingSettings settings = small_settings(OptimizerKind::adam);
+    settings.layers = {200, 70, 33};
+    settings.algorithm = algorithm;
+    settings.samples = 3;
+    settings.batch_size = 320;
+    const MemoryPlan plan = plan_memory(ops(), {130, 200, 70, 33}, settings, data.rows);
+    const std::size_t kept = ops().memory_use().current;  // working memory of the backend's own
+    Trainer trainer(ops(), data, settings);
+    trainer.run_steps(2);
+    const double taken = static_cast<double>(ops().memory_use().current);
+    EXPECT_GE(static_cast<double>(plan.total(320)), 0.75 * (taken - static_cast<double>(kept)));
+    EXPECT_LE(static_cast<double>(plan.total(320)), 1.3 * taken + 200000);
+  }
+}
+
+TEST(MemoryPlan, FindsTheLargestBatch) {
+  MemoryPlan plan;
+  plan.parameters = 1000;
+  plan.fixed = 500;
+  plan.per_row = 7;
+  plan.data = 100;
+  EXPECT_EQ(plan.total(10), 1670);
+  EXPECT_EQ(plan.largest_batch(1670), 10);
+  EXPECT_EQ(plan.largest_batch(1669), 9);
+  EXPECT_EQ(plan.largest_batch(1599), 0);
 }
 
 TEST_P(TrainerTest, DivergenceNamesLayerAndStep) {

@@ -11,6 +11,7 @@
 #include "command/progress.hpp"
 #include "wakesleep/bare_products.hpp"
 #include "wakesleep/error.hpp"
+#include "wakesleep/memory_plan.hpp"
 #include "wakesleep/philox.hpp"
 #include "wakesleep/trainer.hpp"
 
@@ -114,6 +115,36 @@ Timing time_in_turn(const Work& steps, const Work& products, const Arguments& ar
   return {median(step_times), median(product_times), median(ratios)};
 }
 
+/// What the training takes, and with it the bare products, which have a machine and states of their own.
+MemoryPlan plan_of(Ops& ops, const Subject& subject) {
+  MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.settings.batch_size * batches);
+  plan.parameters *= 2;
+  for (const std::int64_t units : subject.sizes) plan.per_row += 2 * padded_units(units);
+  return plan;
+}
+
+/// Refuses what would not fit before anything is measured.
+void check_plan(const MemoryPlan& plan, Ops& ops, const Subject& subject) {
+  const std::size_t available = ops.available_memory();
+  const std::int64_t batch_size = subject.settings.batch_size;
+  if (static_cast<std::uint64_t>(plan.total(batch_size)) <= available) return;
+  const std::int64_t largest = plan.largest_batch(static_cast<std::int64_t>(available));
+  throw DeviceError("a batch of " + with_commas(batch_size) + " rows needs " +
+                    byte_text(static_cast<double>(plan.total(batch_size))) + " and " +
+                    byte_text(static_cast<double>(available)) + " are free; " +
+                    (largest > 0 ? "the largest batch that fits has " + with_commas(largest) + " rows"
+                                 : "no batch fits: use smaller layers"));
+}
+
+void print_plan(const MemoryPlan& plan, std::int64_t batch_size) {
+  const auto bytes = [](std::int64_t count) { return byte_text(static_cast<double>(count)); };
+  std::fprintf(
+      stderr,
+      "memory plan: parameters %s, optimiser and gradients %s, data %s, %s rows of %s each: %s in all\n",
+      bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(), bytes(plan.data).c_str(),
+      with_commas(batch_size).c_str(), bytes(plan.per_row).c_str(), bytes(plan.total(batch_size)).c_str());
+}
+
 Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
   const std::int64_t rows = subject.settings.batch_size;
   const DataSet data = random_data(rows * batches, subject.sizes.front(), subject.settings.seed);
@@ -195,6 +226,9 @@ const CommandSpec& bench_spec() {
 int bench(const Arguments& arguments) {
   const Subject subject = subject_of(arguments);
   const Device device = choose_device(arguments);
+  const MemoryPlan plan = plan_of(*device.ops, subject);
+  if (!arguments.flag("quiet")) print_plan(plan, subject.settings.batch_size);
+  check_plan(plan, *device.ops, subject);
   const Timing timing = measure(*device.ops, subject, arguments);
   if (arguments.flag("json")) {
     std::printf("%s\n", result_of(subject, timing, *device.ops, arguments).dump().c_str());

@@ -1,0 +1,43 @@
+#include "wakesleep/memory_plan.hpp"
+
+#include <memory>
+
+#include "wakesleep/machine.hpp"
+#include "wakesleep/training_algorithm.hpp"
+
+namespace wakesleep {
+
+namespace {
+
+/// Two batches that tell what a row takes: working memory is padded to 16 rows.
+constexpr std::int64_t small_batch = 128;
+constexpr std::int64_t less_small_batch = 256;
+
+std::int64_t held(const Ops& ops) { return static_cast<std::int64_t>(ops.memory_use().current); }
+
+/// What is held while the machine's algorithm has made all it needs for batches of `rows` rows.
+std::int64_t held_with_batch(Machine& machine, TrainingSettings settings, std::int64_t rows) {
+  settings.batch_size = rows;
+  DeltaRule delta_rule(machine, settings);
+  const std::unique_ptr<TrainingAlgorithm> algorithm = make_algorithm(machine, delta_rule, settings, rows);
+  algorithm->reserve(rows);
+  return held(machine.ops());
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
+                       std::int64_t data_rows) {
+  const std::int64_t before = held(ops);
+  Machine machine(ops, sizes, settings.weight_bits);
+  MemoryPlan plan;
+  plan.parameters = held(ops) - before;
+  const std::int64_t small = held_with_batch(machine, settings, small_batch);
+  const std::int64_t less_small = held_with_batch(machine, settings, less_small_batch);
+  plan.per_row = (less_small - small) / (less_small_batch - small_batch);
+  plan.fixed = small - before - plan.parameters - small_batch * plan.per_row;
+  plan.data = data_rows * ((sizes.front() + 7) / 8 + static_cast<std::int64_t>(sizeof(std::uint32_t)));
+  return plan;
+}
+
+}  // namespace wakesleep
