@@ -110,8 +110,8 @@ inline std::vector<Training> recorded_trainings() {
   };
   add("33-19-6 vimco K=3 adam", 85, 33, {19, 6}, rates(0.01, 0.005), with(adam, cosine, dynamic, 8),
       sampled(Algorithm::vimco, 3));
-  add("65-17 vimco K=9 sgd", 50, 65, {17}, rates(0.2, 0.02), with(sgd, constant, fixed, 16),
-      sampled(Algorithm::vimco, 9));
+  add("65-17 vimco K=4 sgd", 50, 65, {17}, rates(1.0, 0.05), with(sgd, constant, fixed, 16),
+      sampled(Algorithm::vimco, 4), [](TrainingSettings& s) { s.epochs = 8; });
   add("37-21-9-3 bidirectional K=4 momentum", 90, 37, {21, 9, 3}, rates(0.05, 0.04),
       with(momentum, Schedule::step, Binarization::threshold, 12),
       sampled(Algorithm::bidirectional_helmholtz, 4));
