@@ -2,6 +2,7 @@
 // (That the backends use exactly these addresses is what tests/ops_test.cpp shows.)
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -140,6 +141,11 @@ TEST(Addresses, NoneIsUsedTwiceInARun) {
     testing::trained_hash(ops, training);
     EXPECT_EQ(ops.addresses.size(), ops.draws) << training.name;
     EXPECT_GT(ops.draws, 100u) << training.name;
+    const bool has_chains = training.settings.algorithm == Algorithm::joint_stochastic_approximation;
+    const bool accepts = std::any_of(ops.addresses.begin(), ops.addresses.end(), [](const auto& address) {
+      return address[3] == domain_word(Domain::chain_acceptance, 0);
+    });
+    EXPECT_EQ(accepts, has_chains) << training.name;
   }
 }
 

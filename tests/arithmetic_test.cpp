@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "reference/sample_coefficients.hpp"
 #include "wakesleep/philox.hpp"
 
 namespace wakesleep {
@@ -226,6 +227,163 @@ TEST(RelativeWeight, IsTheExponentialOfTheDifference) {
     EXPECT_NEAR(found, exact, 0.51 + 2.5e-6 * exact) << difference;  // 25 nats in float32 carry 2e-6
   }
   EXPECT_EQ(relative_weight(-(std::int64_t{1} << 58), base), 0);
+}
+
+// The same integers read in units half as large: halved log weights, without an integer being halved.
+TEST(RelativeWeight, WithAnotherFractionBitIsTheRootOfTheWeight) {
+  const std::int64_t base = -123456789;
+  for (std::int64_t difference = 0; difference <= 80ll << 20; difference += 12347) {
+    const double exact = std::ldexp(std::exp(-static_cast<double>(difference) * nats_per_log_unit / 2), 30);
+    const double found = static_cast<double>(relative_weight(base - difference, base, log_fraction_bits + 1));
+    EXPECT_NEAR(found, exact, 0.51 + 2.5e-6 * exact) << difference;
+  }
+  for (const std::int64_t difference : {0, 1, 1000, 1 << 20, 19 << 20, 31 << 20, 33 << 20}) {
+    EXPECT_EQ(relative_weight(base - 2 * difference, base, log_fraction_bits + 1),
+              relative_weight(base - difference, base));
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------
+// chains
+
+TEST(Accepts, WithTheRatioOfTheWeights) {
+  for (const std::uint32_t word : {0u, 1u, 0x80000000u, 0xFFFFFFFFu}) {
+    EXPECT_TRUE(accepts(-77, -77, word)) << "equal weights";
+    EXPECT_TRUE(accepts(std::int64_t{1} << 50, -(std::int64_t{1} << 50), word));
+    EXPECT_FALSE(accepts(-(std::int64_t{1} << 50), std::int64_t{1} << 50, word));
+  }
+  // 2^-20 nats below, 1 - 2^-20 of all words.
+  EXPECT_TRUE(accepts(-78, -77, 0xFFFFEFFFu - 300));
+  EXPECT_FALSE(accepts(-78, -77, 0xFFFFF000u + 300));
+  for (double nats = 0.001; nats < 22; nats *= 1.3) {
+    const auto difference = static_cast<std::int64_t>(nats * 1048576);
+    const double threshold = std::ldexp(std::exp(-static_cast<double>(difference) / 1048576), 32);
+    const double hair = 1 + 2.5e-6 * threshold;
+    for (const std::int64_t current : {std::int64_t{0}, std::int64_t{-500} << 20, std::int64_t{1} << 40}) {
+      EXPECT_TRUE(accepts(current - difference, current, static_cast<std::uint32_t>(threshold - hair)));
+      EXPECT_FALSE(accepts(current - difference, current, static_cast<std::uint32_t>(threshold + hair)));
+    }
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------
+// VIMCO
+
+void expect_vimco(const std::vector<std::int64_t>& log_weights) {
+  std::vector<float> found(log_weights.size());
+  const float sum =
+      vimco_coefficients(log_weights.data(), static_cast<std::int64_t>(found.size()), found.data());
+  std::vector<double> nats;
+  for (const std::int64_t log_weight : log_weights) {
+    nats.push_back(static_cast<double>(log_weight) * nats_per_log_unit);
+  }
+  const std::vector<double> expected = testing::vimco_coefficients_of(nats).recognition;
+  double magnitudes = 0;
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    const double capped = std::min(expected[k], 1024.0 - testing::self_normalised(nats)[k]);
+    // The exponentials are good to 2.5e-6, and a gap of many nats is a float.
+    ASSERT_NEAR(found[k], capped, 5e-6 + 1.2e-7 * std::fabs(capped)) << "sample " << k;
+    ASSERT_LE(std::fabs(found[k]), 1025.0f);
+    magnitudes += std::fabs(found[k]);
+  }
+  EXPECT_NEAR(sum, magnitudes, 1e-4 * magnitudes + 1e-6);
+}
+
+TEST(VimcoCoefficients, AreThoseOfLeaveOneOutSums) {
+  std::uint32_t index = 0;
+  for (const std::size_t samples : {2u, 3u, 5u, 33u, 1024u}) {
+    for (const double spread : {0.0, 1e-4, 1.0, 20.0, 300.0, 3000.0}) {
+      for (int repeat = 0; repeat < 8; ++repeat) {
+        SCOPED_TRACE(::testing::Message() << samples << " samples over " << spread << " nats");
+        std::vector<std::int64_t> log_weights;
+        for (std::size_t k = 0; k < samples; ++k) {
+          const double share = random_word(index++) / 4294967296.0;
+          log_weights.push_back(static_cast<std::int64_t>((-90 - spread * share) * 1048576));
+        }
+        expect_vimco(log_weights);
+        // Two that share the first place, at both ends.
+        const std::int64_t largest = *std::max_element(log_weights.begin(), log_weights.end());
+        log_weights.front() = log_weights.back() = largest;
+        expect_vimco(log_weights);
+        // One far above or below all others.
+        for (const double nats : {15.0, 40.0, 900.0, 2000.0}) {
+          log_weights[samples / 2] = largest + static_cast<std::int64_t>(nats * 1048576);
+          expect_vimco(log_weights);
+          log_weights[samples / 2] = largest - static_cast<std::int64_t>(nats * 1048576);
+          expect_vimco(log_weights);
+        }
+      }
+    }
+  }
+}
+
+TEST(VimcoCoefficients, OfEqualWeightsAreMinusTheirShares) {
+  for (const std::size_t samples : {2u, 7u, 1024u}) {
+    std::vector<float> found(samples);
+    const std::vector<std::int64_t> equal(samples, -12345678);
+    vimco_coefficients(equal.data(), static_cast<std::int64_t>(samples), found.data());
+    for (const float c : found) EXPECT_NEAR(c, -1 / static_cast<double>(samples), 1e-7);
+  }
+}
+
+TEST(LeastExponent, IsTheSmallestPowerThatHolds) {
+  for (const float x : {0.0f, 0.3f, 1.0f}) EXPECT_EQ(least_exponent(x), 0);
+  EXPECT_EQ(least_exponent(1.0000001f), 1);
+  for (int s = 1; s <= 40; ++s) {
+    EXPECT_EQ(least_exponent(std::ldexp(1.0f, s)), s);
+    EXPECT_EQ(least_exponent(std::ldexp(1.0000001f, s)), s + 1);
+  }
+}
+
+TEST(SumMinusProbability, HasNoCancellationAndStaysInRange) {
+  for (double a = -30; a <= 30; a += 0.37) {
+    const float logit = static_cast<float>(a);
+    const double off = 1 / (1 + std::exp(static_cast<double>(logit)));
+    for (const double total : {-0.75, 0.0, 0.25, 1.0}) {
+      // None of the samples is on, or all are: the error is total * sigma(a) or total * sigma(-a).
+      EXPECT_NEAR(sum_minus_probability(0, total, logit), -total * (1 - off), 4e-6 * std::fabs(total));
+      EXPECT_NEAR(sum_minus_probability(total, total, logit), total * off, 4e-6 * std::fabs(total) * off)
+          << "sigma of " << logit;
+    }
+    EXPECT_NEAR(sum_minus_probability(0.5, -0.25, logit), 0.5 + 0.25 * (1 - off), 4e-6);
+  }
+  EXPECT_EQ(sum_minus_probability(1.0000001, 0, 3.0f), 1.0f);
+  EXPECT_EQ(sum_minus_probability(-1.0000001, 0, 3.0f), -1.0f);
+}
+
+// ----------------------------------------------------------------------------------------------------
+// sparsity
+
+TEST(Sparsity, RunningMeanAndPenaltyFollowTheirFormulas) {
+  for (const double memory : {0.0, 0.5, 0.9, 0.99}) {
+    for (const double strength : {0.0, 0.01, 0.3, 1.0}) {
+      for (const double target : {0.01, 0.1, 0.5}) {
+        const Sparsity sparsity{static_cast<float>(target), static_cast<float>(strength),
+                                static_cast<float>(memory)};
+        double expected = target;
+        float mean = sparsity.target;
+        for (std::uint32_t step = 0; step < 100; ++step) {
+          const std::int64_t rows = 1 + random_word(step) % 1000, on = random_word(step + 500) % (rows + 1);
+          expected = memory * expected + (1 - memory) * static_cast<double>(on) / static_cast<double>(rows);
+          mean = running_activation(mean, on, rows, sparsity);
+          ASSERT_NEAR(mean, expected, 1e-5);
+          const double term = 127.0 * static_cast<double>(rows) * strength * (target - mean);
+          EXPECT_NEAR(sparsity_gradient(mean, rows, sparsity), term, 0.5 + 2e-7 * 127.0 * 1000);
+        }
+      }
+    }
+  }
+}
+
+TEST(Sparsity, PenaltiesAreRoundedToTheNearestOnBothSides) {
+  const Sparsity sparsity{0.5f, 1.0f, 0.9f};
+  EXPECT_EQ(sparsity_gradient(0.5f - 1.0f / 128, 1, sparsity), 1);  // 127 / 128
+  EXPECT_EQ(sparsity_gradient(0.5f + 1.0f / 128, 1, sparsity), -1);
+  EXPECT_EQ(sparsity_gradient(0.5f - 1.0f / 512, 1, sparsity), 0);  // 127 / 512
+  EXPECT_EQ(sparsity_gradient(0.5f + 1.0f / 512, 1, sparsity), 0);
+  EXPECT_EQ(sparsity_gradient(0.5f, 1000, sparsity), 0);
+  const Sparsity largest{1.0f, 1.0f, 0.0f};  // with all rows of the largest batch, still an int32
+  EXPECT_EQ(sparsity_gradient(0.0f, max_batch_rows, largest), 127 * max_batch_rows);
 }
 
 // ----------------------------------------------------------------------------------------------------

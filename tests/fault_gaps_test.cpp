@@ -84,7 +84,7 @@ void add_gradient(Gradients& gradients, const std::string& name, const std::vect
   }
 }
 
-/// Wake-sleep, plain or reweighted, with plain SGD on grey rows, one row and one unit after the other.
+/// Any algorithm with plain SGD on grey rows, one row and one unit after the other.
 class TrainingByHand {
  public:
   TrainingByHand(const DataSet& data, const TrainingSettings& settings)
@@ -98,14 +98,18 @@ class TrainingByHand {
       const std::int64_t last = std::min(first + settings.batch_size, data.rows);
       wake({order.begin() + first, order.begin() + last}, static_cast<std::uint32_t>(step),
            static_cast<std::uint32_t>(epoch));
-      sleep(last - first, static_cast<std::uint32_t>(step));
+      if (dreams()) sleep(last - first, static_cast<std::uint32_t>(step));
+      learn(recognition_gradients_, settings_.recognition_learning_rate * recognition_power_,
+            static_cast<double>(last - first));
     }
   }
 
   const Tensors& tensors() const { return tensors_; }
 
  private:
-  bool reweighted() const { return settings_.algorithm == Algorithm::reweighted_wake_sleep; }
+  bool is(Algorithm algorithm) const { return settings_.algorithm == algorithm; }
+  bool draws_samples() const { return !is(Algorithm::wake_sleep) && !is(Algorithm::sparse_wake_sleep); }
+  bool dreams() const { return !draws_samples() || is(Algorithm::reweighted_wake_sleep); }
   static std::string name(const char* kind, std::size_t l) { return kind + std::to_string(l); }
 
   void begin() {
@@ -173,34 +177,84 @@ class TrainingByHand {
     return h;
   }
 
-  /// exp(lw_k) / sum exp(lw)
-  static std::vector<double> importance(const NaiveMachine& machine,
-                                        const std::vector<Configuration>& samples) {
-    std::vector<double> weights;
-    for (const Configuration& h : samples) weights.push_back(machine.log_weight(h));
-    const double log_sum = naive_log_sum_exp(weights);
-    for (double& weight : weights) weight = std::exp(weight - log_sum);
-    return weights;
+  /// What the samples of an image count. `last` becomes the sample at which a chain ends.
+  SampleCoefficients coefficients_of(const std::vector<double>& log_weights, std::uint32_t image,
+                                     std::uint32_t step, std::size_t& last) const {
+    if (is(Algorithm::vimco)) return vimco_coefficients_of(log_weights);
+    if (is(Algorithm::bidirectional_helmholtz)) return bidirectional_coefficients(log_weights);
+    if (!is(Algorithm::joint_stochastic_approximation)) {
+      SampleCoefficients result = reweighted_coefficients(log_weights, settings_.control_variate);
+      for (double& weight : result.recognition) weight *= settings_.insomnia;
+      return result;
+    }
+    std::uint64_t accepted = 0;
+    last = 0;
+    for (std::uint32_t k = 1; k < log_weights.size(); ++k) {
+      const double word = draws_.uniform(Domain::chain_acceptance, 0, image, step, k);
+      if (word < std::exp(log_weights[k] - log_weights[last])) {
+        accepted |= std::uint64_t{1} << (k - 1);
+        last = k;
+      }
+    }
+    return chain_coefficients(log_weights, accepted);
   }
 
   void wake(const std::vector<std::uint32_t>& rows, std::uint32_t step, std::uint32_t epoch) {
     const NaiveMachine machine(tensors_, settings_.weight_bits);
-    const std::uint32_t count = reweighted() ? static_cast<std::uint32_t>(settings_.samples) : 1;
+    const std::uint32_t count = draws_samples() ? static_cast<std::uint32_t>(settings_.samples) : 1;
+    std::vector<std::vector<Configuration>> samples(rows.size());
+    std::vector<SampleCoefficients> coefficients;
+    double largest_sum = 0;
+    for (std::uint32_t r = 0; r < rows.size(); ++r) {
+      const Bits x = visible(rows[r], epoch);
+      std::vector<double> log_weights;
+      for (std::uint32_t k = 0; k < count; ++k) {
+        const bool goes_on =
+            is(Algorithm::joint_stochastic_approximation) && k == 0 && epoch >= settings_.fresh_epochs;
+        samples[r].push_back(goes_on ? chains_.at(rows[r]) : recognised(machine, x, r * count + k, step));
+        samples[r].back()[0] = x;  // which may have been binarized anew
+        log_weights.push_back(machine.log_weight(samples[r].back()));
+      }
+      std::size_t last = 0;
+      coefficients.push_back(coefficients_of(log_weights, r, step, last));
+      chains_[rows[r]] = samples[r][last];
+      double sum = 0;
+      for (const double c : coefficients.back().recognition) sum += std::fabs(c);
+      largest_sum = std::max(largest_sum, sum);
+    }
+    recognition_power_ = 1;
+    while (is(Algorithm::vimco) && recognition_power_ < largest_sum) recognition_power_ *= 2;
     Gradients gradients;
     recognition_gradients_.clear();
     for (std::uint32_t r = 0; r < rows.size(); ++r) {
-      const Bits x = visible(rows[r], epoch);
-      std::vector<Configuration> samples;
       for (std::uint32_t k = 0; k < count; ++k) {
-        samples.push_back(recognised(machine, x, r * count + k, step));
+        add_generative(gradients, machine, samples[r][k], coefficients[r].generative[k], r * count + k, step);
       }
-      const std::vector<double> weights = importance(machine, samples);
-      for (std::uint32_t k = 0; k < count; ++k) {
-        add_generative(gradients, machine, samples[k], weights[k], r * count + k, step);
-      }
-      if (reweighted()) add_recognition(machine, samples, weights, r, step);
+      for (double& c : coefficients[r].recognition) c /= recognition_power_;
+      if (draws_samples()) add_recognition(machine, samples[r], coefficients[r].recognition, r, step);
     }
+    if (is(Algorithm::sparse_wake_sleep)) add_penalties(gradients, samples, machine.layers());
     learn(gradients, settings_.generative_learning_rate, static_cast<double>(rows.size()));
+  }
+
+  /// lambda (rho - m) for every hidden unit, in units of 1 / (127 rows), to both of its biases.
+  void add_penalties(Gradients& gradients, const std::vector<std::vector<Configuration>>& samples,
+                     std::size_t top) {
+    const double rows = static_cast<double>(samples.size()), memory = settings_.activation_memory;
+    activation_.resize(top + 1);
+    for (std::size_t l = 1; l <= top; ++l) {
+      activation_[l].resize(samples[0][0][l].size(), settings_.target_activation);
+      std::vector<double> terms;
+      for (std::size_t i = 0; i < activation_[l].size(); ++i) {
+        double on = 0;
+        for (const std::vector<Configuration>& of_row : samples) on += of_row[0][l][i];
+        activation_[l][i] = memory * activation_[l][i] + (1 - memory) * on / rows;
+        const double term = settings_.sparsity * (settings_.target_activation - activation_[l][i]);
+        terms.push_back(std::round(127 * rows * term));
+      }
+      add_gradient(gradients, l == top ? "prior" : name("generative.", l + 1), terms, {});
+      add_gradient(recognition_gradients_, name("recognition.", l), terms, {});
+    }
   }
 
   void add_generative(Gradients& gradients, const NaiveMachine& machine, const Configuration& h,
@@ -221,16 +275,14 @@ class TrainingByHand {
 
   /// The first layer's samples have their input in common, and one row of errors; above, each has its own.
   void add_recognition(const NaiveMachine& machine, const std::vector<Configuration>& samples,
-                       const std::vector<double>& weights, std::uint32_t image, std::uint32_t step) {
+                       const std::vector<double>& coefficients, std::uint32_t image, std::uint32_t step) {
     const auto count = static_cast<std::uint32_t>(samples.size());
     for (std::uint32_t l = 1; l <= machine.layers(); ++l) {
       std::vector<double> shared(samples[0][l].size());
       for (std::uint32_t k = 0; k < count; ++k) {
         const Configuration& h = samples[k];
-        const double weight =
-            settings_.insomnia * (weights[k] - (settings_.control_variate ? 1.0 / count : 0.0));
         const std::vector<double> errors =
-            errors_of(h[l], machine.recognition[l - 1].probabilities(h[l - 1]), weight);
+            errors_of(h[l], machine.recognition[l - 1].probabilities(h[l - 1]), coefficients[k]);
         for (std::size_t i = 0; i < errors.size(); ++i) shared[i] += errors[i];
         if (l == 1) continue;
         add_gradient(recognition_gradients_, name("recognition.", l),
@@ -246,7 +298,7 @@ class TrainingByHand {
   void sleep(std::int64_t rows, std::uint32_t step) {
     const NaiveMachine machine(tensors_, settings_.weight_bits);
     const auto top = static_cast<std::uint32_t>(machine.layers());
-    const double share = reweighted() ? 1 - settings_.insomnia : 1;
+    const double share = is(Algorithm::reweighted_wake_sleep) ? 1 - settings_.insomnia : 1;
     for (std::uint32_t r = 0; r < rows; ++r) {
       Bits h = draws_.states(machine.prior.probabilities({}), Domain::sleep_sample, top, r, step);
       for (std::uint32_t l = top; l >= 1; --l) {
@@ -259,7 +311,6 @@ class TrainingByHand {
         h = below;
       }
     }
-    learn(recognition_gradients_, settings_.recognition_learning_rate, static_cast<double>(rows));
   }
 
   void learn(const Gradients& gradients, double rate, double rows) {
@@ -277,7 +328,10 @@ class TrainingByHand {
   const TrainingSettings& settings_;
   AddressedDraws draws_;
   Tensors tensors_;
-  Gradients recognition_gradients_;  ///< of the step
+  Gradients recognition_gradients_;                ///< of the step
+  double recognition_power_ = 1;                   ///< that they were divided by
+  std::map<std::uint32_t, Configuration> chains_;  ///< by the row of the data
+  std::vector<std::vector<double>> activation_;    ///< by layer: running means
 };
 
 class FaultGapsTest : public BackendTest {};
@@ -350,6 +404,34 @@ TEST_P(FaultGapsTest, AReweightedTrainingIsTheOneDoneByHandAtTheDocumentedAddres
 }
 
 // ------------------------------------------------------------------------------------ operations at limits
+
+TEST_P(FaultGapsTest, TheOtherAlgorithmsAreThoseDoneByHandAtTheDocumentedAddresses) {
+  using enum Algorithm;
+  const struct {
+    Algorithm algorithm;
+    std::vector<std::int64_t> layers;
+    int bits;
+    std::int64_t samples, epochs, fresh_epochs;
+  } trainings[] = {{vimco, {5, 3}, 16, 3, 2, 1},
+                   {vimco, {9}, 8, 5, 2, 1},
+                   {bidirectional_helmholtz, {2, 7, 4}, 12, 4, 2, 1},
+                   {joint_stochastic_approximation, {5, 3}, 16, 3, 3, 1},
+                   {joint_stochastic_approximation, {6, 4, 3}, 12, 6, 4, 2},
+                   {joint_stochastic_approximation, {9}, 8, 2, 2, 3},
+                   {sparse_wake_sleep, {7, 6}, 8, 1, 5, 1},
+                   {sparse_wake_sleep, {2, 11, 4}, 16, 1, 5, 1}};
+  for (const auto& training : trainings) {
+    SCOPED_TRACE(::testing::Message() << name_of(training.algorithm) << ", K = " << training.samples);
+    TrainingSettings settings = settings_by_hand(training.layers, training.bits);
+    settings.algorithm = training.algorithm;
+    settings.samples = training.samples;
+    settings.epochs = training.epochs;
+    settings.fresh_epochs = training.fresh_epochs;
+    settings.sparsity = 0.4;
+    settings.activation_memory = 0.75;
+    expect_training_by_hand(ops(), settings);
+  }
+}
 
 TEST_P(FaultGapsTest, WideGreyRowsTakeADrawOfTheirOwnForEveryUnit) {
   const std::int64_t units = 2500;  // the CPU makes words for 1,024 units at a time

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backends.hpp"
+#include "reference/sample_coefficients.hpp"
 
 namespace wakesleep {
 namespace {
@@ -460,6 +461,62 @@ TEST_P(OpsTest, DeltasThatSamplesShareAreTheirRoundedSum) {
   EXPECT_LT(errors.undecided, errors.decided / 500);
 }
 
+/// Coefficients of any sign whose magnitudes add up to at most 1 for each image.
+struct TestCoefficients {
+  TestCoefficients(Ops& ops, std::int64_t images, std::int64_t samples_) : samples(samples_) {
+    for (std::uint32_t i = 0; i < images * samples; ++i) {
+      host.push_back(static_cast<float>((2 * uniform(i, 23) - 1) / static_cast<double>(samples)));
+    }
+    buffer = to_device(ops, host);
+  }
+  SampleWeights view(float scale) const {
+    SampleWeights weights;
+    weights.samples = samples;
+    weights.coefficient = buffer.data();
+    weights.scale = scale;
+    return weights;
+  }
+  double of(std::int64_t row) const { return host[static_cast<std::size_t>(row)]; }
+
+  std::int64_t samples;
+  std::vector<float> host;
+  Buffer<float> buffer;
+};
+
+TEST_P(OpsTest, DeltasTakeGivenCoefficients) {
+  const Draw draw{84, Domain::wake_recognition_rounding, 1, 700, 3, nullptr, SampleAddress::row};
+  RoundedErrors errors(draw, 3);
+  for (const Size& size : awkward_sizes) {
+    for (const std::int64_t samples : {2, 3, 31, 33}) {
+      const float scale = samples == 3 ? 0.5f : 1.0f;
+      if (size.rows * samples * size.receiving > 70000) continue;
+      for (const bool shared : {false, true}) {
+        const std::int64_t rows = shared ? size.rows : size.rows * samples;
+        TestConditional c(ops(), size.receiving, size.sending, 16);
+        TestStates input(ops(), rows, size.sending, 1);
+        TestStates target(ops(), size.rows * samples, size.receiving, 3);
+        const TestCoefficients coefficients(ops(), size.rows, samples);
+        const TestDeltas deltas(ops(), rows, size.receiving);
+        ops().delta(c.view, input.view(), target.view(), draw, deltas.view(), coefficients.view(scale));
+        const std::vector<int> found = deltas.found();
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t u = 0; u < size.receiving; ++u) {
+            const double p = sigma(c.logit(u, input.row(r)));
+            double error = 0;
+            for (std::int64_t k = 0; k < (shared ? samples : 1); ++k) {
+              const std::int64_t row = shared ? r * samples + k : r;
+              error += double{scale} * coefficients.of(row) * (target.row(row)[u] - p);
+            }
+            errors.expect(found[static_cast<std::size_t>(r * size.receiving + u)], error, r, u);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(errors.decided, 100000);
+  EXPECT_LT(errors.undecided, errors.decided / 500);
+}
+
 TEST_P(OpsTest, OneSampleWithAllTheWeightIsThePlainDelta) {
   const Draw draw{82, Domain::sleep_rounding, 1, 0, 2, nullptr, SampleAddress::row};
   for (const Size& size : awkward_sizes) {
@@ -816,6 +873,316 @@ TEST_P(OpsTest, ImportanceWeightsAreTakenAgainstTheLargest) {
         sum += e;
       }
       EXPECT_EQ(sums[static_cast<std::size_t>(i)], sum) << samples << " samples, image " << i;
+    }
+  }
+}
+
+TEST_P(OpsTest, ImportanceWeightsOfHalvedUnitsAreRoots) {
+  const std::int64_t images = 5, samples = 33;
+  std::vector<std::int64_t> log_weights, doubled;
+  for (std::uint32_t i = 0; i < images * samples; ++i) {
+    log_weights.push_back(static_cast<std::int64_t>((-120.0 - 20 * uniform(i, 22)) * 1048576));
+    doubled.push_back(2 * log_weights.back());
+  }
+  const auto weighed = [&](const std::vector<std::int64_t>& host, int fraction_bits) {
+    auto device = to_device(ops(), host);
+    Buffer<std::int32_t> relative(ops(), images * samples);
+    Buffer<std::int64_t> totals(ops(), images);
+    ops().importance_weights({device.data(), images, samples, samples}, fraction_bits, relative.data(),
+                             totals.data());
+    return std::pair(to_host(relative), to_host(totals));
+  };
+  EXPECT_EQ(weighed(doubled, log_fraction_bits + 1), weighed(log_weights, log_fraction_bits));
+  const std::vector<std::int32_t> found = weighed(log_weights, log_fraction_bits + 1).first;
+  for (std::int64_t i = 0; i < images; ++i) {
+    const std::int64_t* of_image = log_weights.data() + i * samples;
+    const std::int64_t maximum = *std::max_element(of_image, of_image + samples);
+    for (std::int64_t k = 0; k < samples; ++k) {
+      const double exact = std::ldexp(std::exp(static_cast<double>(of_image[k] - maximum) / 2 / 1048576), 30);
+      EXPECT_NEAR(found[static_cast<std::size_t>(i * samples + k)], exact, 0.51 + 2.5e-6 * exact);
+    }
+  }
+}
+
+TEST_P(OpsTest, VimcoWeightsAreCoefficientsOverTheLeastPowerOfTwo) {
+  for (const std::int64_t samples : {2, 3, 33, 1024}) {
+    for (const std::int64_t images : {0, 1, 5, 70}) {
+      for (const double spread : {0.1, 5.0, 200.0}) {
+        std::vector<std::int64_t> log_weights;
+        for (std::uint32_t i = 0; i < images * samples; ++i) {
+          log_weights.push_back(static_cast<std::int64_t>((-90 - spread * uniform(i, 24)) * 1048576));
+        }
+        auto device = to_device(ops(), log_weights);
+        auto coefficients =
+            to_device(ops(), std::vector<float>(static_cast<std::size_t>(images * samples + 1), -5.0f));
+        const Rates given{0.25f, 0.125f, 1.0f / 127, 1.5f};
+        auto rates = to_device(ops(), std::vector<Rates>{given});
+        auto scaled = to_device(ops(), std::vector<Rates>{{}});
+        ops().vimco_weights({device.data(), images, samples, samples}, coefficients.data(), rates.data(),
+                            scaled.data());
+        const std::vector<float> found = to_host(coefficients);
+        const Rates after = to_host(scaled)[0];
+        EXPECT_EQ(found.back(), -5.0f);
+        EXPECT_EQ(after.rate, given.rate);
+        EXPECT_EQ(after.decay, given.decay);
+        EXPECT_EQ(after.second_correction, given.second_correction);
+        const double power = double{after.mean} / double{given.mean};
+        ASSERT_EQ(power, std::exp2(std::nearbyint(std::log2(power)))) << "no power of two";
+        ASSERT_GE(power, 1.0);
+        double largest = 0;
+        for (std::int64_t i = 0; i < images; ++i) {
+          std::vector<double> nats;
+          for (std::int64_t k = 0; k < samples; ++k) {
+            nats.push_back(static_cast<double>(log_weights[static_cast<std::size_t>(i * samples + k)]) /
+                           1048576);
+          }
+          const std::vector<double> expected = testing::vimco_coefficients_of(nats).recognition;
+          double sum = 0;
+          for (std::int64_t k = 0; k < samples; ++k) {
+            const double c = power * double{found[static_cast<std::size_t>(i * samples + k)]};
+            const double exact = expected[static_cast<std::size_t>(k)];
+            ASSERT_NEAR(c, exact, 5e-6 + 1.2e-7 * std::fabs(exact)) << "image " << i << " sample " << k;
+            sum += std::fabs(c);
+          }
+          largest = std::max(largest, sum);
+        }
+        EXPECT_LE(largest, power * (1 + 1e-4));
+        if (power > 1) {
+          EXPECT_GT(largest, power / 2 * (1 - 1e-4)) << "a smaller power would do";
+        }
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, ScoreOfKeptLogitsIsTheLogProbability) {
+  for (const Size& size : awkward_sizes) {
+    for (const std::int64_t samples : {1, 3}) {
+      TestStates target(ops(), size.rows * samples, size.receiving, 3);
+      std::vector<float> logits;
+      for (std::uint32_t i = 0; i < size.rows * size.receiving; ++i) {
+        logits.push_back(static_cast<float>(16 * uniform(i, 25) - 8));
+      }
+      auto kept = to_device(ops(), logits);
+      auto scores =
+          to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(size.rows * samples), 1000));
+      auto total = to_device(ops(), std::vector<std::int64_t>{5});
+      ops().score_kept({kept.data(), size.rows, size.receiving, size.receiving}, target.view(),
+                       {scores.data(), -1, total.data()});
+      const std::vector<std::int64_t> found = to_host(scores);
+      std::int64_t sum = 5;
+      for (std::int64_t r = 0; r < size.rows * samples; ++r) {
+        double log_p = 0;
+        for (std::int64_t u = 0; u < size.receiving; ++u) {
+          log_p += log_probability(target.row(r)[u],
+                                   logits[static_cast<std::size_t>(r / samples * size.receiving + u)]);
+        }
+        const std::int64_t score = 1000 - found[static_cast<std::size_t>(r)];
+        EXPECT_NEAR(static_cast<double>(score) * nats_per_log_unit, log_p,
+                    1e-5 * static_cast<double>(size.receiving) + 1e-6);
+        sum += score;
+      }
+      EXPECT_EQ(to_host(total)[0], sum);
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------- chains
+
+/// What Ops::metropolis gives for some images.
+struct TestChains {
+  TestChains(Ops& ops, const std::vector<std::int64_t>& log_weights, std::int64_t images_,
+             std::int64_t samples_, const Draw& draw)
+      : images(images_), samples(samples_) {
+    auto device = to_device(ops, log_weights);
+    auto visits_buffer =
+        to_device(ops, std::vector<std::int32_t>(static_cast<std::size_t>(images * samples + 1), -5));
+    auto totals_buffer = to_device(ops, std::vector<std::int64_t>(static_cast<std::size_t>(images + 1), -5));
+    auto last_buffer =
+        to_device(ops, std::vector<std::uint32_t>(static_cast<std::size_t>(images + 1), 99999));
+    auto counts_buffer = to_device(ops, std::vector<std::int64_t>{100, 200});
+    ops.metropolis({device.data(), images, samples, samples}, draw, visits_buffer.data(),
+                   totals_buffer.data(), last_buffer.data(), counts_buffer.data());
+    visits = to_host(visits_buffer);
+    totals = to_host(totals_buffer);
+    last = to_host(last_buffer);
+    proposals = to_host(counts_buffer)[0] - 100;
+    accepted = to_host(counts_buffer)[1] - 200;
+    EXPECT_EQ(visits.back(), -5);
+    EXPECT_EQ(totals.back(), -5);
+    EXPECT_EQ(last.back(), 99999u);
+  }
+  std::vector<std::int32_t> visits_of(std::int64_t image) const {
+    return {visits.begin() + image * samples, visits.begin() + (image + 1) * samples};
+  }
+
+  std::int64_t images, samples;
+  std::vector<std::int32_t> visits;
+  std::vector<std::int64_t> totals;
+  std::vector<std::uint32_t> last;
+  std::int64_t proposals, accepted;
+};
+
+TEST_P(OpsTest, MetropolisIsThePlainChainAtItsAddresses) {
+  std::int64_t compared = 0, undecided = 0;
+  for (const std::int64_t samples : {1, 2, 4, 5, 9, 33}) {
+    for (const std::int64_t images : {0, 1, 7, 300}) {
+      std::vector<std::int64_t> log_weights;
+      for (std::uint32_t i = 0; i < images * samples; ++i) {
+        log_weights.push_back(static_cast<std::int64_t>((-90 - 4 * uniform(i, 26)) * 1048576));
+      }
+      auto step = to_device(ops(), std::vector<std::uint32_t>{40});
+      const Draw draw{85, Domain::chain_acceptance, 0, 0, 2, step.data(), SampleAddress::row};
+      const TestChains chains(ops(), log_weights, images, samples, draw);
+      EXPECT_EQ(chains.proposals, images * (samples - 1));
+      std::int64_t accepted = 0, undecided_before = undecided;
+      for (std::int64_t i = 0; i < images; ++i) {
+        std::vector<std::int32_t> visits(static_cast<std::size_t>(samples));
+        visits[0] = 1;
+        std::int64_t current = 0;
+        bool decided = true;
+        for (std::int64_t k = 1; k < samples; ++k) {
+          const double ratio =
+              std::exp(static_cast<double>(log_weights[static_cast<std::size_t>(i * samples + k)] -
+                                           log_weights[static_cast<std::size_t>(i * samples + current)]) /
+                       1048576);
+          const double x = word_at(static_cast<std::uint32_t>(k / 4), static_cast<std::uint32_t>(i), 42,
+                                   domain_word(Domain::chain_acceptance, 0), static_cast<int>(k % 4), 85) /
+                           4294967296.0;
+          if (std::fabs(x - ratio) < hair) decided = false;
+          if (x < ratio) {
+            current = k;
+            ++accepted;
+          }
+          ++visits[static_cast<std::size_t>(current)];
+        }
+        EXPECT_EQ(chains.totals[static_cast<std::size_t>(i)], samples);
+        if (!decided) {
+          ++undecided;
+          continue;
+        }
+        ++compared;
+        EXPECT_EQ(chains.visits_of(i), visits) << "image " << i << " of " << samples << " samples";
+        EXPECT_EQ(chains.last[static_cast<std::size_t>(i)], current);
+      }
+      if (undecided == undecided_before) {
+        EXPECT_EQ(chains.accepted, accepted);
+      }
+    }
+  }
+  EXPECT_GT(compared, 1500);
+  EXPECT_LT(undecided, 10);
+}
+
+TEST_P(OpsTest, MetropolisAlwaysAcceptsEqualWeights) {
+  const std::int64_t images = 50, samples = 7;
+  const std::vector<std::int64_t> equal(static_cast<std::size_t>(images * samples), -1234567);
+  const TestChains chains(ops(), equal, images, samples,
+                          {86, Domain::chain_acceptance, 0, 0, 1, nullptr, SampleAddress::row});
+  EXPECT_EQ(chains.accepted, images * (samples - 1));
+  for (std::int64_t i = 0; i < images; ++i) {
+    EXPECT_EQ(chains.visits_of(i), std::vector<std::int32_t>(static_cast<std::size_t>(samples), 1));
+    EXPECT_EQ(chains.last[static_cast<std::size_t>(i)], samples - 1);
+  }
+}
+
+TEST_P(OpsTest, MetropolisAcceptsWithTheRatioOfTheWeights) {
+  // 6 standard deviations: exceeded for 2e-9 of all seeds, for each of 6 differences; the seed is fixed.
+  const std::int64_t images = 20000;
+  for (const double nats : {0.01, 0.1, 0.7, 2.0, 5.0, 40.0}) {
+    std::vector<std::int64_t> log_weights;
+    for (std::int64_t i = 0; i < images; ++i) {
+      log_weights.push_back(std::int64_t{-100} << 20);
+      log_weights.push_back((std::int64_t{-100} << 20) - static_cast<std::int64_t>(nats * 1048576));
+    }
+    const TestChains chains(ops(), log_weights, images, 2,
+                            {87, Domain::chain_acceptance, 0, 0, 1, nullptr, SampleAddress::row});
+    const double p = std::exp(-nats), count = static_cast<double>(images);
+    EXPECT_NEAR(static_cast<double>(chains.accepted), p * count, 6 * std::sqrt(p * (1 - p) * count) + 1e-6);
+  }
+}
+
+TEST_P(OpsTest, RememberedStatesAreRecalledAndOtherRowsStay) {
+  for (const std::int64_t units : {1, 31, 33, 130}) {
+    for (const std::int64_t samples : {1, 3}) {
+      for (const bool ordered : {true, false}) {
+        const std::int64_t rows = 11, images = 4, row_bytes = (units + 15) / 16 * 2;
+        const std::vector<std::uint32_t> order = {9, 8, 7, 6, 5, 4, 3, 10, 1, 0, 2};
+        const std::vector<std::uint32_t> chosen = {2, 0, 1, 2};
+        const std::vector<std::int64_t> places =
+            ordered ? std::vector<std::int64_t>{3, 10, 1, 0} : std::vector<std::int64_t>{6, 7, 8, 9};
+        auto order_buffer = to_device(ops(), order);
+        auto first = to_device(ops(), std::vector<std::uint32_t>{6});
+        std::vector<std::uint32_t> taken;
+        for (const std::uint32_t k : chosen) taken.push_back(k % static_cast<std::uint32_t>(samples));
+        auto taken_buffer = to_device(ops(), taken);
+        auto bits =
+            to_device(ops(), std::vector<std::uint8_t>(static_cast<std::size_t>(rows * row_bytes), 0xA5));
+        const std::uint32_t* order_data = ordered ? order_buffer.data() : nullptr;
+        TestStates states(ops(), images * samples, units, 7);
+        ops().remember(states.view(), samples, taken_buffer.data(), order_data, first.data(), bits.data(),
+                       row_bytes);
+        const std::vector<std::uint8_t> kept = to_host(bits);
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const auto place = std::find(places.begin(), places.end(), r);
+          for (std::int64_t b = 0; b < row_bytes; ++b) {
+            int expected = 0xA5;  // as it was
+            if (place != places.end()) {
+              const std::int64_t i = place - places.begin();
+              const std::uint8_t* row = states.row(i * samples + taken[static_cast<std::size_t>(i)]);
+              expected = 0;  // behind the last unit, too
+              for (std::int64_t u = 8 * b; u < std::min(units, 8 * b + 8); ++u) {
+                expected |= row[u] << (7 - u % 8);
+              }
+            }
+            ASSERT_EQ(kept[static_cast<std::size_t>(r * row_bytes + b)], expected)
+                << units << " units, row " << r << " byte " << b;
+          }
+        }
+        // Into the first of each image's samples, from epoch 5 on.
+        const std::int64_t stride = padded_units(units);
+        for (const std::uint32_t epoch : {4u, 5u, 6u}) {
+          auto now = to_device(ops(), std::vector<std::uint32_t>{epoch});
+          TestStates recalled(ops(), images * samples, units, 8);
+          ops().recall({bits.data(), rows, units, row_bytes, false}, order_data, first.data(), now.data(), 5,
+                       {recalled.buffer.data(), images, units, stride * samples});
+          const std::vector<std::uint8_t> found = to_host(recalled.buffer);
+          for (std::int64_t r = 0; r < images * samples; ++r) {
+            const bool replaced = epoch >= 5 && r % samples == 0;
+            const std::uint8_t* expected =
+                replaced ? states.row(r + taken[static_cast<std::size_t>(r / samples)]) : recalled.row(r);
+            for (std::int64_t u = 0; u < units; ++u) {
+              ASSERT_EQ(found[static_cast<std::size_t>(r * stride + u)], expected[u])
+                  << units << " units, row " << r << " unit " << u << ", epoch " << epoch;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, SparsityFollowsTheShareOfRowsInWhichAUnitIsOn) {
+  const Sparsity sparsity{0.3f, 0.7f, 0.8f};
+  for (const Size& size : awkward_sizes) {
+    std::vector<double> expected(static_cast<std::size_t>(size.receiving), 0.3);
+    auto activation = to_device(ops(), std::vector<float>(expected.size(), 0.3f));
+    auto penalty = to_device(ops(), std::vector<std::int32_t>(expected.size(), -5));
+    for (std::uint32_t step = 0; step < 3; ++step) {
+      TestStates states(ops(), size.rows, size.receiving, 10 + step);
+      ops().sparsity(states.view(), sparsity, activation.data(), penalty.data());
+      if (size.rows == 0) continue;
+      const std::vector<float> means = to_host(activation);
+      const std::vector<std::int32_t> penalties = to_host(penalty);
+      for (std::int64_t u = 0; u < size.receiving; ++u) {
+        double on = 0;
+        for (std::int64_t r = 0; r < size.rows; ++r) on += states.row(r)[u];
+        double& mean = expected[static_cast<std::size_t>(u)];
+        mean = 0.8 * mean + 0.2 * on / static_cast<double>(size.rows);
+        ASSERT_NEAR(means[static_cast<std::size_t>(u)], mean, 1e-6);
+        ASSERT_NEAR(penalties[static_cast<std::size_t>(u)],
+                    127 * static_cast<double>(size.rows) * 0.7 * (0.3 - mean), 0.51);
+      }
     }
   }
 }

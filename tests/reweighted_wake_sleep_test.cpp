@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backends.hpp"
+#include "reference/mean_updates.hpp"
 #include "reference/naive_machine.hpp"
 #include "reference/small_machines.hpp"
 #include "trainings.hpp"
@@ -19,12 +20,8 @@ namespace {
 
 using Sizes = std::vector<std::int64_t>;
 
-constexpr double no_learning = 1e-30;  // too small to change a weight
-
-/// Stochastic rounding to 1/127 adds at most a quarter of a squared quantum to the variance of a delta.
-constexpr double rounding_variance = 0.25 / (127 * 127);
-
-bool is_recognition(const std::string& tensor) { return tensor.rfind("recognition", 0) == 0; }
+using testing::is_recognition;
+using testing::no_learning;
 
 class ReweightedWakeSleepTest : public testing::BackendTest {
  protected:
@@ -42,23 +39,9 @@ class ReweightedWakeSleepTest : public testing::BackendTest {
     return settings;
   }
 
-  Tensors after_one_step(const Tensors& before, const Sizes& sizes, const TrainingSettings& settings,
-                         const DataSet& data) {
-    Machine machine(ops(), sizes, settings.weight_bits);
-    machine.upload(before);
-    testing::one_step(machine, settings, data);
-    return machine.download();
-  }
-
-  /// The change of every parameter in one step of plain SGD with a batch of all rows.
-  Tensors change_in_one_step(const Tensors& before, const Sizes& sizes, TrainingSettings settings,
+  Tensors change_in_one_step(const Tensors& before, const Sizes& sizes, const TrainingSettings& settings,
                              const DataSet& data) {
-    settings.batch_size = data.rows;
-    Tensors change = after_one_step(before, sizes, settings, data);
-    for (auto& [name, tensor] : change) {
-      for (std::size_t i = 0; i < tensor.values.size(); ++i) tensor.values[i] -= before.at(name).values[i];
-    }
-    return change;
+    return testing::change_in_one_step(ops(), before, sizes, settings, data);
   }
 };
 
@@ -127,24 +110,10 @@ const std::vector<Enumerated> enumerated = {
 };
 constexpr std::int64_t images = 60000;
 
-/// |z| < 6 for every parameter of the given kind.
+// A delta is rounded for every sample, and for the dream.
 void expect_mean(const Tensors& change, const testing::ExpectedUpdates& expected, bool recognition,
                  int samples) {
-  std::size_t parameters = 0;
-  for (const auto& [name, update] : expected) {
-    if (is_recognition(name) != recognition) continue;
-    const std::vector<float>& found = change.at(name).values;
-    ASSERT_EQ(found.size(), update.mean.size()) << name;
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      // A delta is rounded for every sample, and for the dream.
-      const double variance = update.variance[i] + (samples + 1) * rounding_variance;
-      const double deviation = std::sqrt(variance / static_cast<double>(images));
-      EXPECT_LT(std::fabs(found[i] - update.mean[i]), 6 * deviation + 1e-6)
-          << name << "[" << i << "]: " << found[i] << ", expected " << update.mean[i] << " +- " << deviation;
-      ++parameters;
-    }
-  }
-  EXPECT_GT(parameters, 10u);
+  testing::expect_mean(change, expected, recognition, (samples + 1) * testing::rounding_variance, images);
 }
 
 /// insomnia * wake + (1 - insomnia) * sleep of the recognition weights; dreams and samples are independent.
@@ -236,7 +205,7 @@ TEST_P(ReweightedWakeSleepTest, AShortBatchIsTheMeanOverItsOwnRows) {
   std::vector<std::string> hashes;
   for (const std::int64_t capacity : {64, 5}) {  // room for more rows changes nothing
     settings.batch_size = capacity;
-    hashes.push_back(hash_of(after_one_step(before, sizes, settings, data)));
+    hashes.push_back(hash_of(testing::after_one_step(ops(), before, sizes, settings, data)));
   }
   EXPECT_EQ(hashes[0], hashes[1]);
 }

@@ -57,6 +57,21 @@ TEST(Settings, UnusableOnesAreRefusedByName) {
          s.batch_size = 1000000;
          s.samples = 9;
        }},
+      {"samples", [](auto& s) { s.algorithm = Algorithm::vimco, s.samples = 1; }},
+      {"samples", [](auto& s) { s.algorithm = Algorithm::vimco, s.samples = 1025; }},
+      {"samples", [](auto& s) { s.algorithm = Algorithm::bidirectional_helmholtz, s.samples = 1; }},
+      {"samples", [](auto& s) { s.algorithm = Algorithm::joint_stochastic_approximation, s.samples = 1; }},
+      {"fresh-epochs", [](auto& s) { s.fresh_epochs = 0; }},
+      {"fresh-epochs", [](auto& s) { s.fresh_epochs = std::int64_t{1} << 32; }},
+      {"sparsity", [](auto& s) { s.sparsity = -0.1; }},
+      {"sparsity", [](auto& s) { s.sparsity = 1.1; }},
+      {"sparsity", [](auto& s) { s.sparsity = not_a_number_double; }},
+      {"target-activation", [](auto& s) { s.target_activation = 0; }},
+      {"target-activation", [](auto& s) { s.target_activation = 1; }},
+      {"target-activation", [](auto& s) { s.target_activation = not_a_number_double; }},
+      {"activation-memory", [](auto& s) { s.activation_memory = 1; }},
+      {"activation-memory", [](auto& s) { s.activation_memory = 0.9999999999; }},  // 1 as float32
+      {"activation-memory", [](auto& s) { s.activation_memory = -0.1; }},
       {"epochs", [](auto& s) { s.epochs = 0; }},
       {"batch-size", [](auto& s) { s.batch_size = 0; }},
       {"batch-size", [](auto& s) { s.batch_size = max_batch_rows + 1; }},
@@ -102,6 +117,11 @@ TEST(Settings, TheEndsOfTheRangesAreUsable) {
       [](auto& s) { s.epochs = 1; },
       [](auto& s) { s.batch_size = 1; },
       [](auto& s) { s.batch_size = max_batch_rows; },
+      [](auto& s) { s.algorithm = Algorithm::vimco, s.samples = 2; },
+      [](auto& s) { s.algorithm = Algorithm::vimco, s.samples = 1024; },
+      [](auto& s) { s.algorithm = Algorithm::joint_stochastic_approximation, s.fresh_epochs = 4294967295; },
+      [](auto& s) { s.algorithm = Algorithm::sparse_wake_sleep, s.sparsity = 0, s.activation_memory = 0; },
+      [](auto& s) { s.algorithm = Algorithm::sparse_wake_sleep, s.sparsity = 1, s.samples = 1; },
       [](auto& s) { s.momentum = s.second_momentum = 0; },
       [](auto& s) { s.schedule_every = 1, s.schedule_factor = 1; },
       [](auto& s) { s.weight_decay = 300; },
@@ -124,7 +144,9 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
   for (const auto how : {Binarization::threshold, Binarization::fixed, Binarization::dynamic}) {
     EXPECT_EQ(binarization_named(name_of(how)), how);
   }
-  for (const auto algorithm : {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep}) {
+  for (const auto algorithm :
+       {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep, Algorithm::joint_stochastic_approximation,
+        Algorithm::sparse_wake_sleep, Algorithm::bidirectional_helmholtz, Algorithm::vimco}) {
     EXPECT_EQ(algorithm_named(name_of(algorithm)), algorithm);
   }
   EXPECT_THAT(message_of<UsageError>([] { algorithm_named("rws"); }),
@@ -332,6 +354,33 @@ TEST(Pairs, OfAnAlgorithmAreThoseThatItUses) {
   }
 }
 
+TEST(Pairs, OfEveryAlgorithmReadBackWithItsOwnSettings) {
+  const struct {
+    Algorithm algorithm;
+    Pairs own;
+  } cases[] = {
+      {Algorithm::joint_stochastic_approximation, {{"samples", "7"}, {"fresh-epochs", "3"}}},
+      {Algorithm::vimco, {{"samples", "7"}}},
+      {Algorithm::bidirectional_helmholtz, {{"samples", "7"}}},
+      {Algorithm::sparse_wake_sleep,
+       {{"sparsity", "0.25"}, {"target-activation", "0.2"}, {"activation-memory", "0.75"}}},
+  };
+  for (const auto& [algorithm, own] : cases) {
+    TrainingSettings settings = unlike_the_defaults();
+    settings.algorithm = algorithm;
+    settings.samples = 7;
+    settings.fresh_epochs = 3;
+    settings.sparsity = 0.25;
+    settings.target_activation = 0.2;
+    settings.activation_memory = 0.75;
+    Pairs expected = expected_pairs;
+    expected[1].second = name_of(algorithm);
+    expected.insert(expected.begin() + 2, own.begin(), own.end());
+    EXPECT_EQ(to_pairs(settings), expected);
+    EXPECT_EQ(to_pairs(settings_from_pairs(expected)), expected);
+  }
+}
+
 TEST(Settings, AStepsRowsAndMixedPhasesFollowTheAlgorithm) {
   TrainingSettings settings;
   settings.batch_size = 20;
@@ -344,6 +393,13 @@ TEST(Settings, AStepsRowsAndMixedPhasesFollowTheAlgorithm) {
   EXPECT_TRUE(mixes_phases(settings));
   for (const double one_phase : {0.0, 1.0}) {
     settings.insomnia = one_phase;
+    EXPECT_FALSE(mixes_phases(settings));
+  }
+  settings.insomnia = 0.5;
+  for (const auto algorithm : {Algorithm::joint_stochastic_approximation, Algorithm::vimco,
+                               Algorithm::bidirectional_helmholtz, Algorithm::sparse_wake_sleep}) {
+    settings.algorithm = algorithm;
+    EXPECT_EQ(rows_of_a_step(settings), algorithm == Algorithm::sparse_wake_sleep ? 20 : 140);
     EXPECT_FALSE(mixes_phases(settings));
   }
 }

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 #endif
 #include <cfenv>
+#include <set>
 
 #include "backends.hpp"
 #include "trainings.hpp"
@@ -39,6 +40,17 @@ TrainingSettings small_reweighted_settings(OptimizerKind optimizer) {
   return settings;
 }
 
+TrainingSettings small_settings_of(Algorithm algorithm) {
+  TrainingSettings settings = small_settings(OptimizerKind::adam);
+  settings.algorithm = algorithm;
+  settings.samples = 3;
+  settings.fresh_epochs = 2;
+  return settings;
+}
+constexpr Algorithm other_algorithms[] = {Algorithm::vimco, Algorithm::bidirectional_helmholtz,
+                                          Algorithm::joint_stochastic_approximation,
+                                          Algorithm::sparse_wake_sleep};
+
 class TrainerTest : public testing::BackendTest {
  protected:
   void expect_exact_resuming(const TrainingSettings& settings) {
@@ -63,6 +75,7 @@ TEST_P(TrainerTest, ResumingAtAnyStepEndsInTheSameBits) {
     expect_exact_resuming(small_settings(optimizer));
     expect_exact_resuming(small_reweighted_settings(optimizer));
   }
+  for (const Algorithm algorithm : other_algorithms) expect_exact_resuming(small_settings_of(algorithm));
 }
 
 TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
@@ -94,6 +107,23 @@ TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
   EXPECT_NE(trained([](TrainingSettings& s) { s.samples = 2; }), reweighted);
   EXPECT_NE(trained([](TrainingSettings& s) { s.insomnia = 0.45; }), reweighted);
   EXPECT_NE(trained([](TrainingSettings& s) { s.control_variate = false; }), reweighted);
+
+  std::set<std::string> all = {base, reweighted};
+  for (const Algorithm algorithm : other_algorithms) {
+    unchanged = small_settings_of(algorithm);
+    const std::string of_algorithm = trained([](TrainingSettings&) {});
+    EXPECT_TRUE(all.insert(of_algorithm).second) << name_of(algorithm) << " is as another";
+    const bool samples_matter = trained([](TrainingSettings& s) { s.samples = 2; }) != of_algorithm;
+    EXPECT_EQ(samples_matter, is_used(unchanged, "samples")) << name_of(algorithm);
+    const bool fresh_epochs_matter = trained([](TrainingSettings& s) { s.fresh_epochs = 1; }) != of_algorithm;
+    EXPECT_EQ(fresh_epochs_matter, is_used(unchanged, "fresh-epochs")) << name_of(algorithm);
+    const auto expect_of_sparsity = [&](const auto& change) {
+      EXPECT_EQ(trained(change) != of_algorithm, algorithm == Algorithm::sparse_wake_sleep);
+    };
+    expect_of_sparsity([](TrainingSettings& s) { s.sparsity = 0.2; });
+    expect_of_sparsity([](TrainingSettings& s) { s.target_activation = 0.3; });
+    expect_of_sparsity([](TrainingSettings& s) { s.activation_memory = 0.5; });
+  }
 }
 
 TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
@@ -123,8 +153,10 @@ TEST_P(TrainerTest, ActivationMemoryIsIndependentOfDepth) {
 
 TEST_P(TrainerTest, NoMemoryOfTheBackendIsAllocatedAfterTheFirstStep) {
   const DataSet data = binary_rows(30, 21);  // the last batch of an epoch is short
-  for (const TrainingSettings& settings :
-       {small_settings(OptimizerKind::adam), small_reweighted_settings(OptimizerKind::adam)}) {
+  std::vector<TrainingSettings> every_kind = {small_settings(OptimizerKind::adam),
+                                              small_reweighted_settings(OptimizerKind::adam)};
+  for (const Algorithm algorithm : other_algorithms) every_kind.push_back(small_settings_of(algorithm));
+  for (const TrainingSettings& settings : every_kind) {
     Trainer trainer(ops(), data, settings);
     trainer.run_epoch([] { return true; });
     ASSERT_EQ(trainer.step(), 1);

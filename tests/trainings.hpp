@@ -102,6 +102,35 @@ inline std::vector<Training> recorded_trainings() {
       reweighted(5, 0, false));
   add("65-33-17-7 reweighted K=3 momentum wake alone", 83, 65, {33, 17, 7}, rates(0.05, 0.04),
       with(momentum, Schedule::step, Binarization::threshold, 12), reweighted(3, 1, true));
+  const auto sampled = [](Algorithm algorithm, std::int64_t samples) {
+    return [=](TrainingSettings& s) {
+      s.algorithm = algorithm;
+      s.samples = samples;
+    };
+  };
+  add("33-19-6 vimco K=3 adam", 85, 33, {19, 6}, rates(0.01, 0.005), with(adam, cosine, dynamic, 8),
+      sampled(Algorithm::vimco, 3));
+  add("65-17 vimco K=4 sgd", 50, 65, {17}, rates(1.0, 0.05), with(sgd, constant, fixed, 16),
+      sampled(Algorithm::vimco, 4), [](TrainingSettings& s) { s.epochs = 8; });
+  add("37-21-9-3 bidirectional K=4 momentum", 90, 37, {21, 9, 3}, rates(0.05, 0.04),
+      with(momentum, Schedule::step, Binarization::threshold, 12),
+      sampled(Algorithm::bidirectional_helmholtz, 4));
+  add("33-31-5 chains K=2 momentum", 85, 33, {31, 5}, rates(0.05, 0.05),
+      with(momentum, constant, Binarization::threshold, 16),
+      sampled(Algorithm::joint_stochastic_approximation, 2));
+  add("41-17-7 chains K=6 adam fresh 3 epochs of 5", 70, 41, {17, 7}, rates(0.01, 0.01),
+      with(adam, cosine, dynamic, 8), sampled(Algorithm::joint_stochastic_approximation, 6),
+      [](TrainingSettings& s) {
+        s.epochs = 5;
+        s.fresh_epochs = 3;
+      });
+  add("64-33-9 sparse momentum", 99, 64, {33, 9}, rates(0.1, 0.05), with(momentum, cosine, fixed, 12),
+      [](TrainingSettings& s) {
+        s.algorithm = Algorithm::sparse_wake_sleep;
+        s.sparsity = 0.3;
+        s.target_activation = 0.2;
+        s.activation_memory = 0.8;
+      });
   return all;
 }
 

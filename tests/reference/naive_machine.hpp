@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "reference/sample_coefficients.hpp"
 #include "wakesleep/machine.hpp"
 
 namespace wakesleep::testing {
@@ -32,13 +33,6 @@ inline double naive_sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
 /// log sigma(a), also where sigma(a) rounds to 0.
 inline double naive_log_sigmoid(double a) {
   return a > 0 ? -std::log1p(std::exp(-a)) : a - std::log1p(std::exp(a));
-}
-
-inline double naive_log_sum_exp(const std::vector<double>& terms) {
-  const double largest = *std::max_element(terms.begin(), terms.end());
-  double sum = 0;
-  for (const double term : terms) sum += std::exp(term - largest);
-  return largest + std::log(sum);
 }
 
 /// p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)); a prior has no sending units.
@@ -231,27 +225,46 @@ struct NaiveMachine {
     return dream;
   }
 
-  /// Reweighted wake-sleep's gradient of one image: sum_k w_k grad log p(x, h^k) of the generative weights
-  /// and the prior, sum_k v_k grad log q(h^k | x) of the recognition weights, h^k ~ q(. | x), w_k =
-  /// softmax_k(log p(x, h^k) - log q(h^k | x)), v_k = w_k - 1 / K if `centred`, else w_k. Mean over the rows
-  /// and over all K-tuples of hidden states; the variance is over the tuples, averaged over the rows
+  /// The gradient of one image that weighs its samples: sum_k g_k grad log p(x, h^k) of the generative
+  /// weights and the prior, sum_k r_k grad log q(h^k | x) of the recognition weights, h^k ~ q(. | x), g and r
+  /// from coefficients(log weights), a vector of SampleCoefficients with all that may happen. Mean over the
+  /// rows, over all K-tuples of hidden states and over what may happen; the variance averaged over the rows
   /// (rounding of deltas not included).
-  ExpectedUpdates expected_reweighted(const std::vector<Bits>& rows, int samples, bool centred) const {
+  template <class Coefficients>
+  ExpectedUpdates expected_over_tuples(const std::vector<Bits>& rows, int samples,
+                                       const Coefficients& coefficients) const {
     ExpectedUpdates total;
     for (const Bits& x : rows) {
       const std::vector<Draw> draws = all_draws(x);
       ExpectedUpdates row;
-      std::vector<std::size_t> tuple(static_cast<std::size_t>(samples));
-      for (bool more = true; more; more = next_tuple(tuple, draws.size())) {
-        add_tuple(row, draws, tuple, centred);
-      }
+      for_each_tuple(draws, samples, [&](const Tuple& tuple) {
+        for (const SampleCoefficients& c : coefficients(tuple.log_weights)) {
+          add_tuple(row, draws, tuple, c);
+        }
+      });
       centre_moments(row);
       add_share(total, row, 1.0 / static_cast<double>(rows.size()));
     }
     return total;
   }
 
-  /// The same gradient where K is large.
+  /// Reweighted wake-sleep's: g_k = w_k = softmax_k(log p(x, h^k) - log q(h^k | x)), r_k = w_k - 1 / K if
+  /// `centred`, else w_k.
+  ExpectedUpdates expected_reweighted(const std::vector<Bits>& rows, int samples, bool centred) const {
+    return expected_over_tuples(rows, samples, [&](const std::vector<double>& log_weights) {
+      return std::vector<SampleCoefficients>{reweighted_coefficients(log_weights, centred)};
+    });
+  }
+
+  /// The K-sample bound E[log 1/K sum_k w_k], h^k ~ q(. | x).
+  double expected_bound(const Bits& x, int samples) const {
+    double sum = 0;
+    for_each_tuple(all_draws(x), samples,
+                   [&](const Tuple& tuple) { sum += tuple.probability * sample_bound(tuple.log_weights); });
+    return sum;
+  }
+
+  /// The gradient of reweighted wake-sleep where K is large.
   LargeSampleGradient large_sample_gradient(const Bits& x) const {
     const std::vector<Draw> draws = all_draws(x);
     const double log_p = log_likelihood(x);
@@ -309,6 +322,26 @@ struct NaiveMachine {
     }
   }
 
+  /// K samples, by their place among all draws.
+  struct Tuple {
+    std::vector<std::size_t> places;
+    std::vector<double> log_weights;
+    double probability = 1;
+  };
+
+  template <class Visit>
+  static void for_each_tuple(const std::vector<Draw>& draws, int samples, const Visit& visit) {
+    std::vector<std::size_t> places(static_cast<std::size_t>(samples));
+    for (bool more = true; more; more = next_tuple(places, draws.size())) {
+      Tuple tuple{places, {}, 1};
+      for (const std::size_t place : places) {
+        tuple.log_weights.push_back(draws[place].log_weight);
+        tuple.probability *= draws[place].probability;
+      }
+      visit(tuple);
+    }
+  }
+
   /// The next of all tuples of numbers below `count`; false after the last.
   static bool next_tuple(std::vector<std::size_t>& tuple, std::size_t count) {
     for (std::size_t& number : tuple) {
@@ -319,25 +352,16 @@ struct NaiveMachine {
   }
 
   /// Adds the moments of the gradient that one tuple of samples gives.
-  static void add_tuple(ExpectedUpdates& updates, const std::vector<Draw>& draws,
-                        const std::vector<std::size_t>& tuple, bool centred) {
-    std::vector<double> log_weights, weights;
-    double probability = 1;
-    for (const std::size_t k : tuple) {
-      log_weights.push_back(draws[k].log_weight);
-      probability *= draws[k].probability;
-    }
-    const double log_sum = naive_log_sum_exp(log_weights);
-    for (const double log_weight : log_weights) weights.push_back(std::exp(log_weight - log_sum));
+  static void add_tuple(ExpectedUpdates& updates, const std::vector<Draw>& draws, const Tuple& tuple,
+                        const SampleCoefficients& coefficients) {
+    const double probability = tuple.probability * coefficients.probability;
     for (const auto& [name, first] : draws[0].gradients) {
-      const bool less_mean = centred && name.rfind("recognition", 0) == 0;
-      const double baseline = less_mean ? 1.0 / static_cast<double>(tuple.size()) : 0.0;
+      const std::vector<double>& of_samples =
+          name.rfind("recognition", 0) == 0 ? coefficients.recognition : coefficients.generative;
       std::vector<double> gradient(first.size());
-      for (std::size_t k = 0; k < tuple.size(); ++k) {
-        const std::vector<double>& of_sample = draws[tuple[k]].gradients.at(name);
-        for (std::size_t i = 0; i < gradient.size(); ++i) {
-          gradient[i] += (weights[k] - baseline) * of_sample[i];
-        }
+      for (std::size_t k = 0; k < tuple.places.size(); ++k) {
+        const std::vector<double>& of_sample = draws[tuple.places[k]].gradients.at(name);
+        for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] += of_samples[k] * of_sample[i];
       }
       ExpectedUpdate& update = with_size(updates[name], gradient.size());
       for (std::size_t i = 0; i < gradient.size(); ++i) {
