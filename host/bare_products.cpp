@@ -10,9 +10,10 @@ namespace wakesleep {
 namespace {
 
 struct Bench {
-  Bench(Ops& ops, const std::vector<std::int64_t>& sizes, int weight_bits, std::int64_t batch_rows)
-      : machine(ops, sizes, weight_bits), rows(batch_rows) {
+  Bench(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& training)
+      : machine(ops, sizes, training.weight_bits), settings(training), images(training.batch_size) {
     machine.initialize(std::vector<double>(static_cast<std::size_t>(sizes[0]), 0.5), 1);
+    const std::int64_t rows = rows_of_a_step(settings);
     std::int64_t largest = 0;
     for (int l = 0; l <= machine.layers(); ++l) {
       const std::int64_t units = machine.size(l);
@@ -31,28 +32,73 @@ struct Bench {
     gradient = Buffer<std::int32_t>(ops, largest);
   }
 
-  ConstStates states_of(int l) const {
+  ConstStates states_of(int l, std::int64_t rows) const {
     return {states[static_cast<std::size_t>(l)].data(), rows, machine.size(l), padded_units(machine.size(l))};
   }
-  ConstDeltas deltas_of(int l) const {
-    return {deltas[static_cast<std::size_t>(l)].data(), rows, machine.size(l), padded_units(machine.size(l))};
+  /// The gradient of the conditional of layer `receiving` given layer `sending`.
+  void learn(int receiving, int sending, std::int64_t rows) {
+    const std::int64_t units = machine.size(receiving);
+    const ConstDeltas errors{deltas[static_cast<std::size_t>(receiving)].data(), rows, units,
+                             padded_units(units)};
+    machine.ops().gradient(errors, states_of(sending, rows), gradient.data(), nullptr);
+  }
+  void up(int l, std::int64_t rows) {
+    machine.ops().multiply(machine.recognition(l), states_of(l - 1, rows));
+  }
+  void down(int l, std::int64_t rows) { machine.ops().multiply(machine.generative(l), states_of(l, rows)); }
+
+  /// A chain, a prediction and one gradient for every pair, in either direction.
+  void wake() {
+    for (int l = 1; l <= machine.layers(); ++l) {
+      up(l, images);
+      down(l, images);
+      learn(l - 1, l, images);
+    }
+  }
+  void sleep() {
+    for (int l = 1; l <= machine.layers(); ++l) {
+      down(l, images);
+      up(l, images);
+      learn(l, l - 1, images);
+    }
+  }
+  /// K samples an image, which share the image; their scores; the gradients of what learns from them.
+  void posterior() {
+    const std::int64_t rows = rows_of_a_step(settings);
+    const bool recognition_learns =
+        settings.algorithm != Algorithm::reweighted_wake_sleep || settings.insomnia > 0;
+    for (int l = 1; l <= machine.layers(); ++l) {
+      const std::int64_t rows_below = l == 1 ? images : rows;
+      up(l, rows_below);
+      down(l, rows);
+      learn(l - 1, l, rows);
+      if (recognition_learns) learn(l, l - 1, rows_below);
+    }
   }
 
   void run() {
-    Ops& ops = machine.ops();
-    for (int phase = 0; phase < 2; ++phase) {  // wake, sleep: a chain and a prediction each, and one gradient
-      for (int l = 1; l <= machine.layers(); ++l) {
-        ops.multiply(machine.recognition(l), states_of(l - 1));
-        ops.multiply(machine.generative(l), states_of(l));
-        const int receiving = phase == 0 ? l - 1 : l;
-        ops.gradient(deltas_of(receiving), states_of(phase == 0 ? l : l - 1), gradient.data(), nullptr);
-      }
+    switch (settings.algorithm) {
+      case Algorithm::wake_sleep:
+      case Algorithm::sparse_wake_sleep:
+        wake();
+        sleep();
+        break;
+      case Algorithm::reweighted_wake_sleep:
+        posterior();
+        if (settings.insomnia < 1) sleep();
+        break;
+      case Algorithm::joint_stochastic_approximation:
+      case Algorithm::bidirectional_helmholtz:
+      case Algorithm::vimco:
+        posterior();
+        break;
     }
-    ops.synchronize();
+    machine.ops().synchronize();
   }
 
   Machine machine;
-  std::int64_t rows;
+  TrainingSettings settings;
+  std::int64_t images;
   std::vector<Buffer<std::uint8_t>> states;
   std::vector<Buffer<std::int8_t>> deltas;
   Buffer<std::int32_t> gradient;
@@ -60,9 +106,9 @@ struct Bench {
 
 }  // namespace
 
-std::function<void()> bare_products(Ops& ops, const std::vector<std::int64_t>& sizes, int weight_bits,
-                                    std::int64_t batch_rows) {
-  return [bench = std::make_shared<Bench>(ops, sizes, weight_bits, batch_rows)] { bench->run(); };
+std::function<void()> bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
+                                    const TrainingSettings& settings) {
+  return [bench = std::make_shared<Bench>(ops, sizes, settings)] { bench->run(); };
 }
 
 }  // namespace wakesleep

@@ -18,6 +18,10 @@ constexpr std::int64_t divergence_interval = 25;
 /// A recording of several steps saves the gaps between them; signals are answered behind its end.
 constexpr std::int64_t most_steps_of_recording = 8;
 
+/// What a recording of a deep machine is kept to, or one step: each conditional makes a dozen operations a
+/// step.
+constexpr std::int64_t most_conditionals_of_recording = 512;
+
 TrainingSettings checked(const TrainingSettings& settings) {
   check(settings);
   return settings;
@@ -77,7 +81,9 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
   algorithm_->reserve(settings_.batch_size);
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   order_ = Buffer<std::uint32_t>(ops, rows_);
-  steps_of_recording_ = std::min(most_steps_of_recording, rows_ / settings_.batch_size);
+  const std::int64_t steps_that_fit =
+      std::max<std::int64_t>(1, most_conditionals_of_recording / machine_->conditionals());
+  steps_of_recording_ = std::min({most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size});
 }
 
 Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)

@@ -43,6 +43,8 @@ Subject subject_of(const Arguments& arguments) {
   settings.batch_size = arguments.whole("batch-size");
   settings.weight_bits = static_cast<int>(arguments.whole("weight-bits"));
   settings.optimizer = optimizer_named(arguments.text("optimizer"));
+  settings.algorithm = algorithm_named(arguments.text("algorithm"));
+  settings.samples = arguments.whole("samples");
   settings.seed = arguments.seed("seed");
   check(settings);
   return subject;
@@ -119,7 +121,8 @@ Timing time_in_turn(const Work& steps, const Work& products, const Arguments& ar
 MemoryPlan plan_of(Ops& ops, const Subject& subject) {
   MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.settings.batch_size * batches);
   plan.parameters *= 2;
-  for (const std::int64_t units : subject.sizes) plan.per_row += 2 * padded_units(units);
+  const std::int64_t samples = rows_of_a_step(subject.settings) / subject.settings.batch_size;
+  for (const std::int64_t units : subject.sizes) plan.per_row += 2 * samples * padded_units(units);
   return plan;
 }
 
@@ -150,7 +153,7 @@ Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
   const DataSet data = random_data(rows * batches, subject.sizes.front(), subject.settings.seed);
   Trainer trainer(ops, data, subject.settings);
   const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
-  const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings.weight_bits, rows);
+  const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings);
   const Work products = [&](std::int64_t times) {
     for (std::int64_t i = 0; i < times; ++i) bare();
   };
@@ -169,6 +172,8 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"batch_size", subject.settings.batch_size},
       {"weight_bits", subject.settings.weight_bits},
       {"optimizer", name_of(subject.settings.optimizer)},
+      {"algorithm", name_of(subject.settings.algorithm)},
+      {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
       {"threads", arguments.whole("threads")},
       {"device", ops.description()},
       {"memory_bytes", ops.memory_use().peak},
@@ -185,6 +190,9 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
   print("batch size", with_commas(subject.settings.batch_size));
   print("weight bits, optimizer",
         std::to_string(subject.settings.weight_bits) + ", " + name_of(subject.settings.optimizer));
+  print("algorithm, samples",
+        std::string(name_of(subject.settings.algorithm)) + ", " +
+            with_commas(rows_of_a_step(subject.settings) / subject.settings.batch_size));
   print("images per second", with_commas(std::llround(images)));
   print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
   print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
@@ -204,6 +212,9 @@ const CommandSpec& bench_spec() {
     OptionSpec optimizer = call("optimizer", Kind::choice, "NAME", name_of(TrainingSettings{}.optimizer),
                                 "Machine", "sgd, momentum or adam");
     optimizer.choices = {"sgd", "momentum", "adam"};
+    OptionSpec algorithm = call("algorithm", Kind::choice, "NAME", name_of(TrainingSettings{}.algorithm),
+                                "Machine", "the training algorithm, as in `wakesleep train`");
+    algorithm.choices = train_spec().find("algorithm")->choices;
     return CommandSpec{
         "bench",
         "Times the training step and its own bare integer products on random data.",
@@ -211,7 +222,9 @@ const CommandSpec& bench_spec() {
         joined({{call("layers", Kind::layers, "WIDTHS", "784,200,200,200", "Machine",
                       "widths of all layers, the visible one first"),
                  call("batch-size", Kind::whole, "N", "100", "Machine", "rows of a step", {1, 524288}), bits,
-                 optimizer,
+                 optimizer, algorithm,
+                 call("samples", Kind::whole, "K", std::to_string(TrainingSettings{}.samples), "Machine",
+                      "hidden states drawn for each image, where the algorithm draws several", {1, 1048576}),
                  call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
                       above_zero),
                  call("rounds", Kind::whole, "N", "9", "Measurement",
