@@ -71,7 +71,8 @@ Chunk choose_chunk(const Machine& machine, std::int64_t rows, const EvaluationSe
       padded_units(machine.size(0)) + std::int64_t{sizeof(ImportanceSummary)} + scratch.image;
   const std::int64_t state_bytes =
       live_layers(machine) * padded_units(widest_hidden(machine)) + scratch.sample;
-  const std::int64_t sample_bytes = state_bytes + std::int64_t{sizeof(std::int64_t)};
+  const std::int64_t sample_bytes = state_bytes + std::int64_t{sizeof(std::int64_t)} +
+                                    (settings.bidirectional ? std::int64_t{sizeof(std::int32_t)} : 0);
   // With fewer than 2^31 states in a layer, totals of log-probabilities (at most 2^30 a unit) stay inside
   // int64.
   const std::int64_t most_rows = std::min(max_batch_rows, max_integer_sum / padded_units(machine.widest()));
@@ -130,6 +131,10 @@ class Evaluator {
       on_counts_.emplace_back(ops_, machine.size(l));
       on_counts_.back().fill_zero();
     }
+    if (settings.bidirectional) {
+      relative_weights_ = Buffer<std::int32_t>(ops_, chunk_.images * settings.samples);
+      total_weights_ = Buffer<std::int64_t>(ops_, chunk_.images);
+    }
   }
 
   Evaluation run() {
@@ -150,8 +155,25 @@ class Evaluator {
       add_log_weights(visible, first_row, first, std::min(chunk_.samples, settings_.samples - first),
                       log_weights_.data() + first);
     }
-    ops_.importance({log_weights_.data(), images, settings_.samples, settings_.samples}, summaries_.data());
-    read_summaries(images);
+    const Matrix<const std::int64_t> log_weights{log_weights_.data(), images, settings_.samples,
+                                                 settings_.samples};
+    ops_.importance(log_weights, summaries_.data());
+    const std::vector<ImportanceSummary> summaries = read_summaries(images);
+    if (settings_.bidirectional) estimate_unnormalized(log_weights, summaries);
+  }
+
+  /// Half a log weight is the same integer in half units.
+  void estimate_unnormalized(Matrix<const std::int64_t> log_weights,
+                             const std::vector<ImportanceSummary>& summaries) {
+    ops_.importance_weights(log_weights, log_fraction_bits + 1, relative_weights_.data(),
+                            total_weights_.data());
+    std::vector<std::int64_t> totals(summaries.size());
+    ops_.copy_out(totals.data(), total_weights_.data(), totals.size() * sizeof(std::int64_t));
+    for (std::size_t i = 0; i < totals.size(); ++i) {
+      unnormalized_.push_back(static_cast<double>(summaries[i].maximum) * nats_per_log_unit +
+                              2 * std::log(static_cast<double>(totals[i]) / 1073741824.0) -
+                              2 * std::log(static_cast<double>(settings_.samples)));
+    }
   }
 
   /// Samples h ~ q(. | x) layer by layer, upward, and adds log p(x, h) - log q(h | x) to the log weights.
@@ -198,7 +220,7 @@ class Evaluator {
     }
   }
 
-  void read_summaries(std::int64_t images) {
+  std::vector<ImportanceSummary> read_summaries(std::int64_t images) {
     std::vector<ImportanceSummary> summaries(static_cast<std::size_t>(images));
     ops_.copy_out(summaries.data(), summaries_.data(), summaries.size() * sizeof(ImportanceSummary));
     const double samples = static_cast<double>(settings_.samples);
@@ -214,6 +236,7 @@ class Evaluator {
       const double effective = shortened_sum * shortened_sum / static_cast<double>(s.sum_of_squares);
       effective_sample_sizes_.push_back(std::min(effective, samples));
     }
+    return summaries;
   }
 
   Evaluation result() const {
@@ -227,6 +250,11 @@ class Evaluator {
     evaluation.bound = bound.mean;
     evaluation.bound_standard_error = bound.standard_error;
     evaluation.effective_sample_size = mean_and_error(effective_sample_sizes_).mean;
+    if (settings_.bidirectional) {
+      const MeanAndError unnormalized = mean_and_error(unnormalized_);
+      evaluation.unnormalized = unnormalized.mean;
+      evaluation.unnormalized_standard_error = unnormalized.standard_error;
+    }
     const double draws = static_cast<double>(rows_) * static_cast<double>(settings_.samples);
     for (std::size_t i = 0; i < totals_.size(); ++i) {
       evaluation.layer_kl.push_back(static_cast<double>(totals_[i].log_q - totals_[i].log_p) *
@@ -259,9 +287,12 @@ class Evaluator {
   Buffer<std::int64_t> log_p_;
   std::vector<Buffer<std::int64_t>> on_counts_;  ///< per hidden layer and unit
   std::vector<LayerTotals> totals_;
-  std::vector<double> estimates_;  ///< per row, as the two below
+  Buffer<std::int32_t> relative_weights_;  ///< of halved log weights; empty unless bidirectional, as the next
+  Buffer<std::int64_t> total_weights_;
+  std::vector<double> estimates_;  ///< per row, as the three below
   std::vector<double> bounds_;
   std::vector<double> effective_sample_sizes_;
+  std::vector<double> unnormalized_;  ///< empty unless bidirectional
 };
 
 }  // namespace

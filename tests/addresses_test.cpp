@@ -10,6 +10,7 @@
 #include "wakesleep/error.hpp"
 #include "wakesleep/evaluate.hpp"
 #include "wakesleep/generate.hpp"
+#include "wakesleep/partition.hpp"
 
 namespace wakesleep {
 namespace {
@@ -164,6 +165,10 @@ TEST(Addresses, NoneIsUsedTwiceInAnEvaluationOrAReadingOut) {
   dream(machine, 9, 1);
   EXPECT_EQ(ops.addresses.size(), ops.draws);
   reconstruct(machine, data, 1);
+  EXPECT_EQ(ops.addresses.size(), ops.draws);
+  PartitionSettings partition;
+  partition.dreams = 5000;  // two chunks
+  estimate_partition(machine, partition);
   EXPECT_EQ(ops.addresses.size(), ops.draws);
 }
 

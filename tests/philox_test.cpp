@@ -49,8 +49,11 @@ TEST(Philox, DomainsAreDistinctAndBelow256) {
                                     Domain::evaluation_sample,
                                     Domain::evaluation_binarize,
                                     Domain::generate_sample,
-                                    Domain::encode_sample};
-  EXPECT_EQ(domains.size(), 15u);
+                                    Domain::encode_sample,
+                                    Domain::chain_acceptance,
+                                    Domain::partition_dream,
+                                    Domain::partition_sample};
+  EXPECT_EQ(domains.size(), 18u);
   for (const Domain domain : domains) EXPECT_LT(static_cast<std::uint32_t>(domain), 256u);
   EXPECT_EQ(domain_word(Domain::wake_sample, 5), 0x10000005u);
 }

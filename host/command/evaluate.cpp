@@ -10,6 +10,7 @@
 #include "command/model_input.hpp"
 #include "command/progress.hpp"
 #include "wakesleep/evaluate.hpp"
+#include "wakesleep/partition.hpp"
 
 namespace wakesleep::command {
 namespace {
@@ -19,7 +20,19 @@ struct Measured {
   double seconds = 0;
   bool has_exact = false;
   double exact = 0;
+  bool bidirectional = false;  ///< a machine of which p* is the likelihood that counts
+  PartitionEstimate partition;
+
+  /// log p*(x) = log p~*(x) - 2 log Z; the two estimates are independent.
+  double bidirectional_log_likelihood() const { return evaluation.unnormalized - partition.log_partition; }
+  double bidirectional_standard_error() const {
+    return std::hypot(evaluation.unnormalized_standard_error, partition.standard_error);
+  }
 };
+
+bool is_bidirectional(const OpenModel& open) {
+  return open.model.settings.algorithm == Algorithm::bidirectional_helmholtz;
+}
 
 Evaluation estimate(const OpenModel& open, const DataSet& data, const Arguments& arguments) {
   Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "evaluating", "images",
@@ -27,8 +40,19 @@ Evaluation estimate(const OpenModel& open, const DataSet& data, const Arguments&
   EvaluationSettings settings;
   settings.samples = arguments.whole("samples");
   settings.seed = arguments.seed("seed");
+  settings.bidirectional = is_bidirectional(open);
   settings.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
   return wakesleep::evaluate(open.machine, data, settings);
+}
+
+PartitionEstimate partition_of(const OpenModel& open, const Arguments& arguments) {
+  PartitionSettings settings;
+  settings.dreams = arguments.whole("dreams");
+  settings.seed = arguments.seed("seed");
+  Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "normalising", "dreams",
+                    settings.dreams);
+  settings.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
+  return estimate_partition(open.machine, settings);
 }
 
 Measured measure(const OpenModel& open, const DataSet& data, const Arguments& arguments) {
@@ -44,6 +68,10 @@ Measured measure(const OpenModel& open, const DataSet& data, const Arguments& ar
   const auto begin = std::chrono::steady_clock::now();
   measured.evaluation = estimate(open, data, arguments);
   measured.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (is_bidirectional(open)) {
+    measured.bidirectional = true;
+    measured.partition = partition_of(open, arguments);
+  }
   return measured;
 }
 
@@ -69,6 +97,13 @@ void print_json(const Measured& measured, const std::string& hash) {
       {"hash", hash},
   };
   if (measured.has_exact) json["exact_log_likelihood"] = measured.exact;
+  if (measured.bidirectional) {
+    json["bidirectional_log_likelihood"] = measured.bidirectional_log_likelihood();
+    json["bidirectional_standard_error"] = measured.bidirectional_standard_error();
+    json["log_partition"] = measured.partition.log_partition;
+    json["log_partition_standard_error"] = measured.partition.standard_error;
+    json["dreams"] = measured.partition.dreams;
+  }
   std::printf("%s\n", json.dump().c_str());
 }
 
@@ -88,6 +123,14 @@ void print_text(const Measured& measured, const OpenModel& open, const DataSet& 
   print_line("effective sample size (of " + k + ")", decimals(e.effective_sample_size, 2));
   if (measured.has_exact)
     print_line("exact log-likelihood (enumeration)", decimals(measured.exact, 6) + " nats");
+  if (measured.bidirectional) {
+    print_line("log-likelihood estimate of p* (" + k + ")",
+               decimals(measured.bidirectional_log_likelihood(), 3) + " nats, standard error " +
+                   decimals(measured.bidirectional_standard_error(), 3));
+    print_line("2 log Z (" + with_commas(measured.partition.dreams) + " dreams)",
+               decimals(measured.partition.log_partition, 3) + " nats, standard error " +
+                   decimals(measured.partition.standard_error, 3));
+  }
   for (std::size_t l = 0; l < e.layer_kl.size(); ++l) {
     print_line("layer " + std::to_string(l + 1), "KL " + decimals(e.layer_kl[l], 3) + " nats, " +
                                                      with_commas(e.active_units[l]) + " of " +
@@ -105,14 +148,18 @@ const CommandSpec& evaluate_spec() {
       "evaluate",
       "Estimates the log-likelihood of DATA under MODEL.",
       {model_positional(), data_positional()},
-      joined({{call("samples", Kind::whole, "K", std::to_string(EvaluationSettings{}.samples), "Evaluation",
-                    "samples per row of the importance-sampled estimate", {1, 1048576}),
-               flag("exact", "Evaluation",
-                    "also the exact log-likelihood, where the hidden states are few enough"),
-               limit_option("0", "use the first rows only; 0: all"), json_option()},
-              data_shape_options(Role::call),
-              {seed_option("the posterior samples")},
-              computing_options(Role::call)})};
+      joined(
+          {{call("samples", Kind::whole, "K", std::to_string(EvaluationSettings{}.samples), "Evaluation",
+                 "samples per row of the importance-sampled estimate", {1, 1048576}),
+            flag("exact", "Evaluation",
+                 "also the exact log-likelihood, where the hidden states are few enough"),
+            limit_option("0", "use the first rows only; 0: all"),
+            call("dreams", Kind::whole, "N", std::to_string(PartitionSettings{}.dreams), "Evaluation",
+                 "dreams for the normalising constant of a bidirectional Helmholtz machine", {1, 2147483648}),
+            json_option()},
+           data_shape_options(Role::call),
+           {seed_option("the posterior samples")},
+           computing_options(Role::call)})};
   return spec;
 }
 

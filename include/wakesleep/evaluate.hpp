@@ -15,6 +15,7 @@ struct EvaluationSettings {
   std::int64_t limit = 0;      ///< use only the first rows; 0: all
   std::uint64_t seed = 1;
   std::int64_t memory_bytes = 256 << 20;  ///< bound on the working memory, which decides the chunks
+  bool bidirectional = false;             ///< also Evaluation::unnormalized
   std::function<void(std::int64_t rows_done, std::int64_t rows_total)>
       progress;  ///< after each chunk; may be empty
 };
@@ -31,6 +32,10 @@ struct Evaluation {
   double effective_sample_size = 0;  ///< mean over rows of (sum w)^2 / sum w^2, between 1 and K
   std::vector<double> layer_kl;  ///< l = 1..L: mean of log q(h_l | h_{l-1}) - log p(h_l | h_{l+1}) under q
   std::vector<std::int64_t> active_units;  ///< l = 1..L: units on in 1 % to 99 % of the samples
+  /// Mean over rows of the estimate of log p~*(x) of a bidirectional Helmholtz machine (partition.hpp),
+  /// 2 log 1/K sum_k exp(lw_k / 2), and its standard error; 0 where it was not asked for.
+  double unnormalized = 0;
+  double unnormalized_standard_error = 0;
 };
 
 /// The first recognition layer is multiplied once per row, not K times. The result depends on seed, rows and

@@ -27,6 +27,8 @@ enum class Domain : std::uint32_t {
   generate_sample = 0x80,            ///< `wakesleep sample`
   encode_sample = 0x88,              ///< `wakesleep encode`, `wakesleep reconstruct`
   chain_acceptance = 0x90,           ///< whether a chain accepts a proposal (joint stochastic approximation)
+  partition_dream = 0x98,            ///< dreams of the estimate of a partition function
+  partition_sample = 0xA0,           ///< posterior samples given those dreams
 };
 
 /// Four 32-bit random words: the value of one address, or one address itself.

@@ -17,6 +17,7 @@
 #include "wakesleep/memory_plan.hpp"
 #include "wakesleep/model_file.hpp"
 #include "wakesleep/ops.hpp"
+#include "wakesleep/partition.hpp"
 #include "wakesleep/passing_states.hpp"
 #include "wakesleep/philox.hpp"
 #include "wakesleep/posterior_samples.hpp"
