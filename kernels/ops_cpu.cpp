@@ -76,9 +76,12 @@ class CpuOps : public Ops {
  public:
   explicit CpuOps(const CpuOptions& options)
       : kernels_(row_kernels(options.instructions)),
-        route_(options.route),
+        route_(options.route == CpuRoute::best ? best_route() : options.route),
         piece_rows_(options.piece_rows),
         team_(options.threads) {
+    if (!cpu_route_available(route_)) {
+      throw DeviceError("this CPU has no AVX2 with FMA, which the route avx2 needs: choose best or int8");
+    }
     check_route(*this, route_);
     for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
     largest_sums_.resize(static_cast<std::size_t>(team_.size()));

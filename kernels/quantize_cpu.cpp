@@ -28,6 +28,12 @@ void quantize_limbs(const float* weights, std::int64_t count, float two_to_shift
   }
 }
 
+void quantize_words(const float* weights, std::int64_t count, float two_to_shift, std::int16_t* words) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    words[i] = static_cast<std::int16_t>(integer_weight(weights[i], two_to_shift));
+  }
+}
+
 void quantize_floats(const float* weights, std::int64_t count, float two_to_shift, float* high, float* low) {
   if (high == nullptr) {
     for (std::int64_t i = 0; i < count; ++i)

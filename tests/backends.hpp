@@ -34,6 +34,7 @@ inline std::vector<Backend> cpu_backends() {
       cpu("cpu_int8", CpuRoute::int8, 1, CpuInstructions::best, 0),
       cpu("cpu_int8_2_threads_uneven_pieces", CpuRoute::int8, 2, CpuInstructions::best, 7),
       cpu("cpu_int8_3_threads_avx2", CpuRoute::int8, 3, CpuInstructions::avx2, 0),
+      cpu("cpu_avx2_2_threads_uneven_pieces", CpuRoute::avx2, 2, CpuInstructions::best, 7),
       cpu("cpu_float32", CpuRoute::float32, 2, CpuInstructions::best, 0),
       cpu("cpu_reference_baseline", CpuRoute::reference, 1, CpuInstructions::baseline, 0),
   };
@@ -74,6 +75,7 @@ class BackendTest : public ::testing::TestWithParam<Backend> {
   void SetUp() override {
     std::string why_not;
     if (GetParam().cuda && !cuda_available(&why_not)) GTEST_SKIP() << "needs a GPU: " << why_not;
+    if (!cpu_route_available(GetParam().cpu.route)) GTEST_SKIP() << "needs a processor with AVX2";
     ops_ = make_ops(GetParam());
   }
   Ops& ops() { return *ops_; }

@@ -12,7 +12,24 @@ namespace {
 
 class RouteTest : public ::testing::TestWithParam<CpuRoute> {
  protected:
-  std::unique_ptr<Ops> ops_ = make_cpu_ops({1, GetParam(), CpuInstructions::baseline, 0});
+  void SetUp() override {
+    if (!cpu_route_available(GetParam())) GTEST_SKIP() << "needs a processor with AVX2";
+    ops_ = make_cpu_ops({1, GetParam(), CpuInstructions::baseline, 0});
+  }
+  std::unique_ptr<Ops> ops_;
+};
+
+/// Numbers from 0 to `count` - 1, by place.
+class Numbers {
+ public:
+  explicit Numbers(std::uint64_t seed) : seed_(seed) {}
+  std::int64_t below(std::int64_t count) {
+    return philox4x32_10(draw_counter(place_++, 0, 0, 0), seed_).word[0] % static_cast<std::uint32_t>(count);
+  }
+
+ private:
+  std::uint64_t seed_;
+  std::uint32_t place_ = 0;
 };
 
 TEST_P(RouteTest, ForwardSumsAtTheLimits) {
@@ -87,6 +104,77 @@ TEST_P(RouteTest, GradientsOfManyRows) {
   }
 }
 
+// Everything that a tile, panel or step of a route may be cut short by, with random numbers and garbage in
+// the padding.
+TEST_P(RouteTest, ForwardSumsOfEveryShape) {
+  Numbers numbers(1);
+  for (const int bits : {16, 12, 8}) {
+    for (const std::int64_t sending : {1, 2, 3, 5, 33, 511, 513, 1026}) {
+      for (const std::int64_t receiving : {1, 7, 16, 17, 37}) {
+        const std::int32_t largest = largest_integer_weight(bits);
+        std::vector<float> q(static_cast<std::size_t>(receiving * sending));
+        for (float& weight : q) weight = static_cast<float>(numbers.below(2 * largest + 1) - largest);
+        CpuWeights weights(*ops_, GetParam(), receiving, sending, bits);
+        for (std::int64_t i = 0; i < receiving; ++i)
+          weights.quantize_row(row_kernels(CpuInstructions::baseline), i, q.data() + i * sending, 0);
+        Products products(*ops_, GetParam());
+        for (const std::int64_t rows : {1, 3, 4, 9}) {
+          const std::int64_t stride = padded_units(sending);
+          std::vector<std::uint8_t> states(static_cast<std::size_t>(rows * stride), 0xA5);
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t j = 0; j < sending; ++j)
+              states[static_cast<std::size_t>(r * stride + j)] = static_cast<std::uint8_t>(numbers.below(2));
+          }
+          products.reserve_forward(weights, rows, stride);
+          const std::int32_t* sums = products.forward(weights, {states.data(), rows, sending, stride});
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t i = 0; i < receiving; ++i) {
+              std::int64_t expected = 0;
+              for (std::int64_t j = 0; j < sending; ++j) {
+                expected += states[static_cast<std::size_t>(r * stride + j)] *
+                            static_cast<std::int64_t>(q[static_cast<std::size_t>(i * sending + j)]);
+              }
+              const std::int32_t* sum = sums + r * weights.limbs * receiving + i;
+              ASSERT_EQ(weights.limbs == 2 ? join_limbs(sum[0], sum[receiving]) : sum[0], expected)
+                  << bits << " bits, " << sending << " -> " << receiving << ", row " << r << ", unit " << i;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RouteTest, GradientsOfEveryShape) {
+  Numbers numbers(2);
+  for (const std::int64_t rows : {0, 1, 2, 3, 5, 511, 515, 1027, 2049}) {
+    for (const std::int64_t receiving : {1, 6, 37}) {
+      for (const std::int64_t sending : {1, 16, 37}) {
+        std::vector<std::int8_t> deltas(static_cast<std::size_t>(rows * receiving));  // without padding
+        std::vector<std::uint8_t> states(static_cast<std::size_t>(rows * sending));
+        for (std::int8_t& delta : deltas) delta = static_cast<std::int8_t>(numbers.below(255) - 127);
+        for (std::uint8_t& state : states) state = static_cast<std::uint8_t>(numbers.below(2));
+        const ConstDeltas d{deltas.data(), rows, receiving, receiving};
+        const ConstStates s{states.data(), rows, sending, sending};
+        std::vector<std::int32_t> gradient(static_cast<std::size_t>(receiving * sending), -1);
+        Products products(*ops_, GetParam());
+        for (const Range units : {Range{0, receiving / 2}, Range{receiving / 2, receiving}}) {
+          products.reserve_gradient(d, s, units);
+          products.gradient(d, s, units, gradient.data());
+        }
+        for (std::int64_t i = 0; i < receiving; ++i) {
+          for (std::int64_t j = 0; j < sending; ++j) {
+            std::int64_t expected = 0;
+            for (std::int64_t r = 0; r < rows; ++r) expected += d.row(r)[i] * s.row(r)[j];
+            ASSERT_EQ(gradient[static_cast<std::size_t>(i * sending + j)], expected)
+                << rows << " rows, " << sending << " -> " << receiving << ", at " << i << ", " << j;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(RouteTest, TooWideIsRefused) {
   EXPECT_THROW(CpuWeights(*ops_, GetParam(), 1, 65796, 16), UsageError);
   EXPECT_THROW(CpuWeights(*ops_, GetParam(), 1, 16909321, 8), UsageError);
@@ -96,9 +184,11 @@ TEST_P(RouteTest, TooWideIsRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Routes, RouteTest,
-                         ::testing::Values(CpuRoute::int8, CpuRoute::float32, CpuRoute::reference),
+                         ::testing::Values(CpuRoute::avx2, CpuRoute::int8, CpuRoute::float32,
+                                           CpuRoute::reference),
                          [](const auto& instance) {
-                           return instance.param == CpuRoute::int8      ? "int8"
+                           return instance.param == CpuRoute::avx2      ? "avx2"
+                                  : instance.param == CpuRoute::int8    ? "int8"
                                   : instance.param == CpuRoute::float32 ? "float32"
                                                                         : "reference";
                          });

@@ -79,16 +79,19 @@ Given option_given(const CommandSpec& spec, const OptionSpec& option, const CLI:
 // -------------------------------------------------------------------------------- devices
 
 CpuRoute cpu_route(const std::string& name) {
+  if (name == "best") return CpuRoute::best;
+  if (name == "avx2") return CpuRoute::avx2;
   if (name == "int8") return CpuRoute::int8;
   if (name == "float32") return CpuRoute::float32;
   if (name == "reference") return CpuRoute::reference;
-  throw UsageError("the CPU has no route '" + name + "'; expected --route int8, float32 or reference");
+  throw UsageError("the CPU has no route '" + name +
+                   "'; expected --route best, avx2, int8, float32 or reference");
 }
 
 CudaRoute cuda_route(const std::string& name) {
-  if (name == "int8") return CudaRoute::int8;
+  if (name == "best" || name == "int8") return CudaRoute::int8;
   if (name == "fp16") return CudaRoute::fp16;
-  throw UsageError("a GPU has no route '" + name + "'; expected --route int8 or fp16");
+  throw UsageError("a GPU has no route '" + name + "'; expected --route best, int8 or fp16");
 }
 
 CpuInstructions instructions_named(const std::string& name) {

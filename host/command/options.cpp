@@ -27,13 +27,13 @@ Options computing_options(Role role) {
            "auto, cpu, cuda or cuda:N; auto takes a GPU where one answers and says why it does not"),
       call("threads", Kind::whole, "N", "0", "Computing",
            "threads of the CPU; 0: all that this process may run on", {0, 4096}),
-      call("route", Kind::choice, "ROUTE", "int8", "Computing",
-           "how products are multiplied; every route gives the same integers (CPU: int8, float32, "
-           "reference; GPU: int8, fp16)"),
+      call("route", Kind::choice, "ROUTE", "best", "Computing",
+           "how products are multiplied; every route gives the same integers (CPU: avx2, int8, float32, "
+           "reference; GPU: int8, fp16); best: avx2 or int8, whichever suits the processor"),
       call("instructions", Kind::choice, "SET", "best", "Computing",
            "instruction set of the CPU's elementwise kernels; every one gives the same bits"),
   };
-  options[2].choices = {"int8", "float32", "fp16", "reference"};
+  options[2].choices = {"best", "avx2", "int8", "float32", "fp16", "reference"};
   options[3].choices = {"best", "avx512", "avx2", "baseline"};
   for (OptionSpec& option : options) option.role = role;
   options.push_back(flag("quiet", "Computing", "no log and no progress; results are still printed"));

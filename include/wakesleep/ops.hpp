@@ -352,18 +352,23 @@ class Buffer {
 /// How the CPU multiplies. Every route gives the same integers; a route is checked once per process before it
 /// is trusted.
 enum class CpuRoute {
-  int8,       ///< oneDNN u8 x s8 -> s32, weights as one or two 8-bit limbs (the default)
+  best,       ///< avx2 on a processor that has AVX2 and no 8-bit dot products (VNNI), int8 on every other
+  avx2,       ///< AVX2 products of the engine's own: 8-bit weights in 16-bit sums, wider ones in 32-bit sums
+  int8,       ///< oneDNN u8 x s8 -> s32, weights as one or two 8-bit limbs
   float32,    ///< oneDNN sgemm on integer values, limbs and pieces chosen so that every partial sum fits 24
               ///< bits
   reference,  ///< a plain loop, for tests
 };
+
+/// False when this processor lacks the instructions of a route; make_cpu_ops() throws DeviceError then.
+bool cpu_route_available(CpuRoute route);
 
 /// Instruction sets of the CPU's elementwise kernels, for tests and measurements.
 enum class CpuInstructions { best, avx512, avx2, baseline };
 
 struct CpuOptions {
   int threads = 0;  ///< 0: all that this process may run on
-  CpuRoute route = CpuRoute::int8;
+  CpuRoute route = CpuRoute::best;
   CpuInstructions instructions = CpuInstructions::best;
   std::int64_t piece_rows = 0;  ///< rows multiplied and sampled at a time by one thread; 0: chosen by shape
 };

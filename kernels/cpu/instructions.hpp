@@ -32,6 +32,7 @@ bool update(float* parameters, float* first, float* second, const std::int32_t* 
 float largest_magnitude(const float* weights, std::int64_t count);
 void quantize_limbs(const float* weights, std::int64_t count, float two_to_shift, std::int8_t* high,
                     std::int8_t* low);
+void quantize_words(const float* weights, std::int64_t count, float two_to_shift, std::int16_t* words);
 void quantize_floats(const float* weights, std::int64_t count, float two_to_shift, float* high, float* low);
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <dnnl.hpp>
 #include <functional>
 #include <map>
@@ -9,6 +10,7 @@
 #include <set>
 #include <vector>
 
+#include "kernels/cpu/avx2_product.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep::cpu {
@@ -24,10 +26,13 @@ constexpr std::int64_t largest_delta = 127;
 constexpr std::int64_t rows_of_an_int8_gradient = exact_in_float32 / (largest_delta + 128);
 
 int limbs_for(CpuRoute route, std::int64_t sending, int bits) {
-  if (bits == 8) return 1;
+  if (bits == 8 || route == CpuRoute::avx2) return 1;
   if (route == CpuRoute::float32 && sending * largest_integer_weight(bits) <= exact_in_float32) return 1;
   return 2;
 }
+
+/// On the route avx2.
+std::int64_t bytes_of_a_weight(int bits) { return bits == 8 ? 1 : 2; }
 
 void check_library(dnnl_status_t status) {
   dnnl::error::wrap_c_api(status, "oneDNN refused a float32 product");
@@ -62,7 +67,10 @@ CpuWeights::CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving_units, s
   }
   limbs = limbs_for(route, sending, bits);
   const std::int64_t count = limbs * receiving * sending;
-  if (route == CpuRoute::float32) {
+  if (route == CpuRoute::avx2) {
+    panels = Buffer<std::uint8_t>(ops, panel_bytes(sending, receiving, bytes_of_a_weight(bits)));
+    panels.fill_zero();  // for the units that fill up the last panel
+  } else if (route == CpuRoute::float32) {
     floats = Buffer<float>(ops, count);
   } else {
     bytes = Buffer<std::int8_t>(ops, count);
@@ -76,12 +84,39 @@ void CpuWeights::quantize_row(const RowKernels& kernels, std::int64_t i, const f
   const float two_to_shift = power_of_two(shift);
   const std::int64_t low = ((limbs - 1) * receiving + i) * sending;
   const std::int64_t high = i * sending;
-  if (floats.size() > 0) {
+  if (panels.size() > 0) {
+    quantize_panel_row(kernels, i, weights, two_to_shift);
+  } else if (floats.size() > 0) {
     kernels.quantize_floats(weights, sending, two_to_shift, limbs == 2 ? floats.data() + high : nullptr,
                             floats.data() + low);
   } else {
     kernels.quantize_limbs(weights, sending, two_to_shift, limbs == 2 ? bytes.data() + high : nullptr,
                            bytes.data() + low);
+  }
+}
+
+void CpuWeights::quantize_panel_row(const RowKernels& kernels, std::int64_t i, const float* weights,
+                                    float two_to_shift) {
+  const std::int64_t weight_bytes = bytes_of_a_weight(bits);
+  const std::int64_t panel = i / panel_columns * steps_for(sending, weight_bytes) * panel_columns;
+  std::uint8_t* to = panels.data() + (panel + i % panel_columns) * step_bytes;
+  constexpr std::int64_t stretch = 1024;  // of weights: whole steps
+  for (std::int64_t first = 0; first < sending; first += stretch) {
+    const std::int64_t count = std::min(stretch, sending - first);
+    std::int16_t words[stretch + step_bytes / 2];
+    std::uint8_t* from = reinterpret_cast<std::uint8_t*>(words);
+    if (weight_bytes == 1) {
+      kernels.quantize_limbs(weights + first, count, two_to_shift, nullptr,
+                             reinterpret_cast<std::int8_t*>(from));
+    } else {
+      kernels.quantize_words(weights + first, count, two_to_shift, words);
+    }
+    std::memset(from + count * weight_bytes, 0, step_bytes - 1);  // fill up the last step
+    for (std::int64_t step = 0; step < steps_for(count, weight_bytes); ++step) {
+      std::memcpy(to, from, step_bytes);
+      from += step_bytes;
+      to += panel_columns * step_bytes;
+    }
   }
 }
 
@@ -194,6 +229,8 @@ void Products::reserve_forward(const CpuWeights& weights, std::int64_t rows, std
       return library_->make(*ops_, dnnl::memory::data_type::u8, {stride, 1}, rows, columns, weights.sending,
                             {1, weights.sending});
     });
+  } else if (route_ == CpuRoute::avx2 && weights.bits > 8) {
+    grow(packed_, *ops_, forward_scratch(rows, weights.sending));
   }
 }
 
@@ -202,6 +239,16 @@ const std::int32_t* Products::forward(const CpuWeights& weights, ConstStates sta
   const std::int64_t depth = weights.sending;
   std::int32_t* sums = sums_.data();
   switch (route_) {
+    case CpuRoute::best:
+      break;  // no product's route: CpuOps has chosen one
+    case CpuRoute::avx2:
+      if (weights.bits == 8) {
+        avx2_products()->forward_bytes(states, weights.panels.data(), weights.receiving, sums);
+      } else {
+        avx2_products()->forward_words(states, weights.panels.data(), weights.receiving, packed_.data(),
+                                       sums);
+      }
+      break;
     case CpuRoute::int8:
       library_->execute(library_->forward.at(forward_shape(weights, states.rows, states.stride)), states.data,
                         weights.bytes.data(), sums);
@@ -248,6 +295,8 @@ void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range re
                               count, {states.stride, 1});
       });
     });
+  } else if (route_ == CpuRoute::avx2) {
+    grow(packed_, *ops_, gradient_scratch(deltas.rows, m));
   }
 }
 
@@ -261,6 +310,11 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
     return;
   }
   switch (route_) {
+    case CpuRoute::best:
+      break;  // as above
+    case CpuRoute::avx2:
+      avx2_products()->gradient(deltas, states, receiving, packed_.data(), result);
+      break;
     case CpuRoute::int8:
       in_pieces(deltas.rows, rows_of_an_int8_gradient, [&](std::int64_t first, std::int64_t count) {
         std::int32_t* const sums = first == 0 ? result : sums_.data();
@@ -305,10 +359,14 @@ std::string route_text(CpuRoute route) {
   const std::string library = "oneDNN " + std::to_string(version->major) + "." +
                               std::to_string(version->minor) + "." + std::to_string(version->patch);
   switch (route) {
+    case CpuRoute::avx2:
+      return "AVX2 products of bytes and 16-bit words";
     case CpuRoute::int8:
       return "int8 products (" + library + ")";
     case CpuRoute::float32:
       return "float32 products of integers (" + library + ")";
+    case CpuRoute::best:
+      return route_text(best_route());
     case CpuRoute::reference:
       break;
   }

@@ -1,4 +1,4 @@
-// The integer products of the CPU backend, by three routes that give the same integers.
+// The integer products of the CPU backend, by four routes that give the same integers.
 //
 //   forward:   sums[r][i]     = sum_j states[r][j] * q[i][j]
 //   gradient:  gradient[i][j] = sum_r deltas[r][i] * states[r][j]
@@ -17,7 +17,8 @@ namespace wakesleep::cpu {
 
 /// Integer weights as the route reads them: `limbs` matrices [receiving x sending] under each other, the high
 /// limb first. int8 and reference: signed bytes. float32: floats that carry integers, one matrix where q
-/// itself keeps every partial sum within 2^24.
+/// itself keeps every partial sum within 2^24. avx2: q itself in panels of receiving units
+/// (avx2_product.hpp), as a signed byte of 8 bits or as two bytes.
 class CpuWeights : public IntegerWeights {
  public:
   /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums.
@@ -27,9 +28,14 @@ class CpuWeights : public IntegerWeights {
   void quantize_row(const RowKernels& kernels, std::int64_t i, const float* weights, std::int32_t shift);
 
   int limbs = 1;
-  Buffer<std::int8_t> bytes;  ///< [limbs * receiving x sending], routes int8 and reference
-  Buffer<float> floats;       ///< the same for float32
-  Buffer<float> scale;        ///< 2^-shift of every receiving unit
+  Buffer<std::int8_t> bytes;    ///< [limbs * receiving x sending], routes int8 and reference
+  Buffer<float> floats;         ///< the same for float32
+  Buffer<std::uint8_t> panels;  ///< route avx2
+  Buffer<float> scale;          ///< 2^-shift of every receiving unit
+
+ private:
+  void quantize_panel_row(const RowKernels& kernels, std::int64_t i, const float* weights,
+                          float two_to_shift);
 };
 
 /// One thread's access to the products: primitives and scratch memory of its own. `reserve_*` makes what a
@@ -56,11 +62,15 @@ class Products {
   std::unique_ptr<Library> library_;
   Buffer<std::int32_t> sums_;
   Buffer<float> float_left_, float_right_, float_sums_;
+  Buffer<std::uint8_t> packed_;  ///< operands as the route avx2 reads them
 };
 
 /// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError where
 /// they differ. Done once per process and route.
 void check_route(Ops& ops, CpuRoute route);
+
+/// What `best` is on this processor.
+CpuRoute best_route();
 
 /// "int8 products (oneDNN 2.6.3)" and the like.
 std::string route_text(CpuRoute route);

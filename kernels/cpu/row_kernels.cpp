@@ -24,6 +24,7 @@ const RowKernels table = {
     .update = update,
     .largest_magnitude = largest_magnitude,
     .quantize_limbs = quantize_limbs,
+    .quantize_words = quantize_words,
     .quantize_floats = quantize_floats,
 };
 

@@ -79,6 +79,8 @@ struct RowKernels {
   /// q = rint(w 2^s) as limbs (high null: low alone, |q| <= 127) ...
   void (*quantize_limbs)(const float* weights, std::int64_t count, float two_to_shift, std::int8_t* high,
                          std::int8_t* low);
+  /// ... or as one signed 16-bit integer ...
+  void (*quantize_words)(const float* weights, std::int64_t count, float two_to_shift, std::int16_t* words);
   /// ... or as floats that carry integers (high null: q itself in low).
   void (*quantize_floats)(const float* weights, std::int64_t count, float two_to_shift, float* high,
                           float* low);
