@@ -17,7 +17,10 @@ namespace {
 struct BlockMemory {
   Level level[2];                                                   ///< the one that runs, and the next
   Several<std::uint32_t, 4> partial[persistent_warps][warp_lanes];  ///< sums of warps that share a tile
-  std::uint32_t largest[learn_units];                               ///< magnitude_bits of units' new weights
+  /// Of the units that the block learns. A row is four words longer than a multiple of the 32 banks, so that the
+  /// words that a warp reads, four of each unit, lie in different ones.
+  alignas(4) std::int8_t errors[learn_units][most_learn_rows + 16];
+  std::uint32_t largest[learn_units];  ///< magnitude_bits of units' new weights
   std::int32_t bias_gradient[learn_units];
 };
 
@@ -54,8 +57,9 @@ __device__ Draw at_step(const Clock& clock, const StepScalars* step, const Draw&
 
 __device__ void gather(const GatherStage& stage, const Draw& draw, const std::uint32_t* first,
                        std::int64_t item) {
-  const std::int64_t groups = (stage.states.columns + 3) / 4;
-  const std::int64_t index = item * persistent_threads + threadIdx.x;
+  // What fits the cache has fewer than 2^32 elements, and divisions of 32 bits are the shorter ones.
+  const auto groups = static_cast<std::uint32_t>((stage.states.columns + 3) / 4);
+  const auto index = static_cast<std::uint32_t>(item * persistent_threads + threadIdx.x);
   if (index >= stage.states.rows * groups) return;
   gather_group(stage.data, stage.order, first, draw, stage.states, index / groups, index % groups);
 }
@@ -187,8 +191,9 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
                         BlockMemory& memory) {
   const Place place = place_in_block();
   const int split = place.warp % stage.splits;
-  const std::int64_t tile = item * (persistent_warps / stage.splits) + place.warp / stage.splits;
-  const std::int64_t across = (stage.units + tile_units - 1) / tile_units;
+  const auto tile =
+      static_cast<std::uint32_t>(item * (persistent_warps / stage.splits) + place.warp / stage.splits);
+  const auto across = static_cast<std::uint32_t>((stage.units + tile_units - 1) / tile_units);
   const std::int64_t row = tile / across * tile_rows;
   const std::int64_t unit = tile % across * tile_units;
   const bool exists = row < stage.rows;  // the same for all lanes of a warp
@@ -243,15 +248,18 @@ __device__ FourByFour transposed(const ConstStates& states, std::int64_t row, st
            __byte_perm(first_pair_high, second_pair_high, 0x7632)}};
 }
 
-/// One unit's deltas in four rows, as the bytes of a word. Rows beyond the matrix are zeros.
-__device__ std::uint32_t four_deltas(const ConstDeltas& deltas, std::int64_t row, std::int64_t unit) {
-  std::uint32_t four = 0;
+/// Brings the errors of learn_units units into the block's memory, with the rows of a unit side by side and zeros
+/// behind the last row. All threads of the block must call it, and wait before they read.
+__device__ void fetch_errors(const ConstDeltas& errors, std::int64_t first_unit, BlockMemory& memory) {
+  for (std::int64_t row = threadIdx.x; row < (errors.rows + 31) / 32 * 32; row += persistent_threads) {
+    // Rows are whole 64-byte lines, so eight bytes are always there to be read.
+    const std::uint64_t eight =
+        row < errors.rows ? *reinterpret_cast<const std::uint64_t*>(element(errors, row, first_unit)) : 0u;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (row + i >= deltas.rows) break;
-    four |= std::uint32_t{static_cast<std::uint8_t>(*element(deltas, row + i, unit))} << (8 * i);
+    for (int i = 0; i < learn_units; ++i) {
+      memory.errors[i][row] = static_cast<std::int8_t>(static_cast<std::uint8_t>(eight >> (8 * i)));
+    }
   }
-  return four;
 }
 
 static_assert(learn_units == tile_units && learn_sending == 2 * tile_rows,
@@ -263,16 +271,17 @@ struct GradientTile {
   std::int32_t sum[2][4];   ///< [receiving][sending]
   std::int32_t bias = 0;    ///< this lane's part of the sum of receiving unit `group`'s deltas
 };
-__device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t first_unit,
-                                      std::int64_t first_sending, const Place& place) {
+__device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t first_sending, const Place& place,
+                                      const BlockMemory& memory) {
   // Rows of the product are sending units, taken as 4 group + {0, 1} into the first and 4 group + {2, 3} into the
   // second; its columns are receiving units, and what is summed over are the rows of the batch.
   std::int32_t sums[2][4] = {};
   GradientTile tile;
 #pragma unroll 2
   for (std::int64_t row = 4 * place.member; row - 4 * place.member < stage.errors.rows; row += 32) {
-    const std::uint32_t b[2] = {four_deltas(stage.errors, row, first_unit + place.group),
-                                four_deltas(stage.errors, row + 16, first_unit + place.group)};
+    const std::int8_t* errors = memory.errors[place.group] + row;
+    const std::uint32_t b[2] = {*reinterpret_cast<const std::uint32_t*>(errors),
+                                *reinterpret_cast<const std::uint32_t*>(errors + 16)};
     const FourByFour above = transposed(stage.input, row, first_sending + 4 * place.group);
     const FourByFour below = transposed(stage.input, row + 16, first_sending + 4 * place.group);
 #pragma unroll
@@ -324,8 +333,8 @@ __device__ void quantize_four(const LearnStage& stage, const Integers<std::int8_
 
 /// One block: learn_units receiving units, with all their weights, since a unit's largest weight decides on the
 /// shift of its integers.
-__device__ void learn(const LearnStage& stage, const Rates& rates, const std::uint32_t* step,
-                      std::int64_t item, BlockMemory& memory) {
+__device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t* step, std::int64_t item,
+                      BlockMemory& memory) {
   const Place place = place_in_block();
   const std::int64_t first_unit = item * learn_units;
   const std::int64_t units = stage.update.receiving;
@@ -337,12 +346,13 @@ __device__ void learn(const LearnStage& stage, const Rates& rates, const std::ui
 
   __syncthreads();  // an item before this one may still be reading
   if (place.thread < learn_units) memory.largest[place.thread] = 0;
+  fetch_errors(stage.errors, first_unit, memory);
   __syncthreads();
 
   std::uint32_t largest[2] = {0, 0};
   for (std::int64_t first = learn_sending * place.warp; first < sending;
        first += learn_sending * persistent_warps) {
-    const GradientTile tile = gradient_tile(stage, first_unit, first, place);
+    const GradientTile tile = gradient_tile(stage, first, place, memory);
     if (first == 0) {
       std::int32_t bias_gradient = tile.bias;
       bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 1);
@@ -396,7 +406,7 @@ __device__ void learn(const LearnStage& stage, const Rates& rates, const std::ui
 
 /// One block: learn_units units of a prior, which share a block of random words.
 __device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage, const Draw& draw,
-                            const Rates& rates, const std::uint32_t* step, std::int64_t item,
+                            Rates rates, const std::uint32_t* step, std::int64_t item,
                             BlockMemory& memory) {
   const Place place = place_in_block();
   const std::int64_t first_unit = item * learn_units;

@@ -132,6 +132,10 @@ void Draft::delta(const CudaWeights* weights, const float* bias, ConstStates inp
 void Draft::gradient(ConstDeltas errors, ConstStates input, const std::int32_t* gradient,
                      const std::int32_t* bias_gradient) {
   if (!accepts(errors.rows)) return;
+  if (errors.rows > most_learn_rows) {
+    refuse("a gradient over more than " + std::to_string(most_learn_rows) + " rows");
+    return;
+  }
   gradient_ = std::make_unique<Gradient>(Gradient{errors, input, gradient, bias_gradient});
 }
 
@@ -187,9 +191,10 @@ std::vector<Level> Draft::levels() const {
   std::vector<std::size_t> level_of;
   for (const Piece& piece : pieces_) {
     std::size_t level = 0;
-    for (std::size_t before = 0; before < level_of.size(); ++before) {
-      const Touched& earlier = pieces_[before].touched;
+    // The latest stand in the highest levels, and what does not raise the level any more is not looked at.
+    for (std::size_t before = level_of.size(); before-- > 0;) {
       if (level_of[before] < level) continue;
+      const Touched& earlier = pieces_[before].touched;
       if (overlap(earlier.written, piece.touched.read) || overlap(earlier.written, piece.touched.written) ||
           overlap(earlier.read, piece.touched.written)) {
         level = level_of[before] + 1;

@@ -28,7 +28,8 @@ inline constexpr std::int64_t tile_rows = 16;     ///< rows of the batch that a 
 inline constexpr std::int64_t tile_units = 8;     ///< and its receiving units
 inline constexpr std::int64_t chunk_units = 64;   ///< sending units that it multiplies at a time
 inline constexpr std::int64_t learn_units = 8;    ///< receiving units that a block takes through a whole update
-inline constexpr std::int64_t learn_sending = 32; ///< sending units that a warp takes through a gradient
+inline constexpr std::int64_t learn_sending = 32;  ///< sending units that a warp takes through a gradient
+inline constexpr std::int64_t most_learn_rows = 1024;  ///< rows of a batch, whose errors a block keeps at hand
 
 /// Where a step's scalars stand. While a program runs, pointers into *now lead to the step's place in the table
 /// instead, so that nobody waits for `advance`.
