@@ -351,8 +351,8 @@ class CudaOps final : public Ops {
     }
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
-    const Drafted drafted(
-        *this, [&](Draft& draft) { draft.gradient(deltas, states, gradient, bias_gradient); });
+    const Drafted drafted(*this,
+                          [&](Draft& draft) { draft.gradient(deltas, states, gradient, bias_gradient); });
     if (gradient != nullptr) {
       require_lines(states);
       products().gradient(deltas, states, gradient);
@@ -509,9 +509,9 @@ class CudaOps final : public Ops {
     std::array<Branch, branch_count> branches;
   };
 
-  /// Tells the draft of a recording, if there is one, what the calling operation does there. While it lives, the
-  /// operation queues what a graph needs for the same. Whatever queues anything otherwise makes that there is
-  /// no draft: an operation that is not known to it can never be left out of a persistent kernel.
+  /// Tells the draft of a recording, if there is one, what the calling operation does there. While it lives,
+  /// the operation queues what a graph needs for the same. Whatever queues anything otherwise makes that
+  /// there is no draft: an operation that is not known to it can never be left out of a persistent kernel.
   class Drafted {
    public:
     template <class Note>

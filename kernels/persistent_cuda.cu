@@ -1,6 +1,6 @@
 // The persistent kernel: a recording of several steps as one cooperative launch (kernels/cuda/program.cuh).
-// What one level writes, the next reads with ordinary loads behind a barrier of the whole grid; nothing that the
-// kernel writes is ever read through the read-only cache.
+// What one level writes, the next reads with ordinary loads behind a barrier of the whole grid; nothing that
+// the kernel writes is ever read through the read-only cache.
 #include "kernels/cuda/ascent.cuh"
 #include "kernels/cuda/cooperative.cuh"
 #include "kernels/cuda/gather.cuh"
@@ -17,8 +17,8 @@ namespace {
 struct BlockMemory {
   Level level[2];                                                   ///< the one that runs, and the next
   Several<std::uint32_t, 4> partial[persistent_warps][warp_lanes];  ///< sums of warps that share a tile
-  /// Of the units that the block learns. A row is four words longer than a multiple of the 32 banks, so that the
-  /// words that a warp reads, four of each unit, lie in different ones.
+  /// Of the units that the block learns. A row is four words longer than a multiple of the 32 banks, so that
+  /// the words that a warp reads, four of each unit, lie in different ones.
   alignas(4) std::int8_t errors[learn_units][most_learn_rows + 16];
   std::uint32_t largest[learn_units];  ///< magnitude_bits of units' new weights
   std::int32_t bias_gradient[learn_units];
@@ -53,7 +53,8 @@ __device__ Draw at_step(const Clock& clock, const StepScalars* step, const Draw&
   return moved;
 }
 
-// ------------------------------------------------------------------------------------------------------ gather
+// ------------------------------------------------------------------------------------------------------
+// gather
 
 __device__ void gather(const GatherStage& stage, const Draw& draw, const std::uint32_t* first,
                        std::int64_t item) {
@@ -64,7 +65,8 @@ __device__ void gather(const GatherStage& stage, const Draw& draw, const std::ui
   gather_group(stage.data, stage.order, first, draw, stage.states, index / groups, index % groups);
 }
 
-// ------------------------------------------------------------------------------------------ sampling and deltas
+// ------------------------------------------------------------------------------------------ sampling and
+// deltas
 
 /// Sums of one row for four neighbouring units, which a lane has of a tile of 16 rows and 8 units. Even lanes
 /// have them of the rows of the upper half.
@@ -82,12 +84,12 @@ __device__ FourSums no_sums(std::int64_t row, std::int64_t unit, const Place& pl
   return sums;
 }
 
-/// The sums over chunks `first_chunk`, first_chunk + splits, ... for the tile at (row, unit). All lanes of a warp
-/// call it.
+/// The sums over chunks `first_chunk`, first_chunk + splits, ... for the tile at (row, unit). All lanes of a
+/// warp call it.
 ///
-/// A lane loads 16 bytes of a row at a time, of which the first half goes into one product of 32 terms and the
-/// second into the next. That is another order of the terms than that of the memory, the same for states and
-/// weights, which is all that a sum of integers asks for.
+/// A lane loads 16 bytes of a row at a time, of which the first half goes into one product of 32 terms and
+/// the second into the next. That is another order of the terms than that of the memory, the same for states
+/// and weights, which is all that a sum of integers asks for.
 template <int limbs>
 __device__ FourSums products(const ForwardStage& stage, std::int64_t row, std::int64_t unit, int first_chunk,
                              const Place& place) {
@@ -123,8 +125,8 @@ __device__ FourSums products(const ForwardStage& stage, std::int64_t row, std::i
     own[i] = static_cast<std::uint32_t>(limbs == 2 ? join_limbs(of_limb[0][i], of_limb[limbs - 1][i])
                                                    : of_limb[0][i]);
   }
-  // Lanes have two units of two rows. Neighbours exchange, so that the even one has four units of the upper row
-  // and the odd one those of the lower row.
+  // Lanes have two units of two rows. Neighbours exchange, so that the even one has four units of the upper
+  // row and the odd one those of the lower row.
   const bool odd = place.member % 2 == 1;
   const std::uint32_t given[2] = {__shfl_xor_sync(0xFFFFFFFFu, odd ? own[0] : own[2], 1),
                                   __shfl_xor_sync(0xFFFFFFFFu, odd ? own[1] : own[3], 1)};
@@ -179,8 +181,7 @@ __device__ void delta_four(const ForwardStage& stage, const Draw& draw, const Fo
     // The halves of the block's words that units 4 .. 7 take are those of its last two words.
     const std::uint32_t word = first_half == 0 ? random.word[i / 2] : random.word[2 + i / 2];
     const std::uint32_t bits = (word >> (16 * (i % 2))) & 0xFFFFu;
-    const std::int32_t value =
-        round_delta(stage.weight * state_minus_probability(state, a.unit[i]), bits);
+    const std::int32_t value = round_delta(stage.weight * state_minus_probability(state, a.unit[i]), bits);
     rounded |= std::uint32_t{static_cast<std::uint8_t>(value)} << (8 * i);
   }
   *reinterpret_cast<std::uint32_t*>(element(stage.errors, at.row, at.first_unit)) = rounded;
@@ -204,8 +205,7 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
   }
   if (stage.splits > 1) {
     __syncthreads();  // what an item before this one has left may still be read
-    memory.partial[place.warp][place.lane] = {
-        {sums.sum[0], sums.sum[1], sums.sum[2], sums.sum[3]}};
+    memory.partial[place.warp][place.lane] = {{sums.sum[0], sums.sum[1], sums.sum[2], sums.sum[3]}};
     __syncthreads();
     if (split != 0) return;
     for (int other = 1; other < stage.splits; ++other) {
@@ -223,7 +223,8 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
   }
 }
 
-// ------------------------------------------------------------------------------------------------------ learning
+// ------------------------------------------------------------------------------------------------------
+// learning
 
 /// Four neighbouring units of four rows, with the rows of each unit as the bytes of a word. Rows beyond the
 /// matrix are zeros.
@@ -234,9 +235,8 @@ __device__ FourByFour transposed(const ConstStates& states, std::int64_t row, st
   std::uint32_t rows[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    rows[i] = row + i < states.rows
-                  ? *reinterpret_cast<const std::uint32_t*>(element(states, row + i, unit))
-                  : 0u;
+    rows[i] =
+        row + i < states.rows ? *reinterpret_cast<const std::uint32_t*>(element(states, row + i, unit)) : 0u;
   }
   // In a selector the lowest digit picks the lowest byte: 0 to 3 from the first word, 4 to 7 from the second.
   const std::uint32_t first_pair = __byte_perm(rows[0], rows[1], 0x5140);
@@ -248,8 +248,8 @@ __device__ FourByFour transposed(const ConstStates& states, std::int64_t row, st
            __byte_perm(first_pair_high, second_pair_high, 0x7632)}};
 }
 
-/// Brings the errors of learn_units units into the block's memory, with the rows of a unit side by side and zeros
-/// behind the last row. All threads of the block must call it, and wait before they read.
+/// Brings the errors of learn_units units into the block's memory, with the rows of a unit side by side and
+/// zeros behind the last row. All threads of the block must call it, and wait before they read.
 __device__ void fetch_errors(const ConstDeltas& errors, std::int64_t first_unit, BlockMemory& memory) {
   for (std::int64_t row = threadIdx.x; row < (errors.rows + 31) / 32 * 32; row += persistent_threads) {
     // Rows are whole 64-byte lines, so eight bytes are always there to be read.
@@ -265,16 +265,16 @@ __device__ void fetch_errors(const ConstDeltas& errors, std::int64_t first_unit,
 static_assert(learn_units == tile_units && learn_sending == 2 * tile_rows,
               "a warp has two tiles of mma.cuh, whose columns are receiving units");
 
-/// What a lane has of the gradient of 8 receiving units with respect to 32 sending ones: those of receiving units
-/// 2 member and 2 member + 1 and of sending units 4 group .. 4 group + 3.
+/// What a lane has of the gradient of 8 receiving units with respect to 32 sending ones: those of receiving
+/// units 2 member and 2 member + 1 and of sending units 4 group .. 4 group + 3.
 struct GradientTile {
-  std::int32_t sum[2][4];   ///< [receiving][sending]
-  std::int32_t bias = 0;    ///< this lane's part of the sum of receiving unit `group`'s deltas
+  std::int32_t sum[2][4];  ///< [receiving][sending]
+  std::int32_t bias = 0;   ///< this lane's part of the sum of receiving unit `group`'s deltas
 };
 __device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t first_sending, const Place& place,
                                       const BlockMemory& memory) {
-  // Rows of the product are sending units, taken as 4 group + {0, 1} into the first and 4 group + {2, 3} into the
-  // second; its columns are receiving units, and what is summed over are the rows of the batch.
+  // Rows of the product are sending units, taken as 4 group + {0, 1} into the first and 4 group + {2, 3} into
+  // the second; its columns are receiving units, and what is summed over are the rows of the batch.
   std::int32_t sums[2][4] = {};
   GradientTile tile;
 #pragma unroll 2
@@ -326,13 +326,13 @@ __device__ void quantize_four(const LearnStage& stage, const Integers<std::int8_
 #pragma unroll
   for (int i = 0; i < 4; i += width) {
     if (first + i >= stage.update.weight.columns) break;
-    store_integers<width>(integers, unit, first + i, load<width>(element(stage.update.weight, unit, first + i)),
-                          two_to_shift);
+    store_integers<width>(integers, unit, first + i,
+                          load<width>(element(stage.update.weight, unit, first + i)), two_to_shift);
   }
 }
 
-/// One block: learn_units receiving units, with all their weights, since a unit's largest weight decides on the
-/// shift of its integers.
+/// One block: learn_units receiving units, with all their weights, since a unit's largest weight decides on
+/// the shift of its integers.
 __device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t* step, std::int64_t item,
                       BlockMemory& memory) {
   const Place place = place_in_block();
@@ -406,8 +406,7 @@ __device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t*
 
 /// One block: learn_units units of a prior, which share a block of random words.
 __device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage, const Draw& draw,
-                            Rates rates, const std::uint32_t* step, std::int64_t item,
-                            BlockMemory& memory) {
+                            Rates rates, const std::uint32_t* step, std::int64_t item, BlockMemory& memory) {
   const Place place = place_in_block();
   const std::int64_t first_unit = item * learn_units;
   ParameterUpdate update = stage.update;
@@ -437,7 +436,8 @@ __device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage,
   ascend_bias(update, first_unit + place.thread, memory.bias_gradient[place.thread], stage.optimizer, rates);
 }
 
-// ------------------------------------------------------------------------------------------------------ the kernel
+// ------------------------------------------------------------------------------------------------------ the
+// kernel
 
 __device__ void run(const Stage& stage, const Clock& clock, const StepScalars* steps, std::int64_t item,
                     BlockMemory& memory) {
@@ -522,9 +522,8 @@ int persistent_blocks(const cudaDeviceProp& properties) {
 }
 
 void run_persistent(cudaStream_t stream, const Program& program, int blocks) {
-  launch_cooperatively(persistent_kernel,
-                       {dim3(static_cast<unsigned int>(blocks)), dim3(persistent_threads)}, sizeof(BlockMemory),
-                       stream, program);
+  launch_cooperatively(persistent_kernel, {dim3(static_cast<unsigned int>(blocks)), dim3(persistent_threads)},
+                       sizeof(BlockMemory), stream, program);
 }
 
 }  // namespace wakesleep::cuda

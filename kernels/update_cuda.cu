@@ -23,8 +23,8 @@ __global__ void update_kernel(ParameterUpdate update, Integers<Element> integers
   const Ascent ascent = weights_of(update, unit);
   std::uint32_t largest = 0;
   for (std::int64_t i = width * threadIdx.x; i < count; i += width * block_threads) {
-    largest = Larger{}(largest,
-                       ascend<width>(from(ascent, i), load<width>(gradient + i), true, optimizer, now));
+    largest =
+        Larger{}(largest, ascend<width>(from(ascent, i), load<width>(gradient + i), true, optimizer, now));
   }
   // Finds weights that are not finite, too.
   write_integers<width>(integers, unit, ascent.parameters, count, largest);
@@ -33,8 +33,8 @@ __global__ void update_kernel(ParameterUpdate update, Integers<Element> integers
 template <class Element>
 void update_as(cudaStream_t stream, const ParameterUpdate& update, const Integers<Element>& integers,
                const Optimizer& optimizer, const Rates* rates) {
-  launch(in_fours(update) ? update_kernel<4, Element> : update_kernel<1, Element>, block_per_row(update.receiving),
-         stream, update, integers, optimizer, rates);
+  launch(in_fours(update) ? update_kernel<4, Element> : update_kernel<1, Element>,
+         block_per_row(update.receiving), stream, update, integers, optimizer, rates);
 }
 
 }  // namespace

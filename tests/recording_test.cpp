@@ -1,6 +1,7 @@
-// Recorded steps against steps that are queued one by one: the same bits for every shape, optimiser and number of
-// weight bits, however the backend replays them. What is right is shown elsewhere (trainings by hand in
-// fault_gaps_test, recorded hashes in golden_test); here are the shapes at which a replay could go wrong.
+// Recorded steps against steps that are queued one by one: the same bits for every shape, optimiser and
+// number of weight bits, however the backend replays them. What is right is shown elsewhere (trainings by
+// hand in fault_gaps_test, recorded hashes in golden_test); here are the shapes at which a replay could go
+// wrong.
 #include <gtest/gtest.h>
 
 #include "backends.hpp"

@@ -33,7 +33,8 @@ Options computing_options(Role role) {
       call("instructions", Kind::choice, "SET", "best", "Computing",
            "instruction set of the CPU's elementwise kernels; every one gives the same bits"),
       call("replay", Kind::choice, "WAY", "fastest", "Computing",
-           "how a GPU replays recorded steps: as a CUDA graph, in one persistent kernel, or whichever of these "
+           "how a GPU replays recorded steps: as a CUDA graph, in one persistent kernel, or whichever of "
+           "these "
            "takes less time; every way gives the same bits"),
   };
   options[2].choices = {"int8", "float32", "fp16", "reference"};

@@ -11,8 +11,8 @@
 
 namespace wakesleep::cuda {
 
-/// Waits for all threads of the grid. What they have written before it is seen by all of them after it, as long
-/// as it is read with ordinary loads. All threads of the grid must call it.
+/// Waits for all threads of the grid. What they have written before it is seen by all of them after it, as
+/// long as it is read with ordinary loads. All threads of the grid must call it.
 __device__ inline void grid_barrier() { cooperative_groups::this_grid().sync(); }
 
 /// The block's shared memory, of the size that the launch asked for. Nothing is constructed in it.
@@ -35,8 +35,8 @@ int resident_blocks(void (*kernel)(Parameters...), unsigned int threads, std::si
   return of_multiprocessor * properties.multiProcessorCount;
 }
 
-/// Queues the kernel on the stream with `bytes` of shared memory for each block. There are no more blocks than
-/// resident_blocks() says.
+/// Queues the kernel on the stream with `bytes` of shared memory for each block. There are no more blocks
+/// than resident_blocks() says.
 template <class Parameter>
 void launch_cooperatively(void (*kernel)(Parameter), const Shape& shape, std::size_t bytes,
                           cudaStream_t stream, Parameter argument) {

@@ -10,7 +10,8 @@
 namespace wakesleep::cuda {
 
 /// The states of units 4 * group .. 4 * group + 3, one byte each.
-__device__ inline std::uint32_t unpacked_bits(const DataRows& data, const std::uint8_t* bytes, std::int64_t group) {
+__device__ inline std::uint32_t unpacked_bits(const DataRows& data, const std::uint8_t* bytes,
+                                              std::int64_t group) {
   const std::uint32_t byte = bytes[group >> 1];
   const std::uint32_t four = (group & 1) == 0 ? byte >> 4 : byte;  // the first unit is the highest bit
   std::uint32_t states = 0;
@@ -20,8 +21,8 @@ __device__ inline std::uint32_t unpacked_bits(const DataRows& data, const std::u
   return states;
 }
 
-__device__ inline std::uint32_t binarized_grey(const DataRows& data, const std::uint8_t* bytes, std::int64_t group,
-                                        std::uint32_t row, const Draw& draw) {
+__device__ inline std::uint32_t binarized_grey(const DataRows& data, const std::uint8_t* bytes,
+                                               std::int64_t group, std::uint32_t row, const Draw& draw) {
   const PhiloxBlock random = random_block(draw_counter(static_cast<std::uint32_t>(group), row, step_of(draw),
                                                        domain_word(draw.domain, draw.layer)),
                                           draw.seed);

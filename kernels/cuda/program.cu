@@ -161,10 +161,9 @@ void Draft::update(const ParameterUpdate& update, const Optimizer& optimizer, co
     learn.integers =
         integers_in<std::int8_t>(update.limbs, update.bits, update.scales, update.diverged, update.step);
     touched.read.push_back(range(gradient->input));
-    for (const MemoryRange& more :
-         {range(update.weight), floats(update.state.weight_first, weights),
-          floats(update.state.weight_second, weights), floats(update.scales, units),
-          range(update.limbs.data, bytes_of_limbs(update.limbs))}) {
+    for (const MemoryRange& more : {range(update.weight), floats(update.state.weight_first, weights),
+                                    floats(update.state.weight_second, weights), floats(update.scales, units),
+                                    range(update.limbs.data, bytes_of_limbs(update.limbs))}) {
       touched.written.push_back(more);
     }
     Stage stage;

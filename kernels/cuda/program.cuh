@@ -1,7 +1,7 @@
 // A recording as one persistent kernel runs it: stages, each of which is an operation or two, ordered into
 // levels. Stages of one level touch nothing in common, so the blocks share them out among themselves; between
-// two levels all blocks wait for each other. kernels/persistent_cuda.cu is the kernel, program.cu makes programs
-// of operations.
+// two levels all blocks wait for each other. kernels/persistent_cuda.cu is the kernel, program.cu makes
+// programs of operations.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,20 +19,22 @@
 
 namespace wakesleep::cuda {
 
-// ---------------------------------------------------------------------------------------------- for the device
+// ---------------------------------------------------------------------------------------------- for the
+// device
 
 inline constexpr int persistent_threads = 512;  ///< of a block; a multiprocessor has one
 inline constexpr int persistent_warps = persistent_threads / warp_lanes;
 
-inline constexpr std::int64_t tile_rows = 16;     ///< rows of the batch that a warp takes through a product
-inline constexpr std::int64_t tile_units = 8;     ///< and its receiving units
-inline constexpr std::int64_t chunk_units = 64;   ///< sending units that it multiplies at a time
-inline constexpr std::int64_t learn_units = 8;    ///< receiving units that a block takes through a whole update
+inline constexpr std::int64_t tile_rows = 16;    ///< rows of the batch that a warp takes through a product
+inline constexpr std::int64_t tile_units = 8;    ///< and its receiving units
+inline constexpr std::int64_t chunk_units = 64;  ///< sending units that it multiplies at a time
+inline constexpr std::int64_t learn_units = 8;  ///< receiving units that a block takes through a whole update
 inline constexpr std::int64_t learn_sending = 32;  ///< sending units that a warp takes through a gradient
-inline constexpr std::int64_t most_learn_rows = 1024;  ///< rows of a batch, whose errors a block keeps at hand
+inline constexpr std::int64_t most_learn_rows =
+    1024;  ///< rows of a batch, whose errors a block keeps at hand
 
-/// Where a step's scalars stand. While a program runs, pointers into *now lead to the step's place in the table
-/// instead, so that nobody waits for `advance`.
+/// Where a step's scalars stand. While a program runs, pointers into *now lead to the step's place in the
+/// table instead, so that nobody waits for `advance`.
 struct Clock {
   const StepScalars* table = nullptr;
   std::uint32_t* position = nullptr;
@@ -126,8 +128,9 @@ struct MemoryRange {
   std::uintptr_t end = 0;
 };
 
-/// A program while its operations are called: those of Ops, in the order of the calls, with shapes that have been
-/// checked. Branches need not be known: what may run beside what follows from what each stage reads and writes.
+/// A program while its operations are called: those of Ops, in the order of the calls, with shapes that have
+/// been checked. Branches need not be known: what may run beside what follows from what each stage reads and
+/// writes.
 class Draft {
  public:
   /// For so many blocks (persistent_blocks).
@@ -149,8 +152,8 @@ class Draft {
   /// There is no program of these operations, because there is `what` among them. The first reason stays.
   void refuse(const std::string& what);
 
-  /// What stands against a program on a device with so large a cache; empty where nothing does. To be asked when
-  /// all operations have been given.
+  /// What stands against a program on a device with so large a cache; empty where nothing does. To be asked
+  /// when all operations have been given.
   std::string why_not(std::int64_t cache_bytes) const;
 
   /// The stages, each in the first level behind all those that it must not run beside.

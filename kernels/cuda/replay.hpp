@@ -26,13 +26,13 @@ class PersistentKernel {
   int blocks_;
 };
 
-/// Runs a recording as a CUDA graph or as one persistent kernel. Where it may choose, it takes both in turn, since
-/// they give the same bits, until each has been timed a few times, and then keeps the one whose least time is
-/// less.
+/// Runs a recording as a CUDA graph or as one persistent kernel. Where it may choose, it takes both in turn,
+/// since they give the same bits, until each has been timed a few times, and then keeps the one whose least
+/// time is less.
 class Replay {
  public:
-  /// Takes the graph over. `why_not_persistent` is empty where the draft is to become a kernel, or where the wish
-  /// is a graph.
+  /// Takes the graph over. `why_not_persistent` is empty where the draft is to become a kernel, or where the
+  /// wish is a graph.
   Replay(Ops& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
          std::string why_not_persistent);
 
@@ -52,8 +52,8 @@ class Replay {
   std::unique_ptr<PersistentKernel> persistent_;
   std::string why_not_persistent_;
   std::optional<Form> chosen_;
-  int runs_ = 0;           ///< while both are tried
-  float least_[2];         ///< milliseconds, by form
+  int runs_ = 0;    ///< while both are tried
+  float least_[2];  ///< milliseconds, by form
   std::unique_ptr<Stopwatch> stopwatch_;
 };
 

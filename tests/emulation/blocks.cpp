@@ -1,9 +1,9 @@
 // Grids of threads on one host thread. The threads of a block run as fibers: a thread runs until it ends or
 // reaches a barrier, and then another does. A fiber whose thread has ended takes the next thread that has not
 // begun, so that kernels without barriers need one. Orders are reversed from round to round and block to
-// block, which shows missing barriers and results that depend on the order of blocks. Blocks run one after the
-// other, but those of a cooperative launch are all there at once: a block runs until it can go no further, and
-// then another does.
+// block, which shows missing barriers and results that depend on the order of blocks. Blocks run one after
+// the other, but those of a cooperative launch are all there at once: a block runs until it can go no
+// further, and then another does.
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -48,7 +48,7 @@ struct Block {
   std::vector<Thread> threads;
   std::vector<unsigned int> ready;  ///< threads that have passed a barrier, the last of which goes on first
   std::vector<unsigned int> at_warp_barrier;
-  std::vector<std::uint64_t> words;              ///< that lanes exchange, by thread
+  std::vector<std::uint64_t> words;  ///< that lanes exchange, by thread
   std::vector<emulation::Words> several_words;
   std::vector<uint4> memory;  ///< shared, of a cooperative launch
   unsigned int at_block_barrier = 0;
@@ -283,11 +283,11 @@ void run_grid(dim3 grid, dim3 threads, const Work& thread) {
   blocks.resize(1);
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t number = last_block_first ? count - 1 - i : i;
-    prepare(blocks[0],
-            dim3(static_cast<unsigned int>(number % grid.x),
-                 static_cast<unsigned int>(number / grid.x % grid.y),
-                 static_cast<unsigned int>(number / grid.x / grid.y)),
-            number % 2 == 1, 0);
+    prepare(
+        blocks[0],
+        dim3(static_cast<unsigned int>(number % grid.x), static_cast<unsigned int>(number / grid.x % grid.y),
+             static_cast<unsigned int>(number / grid.x / grid.y)),
+        number % 2 == 1, 0);
     go_on(blocks[0]);
     check_end(blocks[0]);
   }

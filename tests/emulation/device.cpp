@@ -269,9 +269,8 @@ cudaError_t cudaGetDevice(int* ordinal) {
 }
 cudaError_t cudaSetDevice(int ordinal) { return result(ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {
-      "no GPU but CUDA emulated on the CPU", 8, 0, static_cast<int>(emulation::multiprocessors), cache_bytes,
-      1};
+  *properties = {"no GPU but CUDA emulated on the CPU",        8,           0,
+                 static_cast<int>(emulation::multiprocessors), cache_bytes, 1};
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {

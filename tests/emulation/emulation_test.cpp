@@ -169,8 +169,9 @@ TEST(PersistentKernel, WhereThereIsNoneTheDescriptionSaysWhy) {
     const std::string description = description_after(replayed(CudaReplay::persistent), training);
     const bool covered = training.settings.algorithm == Algorithm::wake_sleep;
     EXPECT_EQ(covered, description.ends_with("recordings as one persistent kernel")) << description;
-    EXPECT_EQ(!covered, description.find("recordings as a CUDA graph (not as one persistent kernel: there is ") !=
-                            std::string::npos)
+    EXPECT_EQ(!covered,
+              description.find("recordings as a CUDA graph (not as one persistent kernel: there is ") !=
+                  std::string::npos)
         << description;
   }
   CudaOptions halves = replayed(CudaReplay::persistent);
@@ -189,7 +190,8 @@ TEST(PersistentKernel, ThreeHiddenLayersTakeTenBarriersAStep) {
   trainer.run_steps(training.rows / training.settings.batch_size + 1);  // an epoch, step by step
   const std::uint64_t before = emulation::grid_barriers_passed();
   trainer.run_steps(8);
-  // The first step gathers its data before anything else; the others have theirs when the one before them ends.
+  // The first step gathers its data before anything else; the others have theirs when the one before them
+  // ends.
   EXPECT_EQ(emulation::grid_barriers_passed() - before, 8u * 10 + 1);
 }
 

@@ -25,7 +25,8 @@ inline void multiply_add(std::int32_t (&sums)[4], const std::uint32_t (&a)[4], c
                byte(of_lane[4 * column + holder].word[4 + right], term % 4);
       }
       // Padding may hold anything, and its sums leave 32 bits, as they do on a GPU.
-      sums[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(sum));
+      sums[i] =
+          static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(sum));
     }
   });
 }
