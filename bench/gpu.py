@@ -3,8 +3,8 @@
 
 For each net: every setting of the peers proves itself correct (once) and is tried; the fastest eager setting, the
 fastest CUDA graph and, for the smallest net, the fastest `lax.scan` of JAX are kept. The engine is tried with both
-routes of its products for each number of weight bits. Then all that were kept run in turn, a round each, and each
-round gives one ratio, so that a GPU that changes its clock changes it for all. Plain SGD throughout.
+routes of its products for each number of weight bits, and on the smallest net with its steps replayed as a graph, as one
+persistent kernel, and as it chooses itself. Then all that were kept run in turn, a round each, and each round gives one ratio, so that a GPU that changes its clock changes it for all. Plain SGD throughout.
 
 What was found so far is kept in OUT/gpu-progress.json: after `--budget` seconds the script stops with exit code 75, and
 goes on there when it is called again.
@@ -160,14 +160,20 @@ class Contest:
     def shape(self):
         return ["--layers", ",".join(map(str, self.sizes)), "--batch-size", str(self.batch_size)]
 
-    def engine(self, bits, route, seconds):
+    def engine(self, bits, route, replay, seconds):
         # Half of the time goes to the bare products.
         return [*shlex.split(self.arguments.engine), "bench", *self.shape(), "--optimizer", "sgd",
-                "--weight-bits", str(bits), "--route", route, "--device", self.arguments.device,
+                "--weight-bits", str(bits), "--route", route, "--replay", replay, "--device", self.arguments.device,
                 "--seconds", str(2 * seconds), "--rounds", "1", "--json", "--quiet"]  # fmt: skip
 
     def routes(self):
         return ("int8", "float32") if self.arguments.device == "cpu" else ("int8", "fp16")
+
+    def ways(self):
+        """(route, replay) of every setting of the engine that is tried."""
+        yield from ((route, "fastest") for route in self.routes())
+        if self.net in ("a", "tiny") and self.arguments.device == "cuda":
+            yield from (("int8", "graph"), ("int8", "persistent"))
 
     def settings(self):
         yield from pytorch_settings(self.net, self.arguments.device)
@@ -179,8 +185,8 @@ class Contest:
             yield [*command, "--check"]
             yield [*command, *self.shape(), "--serve"]
         for bits in self.arguments.weight_bits:
-            for route in self.routes():
-                yield self.engine(bits, route, self.arguments.seconds)
+            for route, replay in self.ways():
+                yield self.engine(bits, route, replay, self.arguments.seconds)
 
     # -------------------------------------------------------------------------------------- finding the fastest
 
@@ -222,19 +228,19 @@ class Contest:
 
     def try_engine(self):
         for bits in self.arguments.weight_bits:
-            for route in self.routes():
-                key = f"{bits} {route}"
+            for route, replay in self.ways():
+                key = f"{bits} {route} {replay}"
                 if key in self.found["engine"]:
                     continue
                 self.progress.pause_if_spent()
-                entry = {"bits": bits, "route": route}
+                entry = {"bits": bits, "route": route, "replay": replay}
                 try:
-                    entry.update(run_json(self.engine(bits, route, self.arguments.tuning_seconds)))
-                    print(f"  engine, {bits}-bit, {route}: {entry['images_per_second']:,.0f} images/s, "
+                    entry.update(run_json(self.engine(bits, route, replay, self.arguments.tuning_seconds)))
+                    print(f"  engine, {bits}-bit, {route}, {replay}: {entry['images_per_second']:,.0f} images/s, "
                           f"step / products {entry['step_over_products']:.2f}", flush=True)  # fmt: skip
                 except Failed as why:
                     entry["failed"] = str(why)
-                    print(f"  engine, {bits}-bit, {route}: {why}", flush=True)
+                    print(f"  engine, {bits}-bit, {route}, {replay}: {why}", flush=True)
                 self.found["engine"][key] = entry
                 self.progress.save()
 
@@ -260,7 +266,8 @@ class Contest:
             self.progress.pause_if_spent()
             turn = {"engine": {}, "peers": {}}
             for bits, entry in engines.items():
-                turn["engine"][str(bits)] = run_json(self.engine(bits, entry["route"], self.arguments.seconds))
+                turn["engine"][str(bits)] = run_json(
+                    self.engine(bits, entry["route"], entry["replay"], self.arguments.seconds))
             for kind, peer in served.items():
                 turn["peers"][kind] = peer.measure(self.arguments.seconds)
             self.found["rounds"].append(turn)

@@ -16,6 +16,8 @@
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/lane.hpp"
 #include "kernels/cuda/pinned_copy.hpp"
+#include "kernels/cuda/program.cuh"
+#include "kernels/cuda/replay.hpp"
 #include "kernels/cuda/staging.hpp"
 
 namespace wakesleep {
@@ -37,17 +39,22 @@ void require_lines(const Matrix<T>& matrix) {
 
 class CudaOps;
 
-/// A graph of operations, launched on the main lane.
+/// Operations that are launched together, on the main lane.
 class CudaRecording final : public Recording {
  public:
-  CudaRecording(CudaOps& ops, cudaGraph_t graph) : ops_(ops), graph_(graph) {}
+  CudaRecording(CudaOps& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
+                const std::string& why_not_persistent);
   ~CudaRecording() override;
   void replay() override;
-  const Graph& graph() const { return graph_; }
+  /// Returns what is to be said of it in the backend's description.
+  std::string prepare(cudaStream_t stream) const {
+    replay_.prepare(stream);
+    return replay_.description();
+  }
 
  private:
   CudaOps& ops_;
-  Graph graph_;
+  Replay replay_;
 };
 
 class CudaReadback final : public Readback {
@@ -70,6 +77,9 @@ class CudaOps final : public Ops {
   CudaOps(const CudaOptions& options, const cudaDeviceProp& properties)
       : ordinal_(options.ordinal),
         route_(options.route),
+        replay_(options.replay),
+        persistent_blocks_(options.replay == CudaReplay::graph ? 0 : cuda::persistent_blocks(properties)),
+        cache_bytes_(properties.l2CacheSize),
         device_description_(description_of(properties)),
         resources_(std::make_unique<Resources>(*this, properties)) {
     products().check_route(properties.name);
@@ -86,7 +96,8 @@ class CudaOps final : public Ops {
   }
 
   std::string description() const override {
-    return device_description_ + ", " + resources_->main.products.description();
+    return device_description_ + ", " + resources_->main.products.description() +
+           (recordings_.empty() ? "" : ", " + recordings_);
   }
   std::string device() const override { return "cuda"; }
 
@@ -197,31 +208,34 @@ class CudaOps final : public Ops {
     require_main_line();
     require_all_joined("before a recording");
     const CurrentDevice current(ordinal_);
-    std::unique_ptr<CudaRecording> recording;
+    Draft draft(persistent_blocks_);
+    cudaGraph_t graph = nullptr;
     try {
       Capture capture(stream());
+      draft_ = &draft;
       operations();
+      draft_ = nullptr;
       require_main_line();
       require_all_joined("at the end of a recording");
-      recording = std::make_unique<CudaRecording>(*this, capture.end());
+      graph = capture.end();
     } catch (...) {
+      draft_ = nullptr;
       // What the branches were given has been thrown away with the capture.
       branch_ = nullptr;
       for (Branch& branch : resources_->branches) branch.forget();
       throw;
     }
-    recording->graph().upload(stream());
-    return recording;
+    return recording_of(graph, draft);
   }
 
   cudaStream_t main_stream() const { return resources_->main.stream.get(); }
 
-  void replay(const Graph& graph) {
+  void replay(Replay& replay) {
     require_main_line();
     refuse_while_capturing("another recording");
     const CurrentDevice current(ordinal_);
     join_branches();
-    graph.launch(stream());
+    if (replay.run(stream())) recordings_ = replay.description();
   }
 
   // -------------------------------------------------------------------------------------------- weights
@@ -251,6 +265,7 @@ class CudaOps final : public Ops {
   // -------------------------------------------------------------------------------------------- the step
   void advance(const StepScalars* table, std::uint32_t* position, StepScalars* now) override {
     const CurrentDevice current(ordinal_);
+    const Drafted drafted(*this, [&](Draft& draft) { draft.advance(table, position, now); });
     cuda::advance(stream(), table, position, now);
   }
 
@@ -266,6 +281,7 @@ class CudaOps final : public Ops {
     if (states.rows == 0) return;
     require_lines(states);
     const CurrentDevice current(ordinal_);
+    const Drafted drafted(*this, [&](Draft& draft) { draft.gather(data, order, first, draw, states); });
     cuda::gather(stream(), data, order, first, draw, states);
   }
 
@@ -277,6 +293,12 @@ class CudaOps final : public Ops {
     require_lines(output);
     const CurrentDevice current(ordinal_);
     const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(output.rows, input.rows);
+    const Drafted drafted(*this, [&](Draft& draft) {
+      if (samples != 1 || rows_per_input != 1) draft.refuse("a sample of several states for a row");
+      if (sink.rows != nullptr || sink.total != nullptr) draft.refuse("a sample that is scored");
+      if (kept.data != nullptr) draft.refuse("a sample whose logits are kept");
+      draft.sample(integers_of(conditional), conditional.bias, input, draw, output);
+    });
     const Logits logits = logits_of(conditional, input);
     keep(logits, conditional, output.rows / rows_per_input, kept);
     cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink);
@@ -299,6 +321,11 @@ class CudaOps final : public Ops {
     require_lines(target);
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
+    const Drafted drafted(*this, [&](Draft& draft) {
+      if (weighted || target.rows != deltas.rows) draft.refuse("a delta of several samples of a row");
+      if (kept.data != nullptr) draft.refuse("a delta of kept logits");
+      draft.delta(integers_of(conditional), conditional.bias, input, target, draw, weights.scale, deltas);
+    });
     Logits logits;
     if (kept.data != nullptr) {
       logits.kept = kept;
@@ -324,6 +351,8 @@ class CudaOps final : public Ops {
     }
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
+    const Drafted drafted(*this,
+                          [&](Draft& draft) { draft.gradient(deltas, states, gradient, bias_gradient); });
     if (gradient != nullptr) {
       require_lines(states);
       products().gradient(deltas, states, gradient);
@@ -350,6 +379,7 @@ class CudaOps final : public Ops {
       update.bits = weights.bits;
       update.scales = weights.scales();
     }
+    const Drafted drafted(*this, [&](Draft& draft) { draft.update(update, optimizer, rates); });
     cuda::update(stream(), update, optimizer, rates);
   }
 
@@ -479,6 +509,43 @@ class CudaOps final : public Ops {
     std::array<Branch, branch_count> branches;
   };
 
+  /// Tells the draft of a recording, if there is one, what the calling operation does there. While it lives,
+  /// the operation queues what a graph needs for the same. Whatever queues anything otherwise makes that
+  /// there is no draft: an operation that is not known to it can never be left out of a persistent kernel.
+  class Drafted {
+   public:
+    template <class Note>
+    Drafted(CudaOps& ops, const Note& note) : ops_(ops) {
+      if (ops_.draft_ != nullptr) note(*ops_.draft_);
+      ops_.drafted_ = true;
+    }
+    ~Drafted() { ops_.drafted_ = false; }
+    Drafted(const Drafted&) = delete;
+    Drafted& operator=(const Drafted&) = delete;
+
+   private:
+    CudaOps& ops_;
+  };
+
+  void refuse_draft_of_others() {
+    if (draft_ != nullptr && !drafted_) {
+      draft_->refuse("an operation other than advance, gather, sample, delta, gradient and update");
+    }
+  }
+
+  std::unique_ptr<Recording> recording_of(cudaGraph_t graph, const Draft& draft) {
+    std::string why_not;
+    if (replay_ != CudaReplay::graph) {
+      why_not = route_ != CudaRoute::int8 ? "it multiplies by the int8 route alone"
+                : persistent_blocks_ == 0 ? "the device cannot launch one whose blocks wait for each other"
+                                          : draft.why_not(cache_bytes_);
+    }
+    auto recording =
+        std::make_unique<CudaRecording>(*this, graph, draft, persistent_blocks_, replay_, why_not);
+    recordings_ = recording->prepare(stream());
+    return recording;
+  }
+
   void require_main_line() const { require(branch_ == nullptr, "a branch entered that must be left first"); }
 
   void require_all_joined(const char* when) const {
@@ -509,6 +576,11 @@ class CudaOps final : public Ops {
   static std::int64_t repeats(std::int64_t rows, std::int64_t of) {
     require(of > 0 && rows % of == 0, "rows that are no multiple of those they repeat");
     return rows / of;
+  }
+
+  /// Null for a prior.
+  const CudaWeights* integers_of(const Conditional& conditional) const {
+    return is_prior(conditional) ? nullptr : &weights_of(conditional);
   }
 
   const CudaWeights& weights_of(const Conditional& conditional) const {
@@ -556,22 +628,38 @@ class CudaOps final : public Ops {
 
   /// Where operations are queued now.
   Lane& lane() const { return branch_ != nullptr ? branch_->lane() : resources_->main; }
-  cudaStream_t stream() const { return lane().stream.get(); }
-  Products& products() { return lane().products; }
+  cudaStream_t stream() {
+    refuse_draft_of_others();
+    return lane().stream.get();
+  }
+  Products& products() {
+    refuse_draft_of_others();
+    return lane().products;
+  }
 
   int ordinal_;
   CudaRoute route_;
+  CudaReplay replay_;
+  int persistent_blocks_;
+  std::int64_t cache_bytes_;
   std::string device_description_;
   std::unique_ptr<Resources> resources_;
   Branch* branch_ = nullptr;  ///< the one that was entered; null on the main line
+  Draft* draft_ = nullptr;    ///< while operations are recorded
+  bool drafted_ = false;      ///< while one that the draft knows is queued
+  std::string recordings_;    ///< how the latest recording is replayed; empty while there was none
 };
+
+CudaRecording::CudaRecording(CudaOps& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
+                             const std::string& why_not_persistent)
+    : ops_(ops), replay_(ops, graph, draft, blocks, wish, why_not_persistent) {}
 
 CudaRecording::~CudaRecording() {
   // A launch may still be running.
   WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(ops_.main_stream()));
 }
 
-void CudaRecording::replay() { ops_.replay(graph_); }
+void CudaRecording::replay() { ops_.replay(replay_); }
 
 void CudaReadback::request(const void* from) { ops_.request(copy_, from); }
 

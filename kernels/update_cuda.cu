@@ -1,57 +1,14 @@
 // The optimisers' step, and the integers of the new weights in the same pass.
+#include "kernels/cuda/ascent.cuh"
 #include "kernels/cuda/integers.cuh"
 #include "kernels/cuda/kernels.cuh"
 
 namespace wakesleep::cuda {
 namespace {
 
-/// Neighbouring parameters, their gradient and what the optimiser keeps of them (null: nothing).
-struct Ascent {
-  float* parameters;
-  const std::int32_t* gradient;
-  float* first;
-  float* second;
-};
-__device__ Ascent from(const Ascent& ascent, std::int64_t index) {
-  return {ascent.parameters + index, ascent.gradient + index,
-          ascent.first != nullptr ? ascent.first + index : nullptr,
-          ascent.second != nullptr ? ascent.second + index : nullptr};
-}
-
-/// Moves `width` parameters along their gradient. Returns the largest of their magnitude_bits.
-template <int width>
-__device__ std::uint32_t ascend(const Ascent& ascent, bool decayed, const Optimizer& optimizer,
-                                const Rates& rates) {
-  Several<float, width> parameter = load<width>(ascent.parameters);
-  const Several<std::int32_t, width> gradient = load<width>(ascent.gradient);
-  Several<float, width> first = {};
-  Several<float, width> second = {};
-  if (ascent.first != nullptr) first = load<width>(ascent.first);
-  if (ascent.second != nullptr) second = load<width>(ascent.second);
-  std::uint32_t largest = 0;
-#pragma unroll
-  for (int j = 0; j < width; ++j) {
-    parameter.element[j] = updated_parameter(parameter.element[j], gradient.element[j], decayed, optimizer,
-                                             rates, first.element[j], second.element[j]);
-    largest = Larger{}(largest, magnitude_bits(parameter.element[j]));
-  }
-  store(ascent.parameters, parameter);
-  if (ascent.first != nullptr) store(ascent.first, first);
-  if (ascent.second != nullptr) store(ascent.second, second);
-  return largest;
-}
-
-__device__ void update_bias(const ParameterUpdate& update, std::int64_t unit, const Optimizer& optimizer,
-                            const Rates& rates) {
-  const Ascent biases = {update.bias, update.bias_gradient, update.state.bias_first,
-                         update.state.bias_second};
-  ascend<1>(from(biases, unit), false, optimizer, rates);
-  if (!is_finite(update.bias[unit])) mark_diverged(update.diverged, update.step);
-}
-
 __global__ void update_prior_kernel(ParameterUpdate update, Optimizer optimizer, const Rates* rates) {
   const std::int64_t unit = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
-  if (unit < update.receiving) update_bias(update, unit, optimizer, *rates);
+  if (unit < update.receiving) ascend_bias(update, unit, update.bias_gradient[unit], optimizer, *rates);
 }
 
 /// One block per receiving unit: its bias, its weights, and their integers.
@@ -60,28 +17,24 @@ __global__ void update_kernel(ParameterUpdate update, Integers<Element> integers
                               const Rates* rates) {
   const std::int64_t unit = blockIdx.x;
   const Rates now = *rates;
-  if (threadIdx.x == 0) update_bias(update, unit, optimizer, now);
+  if (threadIdx.x == 0) ascend_bias(update, unit, update.bias_gradient[unit], optimizer, now);
   const std::int64_t count = update.weight.columns;
-  float* weights = update.weight.data + unit * update.weight.stride;
-  Ascent ascent = {update.weight.data, update.gradient, update.state.weight_first,
-                   update.state.weight_second};
-  ascent = from(ascent, unit * count);  // all but the weights are dense
-  ascent.parameters = weights;
+  const std::int32_t* gradient = update.gradient + unit * count;
+  const Ascent ascent = weights_of(update, unit);
   std::uint32_t largest = 0;
   for (std::int64_t i = width * threadIdx.x; i < count; i += width * block_threads) {
-    largest = Larger{}(largest, ascend<width>(from(ascent, i), true, optimizer, now));
+    largest =
+        Larger{}(largest, ascend<width>(from(ascent, i), load<width>(gradient + i), true, optimizer, now));
   }
-  write_integers<width>(integers, unit, weights, count, largest);  // finds weights that are not finite, too
+  // Finds weights that are not finite, too.
+  write_integers<width>(integers, unit, ascent.parameters, count, largest);
 }
 
 template <class Element>
 void update_as(cudaStream_t stream, const ParameterUpdate& update, const Integers<Element>& integers,
                const Optimizer& optimizer, const Rates* rates) {
-  const bool fours = update.weight.columns % 4 == 0 && update.weight.stride % 4 == 0 &&
-                     fours_aligned(update.weight.data) && fours_aligned(update.gradient) &&
-                     fours_aligned(update.state.weight_first) && fours_aligned(update.state.weight_second);
-  launch(fours ? update_kernel<4, Element> : update_kernel<1, Element>, block_per_row(update.receiving),
-         stream, update, integers, optimizer, rates);
+  launch(in_fours(update) ? update_kernel<4, Element> : update_kernel<1, Element>,
+         block_per_row(update.receiving), stream, update, integers, optimizer, rates);
 }
 
 }  // namespace

@@ -14,10 +14,11 @@
 #         unless --again is given. Needs Python 3 on the other machine, and CUDA's runtime and cuBLAS; `peers` also
 #         PyTorch, and JAX where it is there.
 #           device     driver, GPU, compute capability, versions
-#           hashes     recorded hashes of trainings, by both routes of the products, queued one by one and replayed
+#           hashes     recorded hashes of trainings, by both routes of the products, queued one by one and replayed, and
+#                      by the persistent kernel
 #           tests      every test that runs on a GPU
 #           sanitizer  compute-sanitizer over the tests of operations
-#           nets       steps against their own bare products
+#           nets       steps against their own bare products; (a) also as a graph and as a persistent kernel
 #           peers      engine and peers in turn (bench/gpu.py)
 #           quality    seconds to 120 nats on binarized MNIST, GPU and CPU, and their hashes
 #         --dry-run prints the commands; --device cpu runs the same on small machines without a GPU: both for trying

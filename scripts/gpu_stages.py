@@ -185,9 +185,11 @@ def test_item(context, program, tests, name=None):
 
 def hashes_stage(context):
     for route in context.routes:
-        suffix = f"cuda_{route}*" if context.cuda else f"cpu_{route}"
+        set_up = f"cuda_{route}" if context.cuda else f"cpu_{route}"
         for name, test in (("replayed", "TrainedModels"), ("one by one", "StepsQueuedOneByOne")):
-            yield test_item(context, "golden_test", f"*GoldenTest.{test}*/{suffix}", f"{route}, {name}")
+            yield test_item(context, "golden_test", f"*GoldenTest.{test}*/{set_up}", f"{route}, {name}")
+    if context.cuda:
+        yield test_item(context, "golden_test", "*GoldenTest.TrainedModels*/cuda_int8_persistent", "persistent kernel")
 
 
 def programs_with_tests(context):
@@ -220,19 +222,28 @@ def sanitizer_stage(context):
         own = ["--kernel-name", "kernel_substring=wakesleep"] if mode == "racecheck" else []
         under = shlex.join([tool, "--tool", mode, "--error-exitcode", "99", *own])
         for program, set_up in (("ops_test", "cuda_int8"), ("ops_test", "cuda_fp16"), ("philox_test", "cuda_int8"),
-                                ("data_test", "cuda_int8"), ("machine_test", "cuda_int8")):  # fmt: skip
+                                ("data_test", "cuda_int8"), ("machine_test", "cuda_int8"),
+                                ("recording_test", "cuda_int8_persistent")):  # fmt: skip
             item = test_item(context, program, f"*/{set_up}", f"{mode}, {program}, {set_up}")
             yield Item(item.name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_sanitizer(item.judge))
+
+
+def ways_of(context, net):
+    """Routes of the products, and for the net that a persistent kernel is made for each way of replaying steps."""
+    yield from ((route,) for route in context.routes)
+    if context.cuda and net == "a":
+        yield from (("int8", "graph"), ("int8", "persistent"))
 
 
 def nets_stage(context):
     for net, (layers, batch_size) in (NETS if context.cuda else TINY).items():
         for bits in (8, 16):
-            for route in context.routes:
+            for route, *replay in ways_of(context, net):
                 yield Item(
-                    f"({net}) {bits}-bit {route}",
+                    " ".join([f"({net}) {bits}-bit {route}", *replay]),
                     context.program("wakesleep", "bench", "--layers", layers, "--batch-size", batch_size, "--optimizer",
                                     "sgd", "--weight-bits", bits, "--route", route, "--device", context.device,
+                                    *(word for way in replay for word in ("--replay", way)),
                                     "--seconds", 6 if context.cuda else 0.2, "--rounds", 5, "--json", "--quiet"),
                     of_bench,
                 )  # fmt: skip

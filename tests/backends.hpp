@@ -41,15 +41,19 @@ inline std::vector<Backend> cpu_backends() {
 }
 
 inline std::vector<Backend> cuda_backends(const std::string& name) {
-  std::vector<Backend> backends;
-  for (const CudaRoute route : {CudaRoute::int8, CudaRoute::fp16}) {
+  const auto gpu = [&](const char* suffix, CudaRoute route, CudaReplay replay) {
     Backend b;
-    b.name = name + (route == CudaRoute::int8 ? "_int8" : "_fp16");
+    b.name = name + suffix;
     b.cuda = true;
     b.gpu.route = route;
-    backends.push_back(b);
-  }
-  return backends;
+    b.gpu.replay = replay;
+    return b;
+  };
+  return {
+      gpu("_int8", CudaRoute::int8, CudaReplay::graph),
+      gpu("_fp16", CudaRoute::fp16, CudaReplay::fastest),
+      gpu("_int8_persistent", CudaRoute::int8, CudaReplay::persistent),
+  };
 }
 
 #if defined(WAKESLEEP_EMULATED_CUDA)

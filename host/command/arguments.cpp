@@ -94,6 +94,11 @@ CudaRoute cuda_route(const std::string& name) {
   throw UsageError("a GPU has no route '" + name + "'; expected --route best, int8 or fp16");
 }
 
+CudaReplay replay_named(const std::string& name) {
+  if (name == "graph") return CudaReplay::graph;
+  return name == "persistent" ? CudaReplay::persistent : CudaReplay::fastest;
+}
+
 CpuInstructions instructions_named(const std::string& name) {
   if (name == "avx512") return CpuInstructions::avx512;
   if (name == "avx2") return CpuInstructions::avx2;
@@ -112,6 +117,7 @@ std::unique_ptr<Ops> cuda_ops(const Arguments& arguments, int ordinal) {
   CudaOptions options;
   options.ordinal = ordinal;
   options.route = cuda_route(arguments.text("route"));
+  options.replay = replay_named(arguments.text("replay"));
   return make_cuda_ops(options);
 }
 

@@ -55,7 +55,8 @@ GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::st
 /// `base` with the settings that were given put over it. Throws UsageError.
 TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given);
 
-/// The backend that --device, --threads, --route and --instructions ask for, and why it is this one.
+/// The backend that --device, --threads, --route, --instructions and --replay ask for, and why it is this
+/// one.
 struct Device {
   std::unique_ptr<Ops> ops;
   std::string reason;

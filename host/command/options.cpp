@@ -32,9 +32,14 @@ Options computing_options(Role role) {
            "reference; GPU: int8, fp16); best: avx2 or int8, whichever suits the processor"),
       call("instructions", Kind::choice, "SET", "best", "Computing",
            "instruction set of the CPU's elementwise kernels; every one gives the same bits"),
+      call("replay", Kind::choice, "WAY", "fastest", "Computing",
+           "how a GPU replays recorded steps: as a CUDA graph, in one persistent kernel, or whichever of "
+           "these "
+           "takes less time; every way gives the same bits"),
   };
   options[2].choices = {"best", "avx2", "int8", "float32", "fp16", "reference"};
   options[3].choices = {"best", "avx512", "avx2", "baseline"};
+  options[4].choices = {"fastest", "graph", "persistent"};
   for (OptionSpec& option : options) option.role = role;
   options.push_back(flag("quiet", "Computing", "no log and no progress; results are still printed"));
   return options;

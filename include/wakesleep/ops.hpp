@@ -61,7 +61,7 @@ struct StepScalars {
   Rates recognition;
 };
 
-/// Operations that were called once and can be queued again as a whole: on a GPU, a CUDA graph.
+/// Operations that were called once and can be queued again as a whole: on a GPU, a CUDA graph or one kernel.
 class Recording {
  public:
   virtual ~Recording() = default;
@@ -177,7 +177,9 @@ class Ops {
 
   /// Calls `operations`, which calls operations that have been reserved for and have run before in the same
   /// shapes, and ends with every branch awaited, and keeps them; none of them runs. Null where queueing costs
-  /// nothing that is worth saving, and then `operations` has not been called.
+  /// nothing that is worth saving, and then `operations` has not been called. A replay does what the
+  /// operations would do, but gradients that `update` reads right after `gradient` need not have been
+  /// written, nor the errors of a prior that it learns from.
   virtual std::unique_ptr<Recording> record(const std::function<void()>&) { return nullptr; }
 
   // ---------------------------------------------------------------- weights
@@ -380,9 +382,18 @@ enum class CudaRoute {
   fp16,  ///< fp16 carrying integers, float32 sums kept below 2^24
 };
 
+/// How the GPU replays a recording. Every way gives the same bits.
+enum class CudaReplay {
+  fastest,     ///< both ways below in turn at first, then the one that took less time
+  graph,       ///< a CUDA graph, a kernel for every operation
+  persistent,  ///< one kernel for all operations, where it knows them and what they touch fits the L2 cache;
+               ///< elsewhere a graph, and the description says why
+};
+
 struct CudaOptions {
   int ordinal = 0;
   CudaRoute route = CudaRoute::int8;
+  CudaReplay replay = CudaReplay::fastest;
 };
 /// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old
 /// (both versions), no such device, architecture not in this binary.

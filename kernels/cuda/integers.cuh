@@ -36,6 +36,23 @@ Integers<Element> integers_in(const Limbs& limbs, int bits, float* scales, std::
 /// all others.
 __device__ inline std::uint32_t magnitude_bits(float x) { return float_bits(x) & 0x7FFFFFFFu; }
 
+/// Writes the integers of `width` neighbouring weights of a unit, the first of which is number `first`.
+template <int width, class Element>
+__device__ void store_integers(const Integers<Element>& integers, std::int64_t unit, std::int64_t first,
+                               const Several<float, width>& weight, float two_to_shift) {
+  const bool two_limbs = integers.low != nullptr;
+  Several<Element, width> high;
+  Several<Element, width> low;
+#pragma unroll
+  for (int j = 0; j < width; ++j) {
+    const std::int32_t q = integer_weight(weight.element[j], two_to_shift);
+    high.element[j] = as_element<Element>(two_limbs ? high_limb(q) : q);
+    low.element[j] = as_element<Element>(two_limbs ? low_limb(q) : 0);
+  }
+  store(integers.high + unit * integers.stride + first, high);
+  if (two_limbs) store(integers.low + unit * integers.stride + first, low);
+}
+
 /// Writes the integers of one unit's weights, `width` at a time, given the calling thread's part of their
 /// largest magnitude_bits. All threads of the block must call it; each reads the weights that it would read
 /// in a loop from width * threadIdx.x on. A unit that has diverged keeps its last integers: its run is about
@@ -51,19 +68,8 @@ __device__ void write_integers(const Integers<Element>& integers, std::int64_t u
   }
   if (threadIdx.x == 0) integers.scales[unit] = power_of_two(-shift);
   const float two_to_shift = power_of_two(shift);
-  const bool two_limbs = integers.low != nullptr;
   for (std::int64_t i = width * threadIdx.x; i < count; i += width * block_threads) {
-    const Several<float, width> weight = load<width>(weights + i);
-    Several<Element, width> high;
-    Several<Element, width> low;
-#pragma unroll
-    for (int j = 0; j < width; ++j) {
-      const std::int32_t q = integer_weight(weight.element[j], two_to_shift);
-      high.element[j] = as_element<Element>(two_limbs ? high_limb(q) : q);
-      low.element[j] = as_element<Element>(two_limbs ? low_limb(q) : 0);
-    }
-    store(integers.high + unit * integers.stride + i, high);
-    if (two_limbs) store(integers.low + unit * integers.stride + i, low);
+    store_integers<width>(integers, unit, i, load<width>(weights + i), two_to_shift);
   }
 }
 

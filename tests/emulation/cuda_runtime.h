@@ -36,6 +36,18 @@ namespace emulation {
 /// The word that the lane `other` of the calling thread's warp gives. All lanes must call it.
 std::uint64_t exchange(std::uint64_t word, unsigned int other);
 unsigned int lane();
+/// The same for several words at a time: `use` gets those of all lanes.
+struct Words {
+  std::uint32_t word[6];
+};
+void exchange(const Words& own, const std::function<void(const Words* of_lane)>& use);
+
+inline constexpr unsigned int multiprocessors = 3;
+/// Of a cooperative launch.
+void* block_memory();
+void grid_barrier();
+/// How often whole grids have passed such a barrier.
+std::uint64_t grid_barriers_passed();
 }  // namespace emulation
 
 template <class T>
@@ -63,11 +75,35 @@ inline int atomicAdd(int* sum, int value) {
   *sum = static_cast<int>(static_cast<unsigned int>(old) + static_cast<unsigned int>(value));
   return old;
 }
+inline unsigned int atomicMax(unsigned int* largest, unsigned int value) {
+  const unsigned int old = *largest;
+  if (value > old) *largest = value;
+  return old;
+}
 inline unsigned int atomicCAS(unsigned int* word, unsigned int expected, unsigned int value) {
   const unsigned int old = *word;
   if (old == expected) *word = value;
   return old;
 }
+
+/// Byte i of the result is the one of (y, x), eight bytes, that digit i of the selector picks.
+inline unsigned int __byte_perm(unsigned int x, unsigned int y, unsigned int selector) {
+  const std::uint64_t both = std::uint64_t{y} << 32 | x;
+  unsigned int result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned int digit = selector >> (4 * i) & 7u;
+    result |= static_cast<unsigned int>(both >> (8 * digit) & 0xFFu) << (8 * i);
+  }
+  return result;
+}
+/// sum + the products of the signed bytes.
+inline int __dp4a(int x, int y, int sum) {
+  for (int i = 0; i < 4; ++i) {
+    sum += static_cast<std::int8_t>(x >> (8 * i)) * static_cast<std::int8_t>(y >> (8 * i));
+  }
+  return sum;
+}
+#define __launch_bounds__(threads, blocks)
 
 // ---------------------------------------------------------------------------------------------- the runtime
 enum cudaError_t {
@@ -100,6 +136,9 @@ struct cudaDeviceProp {
   char name[256];
   int major;
   int minor;
+  int multiProcessorCount;
+  int l2CacheSize;
+  int cooperativeLaunch;
 };
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* ordinal);
@@ -165,6 +204,8 @@ using Work = std::function<void()>;
 cudaError_t queue(cudaStream_t stream, Work work);
 /// Calls `thread` for every thread of a grid.
 void run_grid(dim3 grid, dim3 block, const Work& thread);
+/// The same with all blocks there at once, each with shared memory of its own.
+void run_cooperative_grid(unsigned int grid, dim3 block, std::size_t memory_bytes, const Work& thread);
 /// Passes time on the device, as cudaEventElapsedTime sees it.
 void spend(std::uint64_t microseconds);
 /// Says what broke a rule, and ends the program.

@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t all_bytes = std::size_t{16} << 30;
 constexpr std::size_t page = 4096;
+constexpr int cache_bytes = 12 << 20;
 
 struct Node {
   emulation::Work work;
@@ -268,7 +269,8 @@ cudaError_t cudaGetDevice(int* ordinal) {
 }
 cudaError_t cudaSetDevice(int ordinal) { return result(ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"no GPU but CUDA emulated on the CPU", 8, 0};
+  *properties = {"no GPU but CUDA emulated on the CPU",        8,           0,
+                 static_cast<int>(emulation::multiprocessors), cache_bytes, 1};
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {

@@ -131,6 +131,90 @@ TEST_P(EmulationTest, WhatCannotBeRecordedIsRefusedAndTheBackendGoesOn) {
   EXPECT_EQ(testing::to_host(subject.counts), std::vector<std::int64_t>(33, 0));
 }
 
+/// A short training on a backend of its own, and what that says of itself then.
+std::string description_after(const CudaOptions& options, const testing::Training& training,
+                              std::string* hash = nullptr) {
+  const std::unique_ptr<Ops> ops = make_cuda_ops(options);
+  const std::string trained = testing::trained_hash(*ops, training);
+  if (hash != nullptr) *hash = trained;
+  return ops->description();
+}
+
+CudaOptions replayed(CudaReplay replay) {
+  CudaOptions options;
+  options.replay = replay;
+  return options;
+}
+
+TEST(PersistentKernel, WhereBothWaysOfReplayingAreOpenTheFasterIsKept) {
+  testing::Training training = testing::recorded_trainings()[2];
+  ASSERT_EQ(training.name, "37-19-5 momentum");
+  training.settings.epochs = 16;  // a replay of 6 steps in each but the first: enough for both to be timed
+  std::string hashes[3];
+  const std::string fastest = description_after(replayed(CudaReplay::fastest), training, &hashes[0]);
+  const std::string graph = description_after(replayed(CudaReplay::graph), training, &hashes[1]);
+  const std::string persistent = description_after(replayed(CudaReplay::persistent), training, &hashes[2]);
+  // Of the device's time, each node of a graph takes one tick, and so does a persistent kernel.
+  EXPECT_NE(fastest.find("recordings as one persistent kernel (0.00"), std::string::npos) << fastest;
+  EXPECT_NE(fastest.find(" ms, as a CUDA graph "), std::string::npos) << fastest;
+  EXPECT_TRUE(graph.ends_with("recordings as a CUDA graph")) << graph;
+  EXPECT_TRUE(persistent.ends_with("recordings as one persistent kernel")) << persistent;
+  EXPECT_EQ(hashes[0], hashes[1]);
+  EXPECT_EQ(hashes[0], hashes[2]);
+}
+
+TEST(PersistentKernel, WhereThereIsNoneTheDescriptionSaysWhy) {
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    if (training.units > 100) continue;  // large for threads that take turns
+    const std::string description = description_after(replayed(CudaReplay::persistent), training);
+    const bool covered = training.settings.algorithm == Algorithm::wake_sleep;
+    EXPECT_EQ(covered, description.ends_with("recordings as one persistent kernel")) << description;
+    EXPECT_EQ(!covered,
+              description.find("recordings as a CUDA graph (not as one persistent kernel: there is ") !=
+                  std::string::npos)
+        << description;
+  }
+  CudaOptions halves = replayed(CudaReplay::persistent);
+  halves.route = CudaRoute::fp16;
+  const std::string description = description_after(halves, testing::recorded_trainings()[2]);
+  EXPECT_NE(description.find("(not as one persistent kernel: it multiplies by the int8 route alone)"),
+            std::string::npos)
+      << description;
+}
+
+TEST(PersistentKernel, ThreeHiddenLayersTakeTenBarriersAStep) {
+  testing::Training training = testing::recorded_trainings()[4];
+  ASSERT_EQ(training.settings.layers.size(), 3u);
+  const std::unique_ptr<Ops> ops = make_cuda_ops(replayed(CudaReplay::persistent));
+  Trainer trainer(*ops, testing::training_data(training), training.settings);
+  trainer.run_steps(training.rows / training.settings.batch_size + 1);  // an epoch, step by step
+  const std::uint64_t before = emulation::grid_barriers_passed();
+  trainer.run_steps(8);
+  // The first step gathers its data before anything else; the others have theirs when the one before them
+  // ends.
+  EXPECT_EQ(emulation::grid_barriers_passed() - before, 8u * 10 + 1);
+}
+
+TEST(PersistentKernel, WhatDoesNotFitTheCacheIsReplayedAsAGraph) {
+  testing::Training training = testing::recorded_trainings()[2];
+  training.rows = 6;
+  training.units = 900;
+  training.settings.layers = {700};
+  training.settings.batch_size = 2;
+  training.settings.epochs = 1;
+  training.settings.optimizer = OptimizerKind::adam;
+  const std::string description = description_after(replayed(CudaReplay::persistent), training);
+  EXPECT_NE(description.find("bytes and the L2 cache holds 12582912)"), std::string::npos) << description;
+}
+
+TEST_P(EmulationTest, AnOperationUnknownToThePersistentKernelKeepsARecordingFromBecomingOne) {
+  Subject subject(ops());
+  const auto recording = ops().record([&] { ops().count(subject.visible(), subject.counts.data()); });
+  recording->replay();
+  EXPECT_EQ(ops().description().find("as one persistent kernel\n"), std::string::npos);
+  EXPECT_NE(ops().description().find("recordings as a CUDA graph"), std::string::npos) << ops().description();
+}
+
 TEST_P(EmulationTest, AReadbackHoldsWhatWasThereWhenItWasRequested) {
   Subject subject(ops());
   const auto readback = ops().make_readback(33 * sizeof(std::int64_t));

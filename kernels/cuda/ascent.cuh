@@ -1,0 +1,69 @@
+// How neighbouring parameters move along their gradient.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/divergence.cuh"
+#include "kernels/cuda/integers.cuh"
+#include "kernels/cuda/kernels.cuh"
+
+namespace wakesleep::cuda {
+
+/// Neighbouring parameters, and what the optimiser keeps of them (null: nothing).
+struct Ascent {
+  float* parameters;
+  float* first;
+  float* second;
+};
+
+/// A receiving unit's weights. All but the weights are dense.
+__device__ inline Ascent weights_of(const ParameterUpdate& update, std::int64_t unit) {
+  const std::int64_t dense = unit * update.weight.columns;
+  const OptimizerState& state = update.state;
+  return {update.weight.data + unit * update.weight.stride,
+          state.weight_first != nullptr ? state.weight_first + dense : nullptr,
+          state.weight_second != nullptr ? state.weight_second + dense : nullptr};
+}
+
+__device__ inline Ascent from(const Ascent& ascent, std::int64_t index) {
+  return {ascent.parameters + index, ascent.first != nullptr ? ascent.first + index : nullptr,
+          ascent.second != nullptr ? ascent.second + index : nullptr};
+}
+
+/// Moves `width` parameters. Returns the largest of their magnitude_bits.
+template <int width>
+__device__ std::uint32_t ascend(const Ascent& ascent, const Several<std::int32_t, width>& gradient,
+                                bool decayed, const Optimizer& optimizer, const Rates& rates) {
+  Several<float, width> parameter = load<width>(ascent.parameters);
+  Several<float, width> first = {};
+  Several<float, width> second = {};
+  if (ascent.first != nullptr) first = load<width>(ascent.first);
+  if (ascent.second != nullptr) second = load<width>(ascent.second);
+  std::uint32_t largest = 0;
+#pragma unroll
+  for (int j = 0; j < width; ++j) {
+    parameter.element[j] = updated_parameter(parameter.element[j], gradient.element[j], decayed, optimizer,
+                                             rates, first.element[j], second.element[j]);
+    largest = Larger{}(largest, magnitude_bits(parameter.element[j]));
+  }
+  store(ascent.parameters, parameter);
+  if (ascent.first != nullptr) store(ascent.first, first);
+  if (ascent.second != nullptr) store(ascent.second, second);
+  return largest;
+}
+
+__device__ inline void ascend_bias(const ParameterUpdate& update, std::int64_t unit, std::int32_t gradient,
+                                   const Optimizer& optimizer, const Rates& rates) {
+  const Ascent biases = {update.bias, update.state.bias_first, update.state.bias_second};
+  ascend<1>(from(biases, unit), {{gradient}}, false, optimizer, rates);
+  if (!is_finite(update.bias[unit])) mark_diverged(update.diverged, update.step);
+}
+
+/// Whether the weights and what belongs to them can be moved four at a time.
+inline bool in_fours(const ParameterUpdate& update) {
+  return update.weight.columns % 4 == 0 && update.weight.stride % 4 == 0 &&
+         fours_aligned(update.weight.data) && fours_aligned(update.gradient) &&
+         fours_aligned(update.state.weight_first) && fours_aligned(update.state.weight_second);
+}
+
+}  // namespace wakesleep::cuda
