@@ -36,7 +36,8 @@ __global__ void gather_kernel(DataRows data, const std::uint32_t* order, const s
   if (row >= states.rows || 4 * group >= states.columns) return;
   const std::uint32_t place = (first != nullptr ? *first : 0u) + static_cast<std::uint32_t>(row);
   const std::uint32_t data_row = order != nullptr ? order[place] : place;
-  const std::uint8_t* bytes = data.bytes + static_cast<std::int64_t>(data_row) * data.row_bytes;
+  const std::uint8_t* bytes =
+      data.bytes + static_cast<std::int64_t>(data.ordered ? place : data_row) * data.row_bytes;
   *reinterpret_cast<std::uint32_t*>(states.data + row * states.stride + 4 * group) =
       data.grey ? binarized_grey(data, bytes, group, data_row, draw) : unpacked_bits(data, bytes, group);
 }

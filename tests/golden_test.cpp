@@ -48,6 +48,18 @@ TEST_P(GoldenTest, StepsQueuedOneByOneLeaveTheRecordedHashes) {
   }
 }
 
+// Through the smallest ring, two batches, and through the largest that these data have.
+TEST_P(GoldenTest, StreamedRowsLeaveTheRecordedHashes) {
+  const std::map<std::string, std::string> recorded = recorded_hashes();
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    ASSERT_TRUE(recorded.contains(training.name)) << training.name;
+    for (const PlacementSettings& placement : {testing::streamed(0), testing::streamed()}) {
+      EXPECT_EQ(testing::trained_hash(ops(), training, placement), recorded.at(training.name))
+          << training.name << " through at most " << placement.ring_bytes << " bytes";
+    }
+  }
+}
+
 WAKESLEEP_ON_EVERY_BACKEND(GoldenTest);
 
 TEST(Golden, EveryRecordedHashBelongsToATraining) {
