@@ -128,9 +128,7 @@ class StreamedRows final : public TrainingRows {
                           std::to_string(most_steps()));
     }
     if (sent_ < 0) sent_ = awaited_ = first;
-    for (; sent_ < first + ring_.pieces; ++sent_) {
-      send(sent_, std::max(sent_ * ring_.batches_a_piece, step));
-    }
+    for (; sent_ < first + ring_.pieces; ++sent_) send(sent_);
     for (; awaited_ <= last; ++awaited_) {
       piece(awaited_).rows->await();
       piece(awaited_).numbers->await();
@@ -146,15 +144,14 @@ class StreamedRows final : public TrainingRows {
   /// Pieces are numbered over the whole run, as steps are.
   Piece& piece(std::int64_t number) { return pieces_[static_cast<std::size_t>(number % ring_.pieces)]; }
 
-  /// Fills a piece from step `from` on and sends it to its place.
-  void send(std::int64_t number, std::int64_t from) {
+  /// Fills a piece and sends it to its place.
+  void send(std::int64_t number) {
     Piece& filled = piece(number);
     auto* const rows = static_cast<std::uint8_t*>(filled.rows->fill());
     auto* const numbers = static_cast<std::uint32_t*>(filled.numbers->fill());
-    const std::int64_t begin = number * ring_.batches_a_piece;
-    for (std::int64_t step = from; step < begin + ring_.batches_a_piece; ++step) {
-      const std::int64_t place = (step - begin) * ring_.batch_size;
-      gather(step, rows + place * ring_.row_bytes, numbers + place);
+    for (std::int64_t batch = 0; batch < ring_.batches_a_piece; ++batch) {
+      const std::int64_t place = batch * ring_.batch_size;
+      gather(number * ring_.batches_a_piece + batch, rows + place * ring_.row_bytes, numbers + place);
     }
     const std::int64_t first_row = number % ring_.pieces * ring_.rows_a_piece();
     filled.rows->send(bytes_.data() + first_row * ring_.row_bytes,
