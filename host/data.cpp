@@ -145,7 +145,7 @@ std::vector<double> unit_means(const DataSet& data) {
   return means;
 }
 
-DeviceData::DeviceData(Ops& ops, const DataSet& data) {
+void check_layout(const DataSet& data) {
   const std::int64_t row_bytes = data.grey ? data.units : packed_bytes(data.units);
   const auto size = static_cast<std::int64_t>(data.bytes.size());
   if (data.row_bytes != row_bytes || size != data.rows * row_bytes) {
@@ -154,6 +154,11 @@ DeviceData::DeviceData(Ops& ops, const DataSet& data) {
                      " bytes in rows of " + std::to_string(data.row_bytes) + "; expected rows of " +
                      std::to_string(row_bytes));
   }
+}
+
+DeviceData::DeviceData(Ops& ops, const DataSet& data) {
+  check_layout(data);
+  const auto size = static_cast<std::int64_t>(data.bytes.size());
   if (size > 0) {
     bytes_ = Buffer<std::uint8_t>(ops, size);
     bytes_.copy_in(data.bytes.data());

@@ -1,7 +1,9 @@
 #include "wakesleep/memory_plan.hpp"
 
+#include <algorithm>
 #include <memory>
 
+#include "data_bits.hpp"
 #include "wakesleep/machine.hpp"
 #include "wakesleep/training_algorithm.hpp"
 
@@ -27,7 +29,7 @@ std::int64_t held_with_batch(Machine& machine, TrainingSettings settings, std::i
 }  // namespace
 
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
-                       std::int64_t data_rows) {
+                       std::int64_t data_rows, const PlacementSettings& placement) {
   const std::int64_t before = held(ops);
   Machine machine(ops, sizes, settings.weight_bits);
   MemoryPlan plan;
@@ -36,7 +38,13 @@ MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const T
   const std::int64_t less_small = held_with_batch(machine, settings, less_small_batch);
   plan.per_row = (less_small - small) / (less_small_batch - small_batch);
   plan.fixed = small - before - plan.parameters - small_batch * plan.per_row;
-  plan.data = data_rows * ((sizes.front() + 7) / 8 + static_cast<std::int64_t>(sizeof(std::uint32_t)));
+  const std::int64_t without_data = plan.total(settings.batch_size);
+  const std::size_t available = ops.available_memory();
+  const std::size_t left = available - std::min(available, static_cast<std::size_t>(without_data));
+  const PlacementDecision decision =
+      decide_placement(placement, settings.batch_size, data_rows, packed_bytes(sizes.front()), left);
+  plan.streamed = decision.streamed;
+  plan.data = decision.held() + data_rows * static_cast<std::int64_t>(sizeof(std::uint32_t));
   return plan;
 }
 

@@ -6,11 +6,13 @@
 
 namespace wakesleep {
 
-StepClock::StepClock(Ops& ops, const TrainingSettings& settings, std::int64_t data_rows)
+StepClock::StepClock(Ops& ops, const TrainingSettings& settings, std::int64_t data_rows,
+                     std::int64_t steps_a_round)
     : ops_(ops),
       settings_(settings),
       data_rows_(data_rows),
       steps_per_epoch_((data_rows + settings.batch_size - 1) / settings.batch_size),
+      steps_a_round_(steps_a_round > 0 ? steps_a_round : steps_per_epoch_),
       ahead_(static_cast<std::size_t>(steps_ahead)),
       table_(ops, steps_ahead),
       position_(ops, 1),
@@ -25,7 +27,7 @@ StepScalars StepClock::scalars_of(std::int64_t step) const {
   const std::int64_t rows = rows_of(step);
   StepScalars scalars;
   scalars.step = static_cast<std::uint32_t>(step);
-  scalars.first = static_cast<std::uint32_t>(step % steps_per_epoch_ * settings_.batch_size);
+  scalars.first = static_cast<std::uint32_t>(step % steps_a_round_ * settings_.batch_size);
   scalars.epoch = static_cast<std::uint32_t>(step / steps_per_epoch_);
   scalars.generative = rates_at(settings_, settings_.generative_learning_rate, step, steps_per_epoch_, rows);
   scalars.recognition =

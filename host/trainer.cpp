@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "hash.hpp"
 #include "wakesleep/error.hpp"
@@ -22,12 +23,8 @@ constexpr std::int64_t most_steps_of_recording = 8;
 /// step.
 constexpr std::int64_t most_conditionals_of_recording = 512;
 
-TrainingSettings checked(const TrainingSettings& settings) {
-  check(settings);
-  return settings;
-}
-
 void check_fit(const DataSet& data, const TrainingSettings& settings) {
+  check_layout(data);
   const std::size_t deepest = 5000;  // a model file holds 65,536 tensors, and Adam makes 12 a layer
   if (settings.layers.size() > deepest) {
     throw UsageError("a machine of " + std::to_string(settings.layers.size()) +
@@ -48,6 +45,12 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
   }
 }
 
+TrainingSettings checked(const TrainingSettings& settings, const DataSet& data) {
+  check(settings);
+  check_fit(data, settings);
+  return settings;
+}
+
 }  // namespace
 
 std::string fingerprint(const DataSet& data) {
@@ -59,15 +62,14 @@ std::string fingerprint(const DataSet& data) {
   return hash.finish();
 }
 
-Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings)
+Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const PlacementSettings& placement)
     : ops_(ops),
-      settings_(checked(settings)),
-      data_((check_fit(data, settings_), ops), data),
+      settings_(checked(settings, data)),
       rows_(data.rows),
       height_(data.height),
       width_(data.width),
-      data_fingerprint_(fingerprint(data)),
-      clock_(std::make_unique<StepClock>(ops, settings_, data.rows)) {
+      data_source_(data.source),
+      data_fingerprint_(fingerprint(data)) {
   if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch()) {
     throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch()) +
                      " steps are more than the 4,294,967,295 steps that random draws can address");
@@ -80,24 +82,28 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
   algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_, rows_);
   algorithm_->reserve(settings_.batch_size);
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
-  order_ = Buffer<std::uint32_t>(ops, rows_);
+  // Last, when everything else has its memory.
+  placement_ = decide_placement(placement, settings_.batch_size, rows_, data.row_bytes, ops.available_memory());
+  training_rows_ = make_training_rows(ops, std::move(data), settings_, placement, placement_.streamed);
+  clock_ = std::make_unique<StepClock>(ops, settings_, rows_, training_rows_->steps_a_round());
   const std::int64_t steps_that_fit =
       std::max<std::int64_t>(1, most_conditionals_of_recording / machine_->conditionals());
-  steps_of_recording_ = std::min({most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size});
+  steps_of_recording_ = std::min({most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size,
+                                  training_rows_->most_steps()});
 }
 
-Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)
-    : Trainer(ops, data, checkpoint.settings) {
+Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement)
+    : Trainer(ops, std::move(data), checkpoint.settings, placement) {
   if (machine_->sizes() != checkpoint.sizes) {
     throw DataError("the checkpoint's visible layer has " + std::to_string(checkpoint.sizes.at(0)) +
-                    " units, but the data has " + std::to_string(data.units) + " a row");
+                    " units, but the data has " + std::to_string(machine_->size(0)) + " a row");
   }
   const auto seen = checkpoint.run.find("data");
   if (seen == checkpoint.run.end() || seen->second != data_fingerprint_) {
     throw DataError(
         "the checkpoint was trained on other data (its rows, their binarization or the held-out part "
         "differ from " +
-        data.source + "): resume with the data that the run began with");
+        data_source_ + "): resume with the data that the run began with");
   }
   machine_->upload(checkpoint.tensors);
   delta_rule_->upload_optimizer(checkpoint.optimizer);
@@ -109,7 +115,7 @@ Trainer::~Trainer() = default;
 
 void Trainer::queue_step(std::int64_t rows) {
   clock_->advance();
-  algorithm_->step({data_.rows(), order_.data(), rows, clock_->now()});
+  algorithm_->step({training_rows_->data(), training_rows_->order(), rows, clock_->now()});
 }
 
 /// Once a full step has run, so that nothing is left to be made when the steps are recorded.
@@ -122,17 +128,14 @@ void Trainer::record_steps() {
 
 /// Queues one step, or as many as a recording holds, but no more than `most`. Returns how many.
 std::int64_t Trainer::some_steps(std::int64_t most) {
-  if (order_epoch_ != epoch()) {
-    order_epoch_ = epoch();
-    const Draw draw{settings_.seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(order_epoch_)};
-    ops_.shuffle(draw, rows_, order_.data());
-  }
   const std::int64_t full_batches = rows_ / settings_.batch_size - step_ % steps_per_epoch();
   if (recording_ != nullptr && std::min(full_batches, most) >= steps_of_recording_) {
+    training_rows_->prepare(step_, steps_of_recording_);
     clock_->prepare(step_, steps_of_recording_);
     recording_->replay();
     return steps_of_recording_;
   }
+  training_rows_->prepare(step_, 1);
   clock_->prepare(step_);
   queue_step(clock_->rows_of(step_));
   if (!recorded_ && full_batches > 0) record_steps();

@@ -41,29 +41,34 @@ inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std
   return rows;
 }
 
-/// Brings rows of binary data to the machine's backend, a chunk at a time.
+/// Brings rows of binary data to the machine's backend, a chunk at a time. The data must outlive it.
 class VisibleRows {
  public:
   VisibleRows(const Machine& machine, const DataSet& data, std::int64_t most_rows)
       : ops_(machine.ops()),
-        data_(ops_, data),
+        data_(data),
+        bytes_(ops_, most_rows * data.row_bytes),
         first_(ops_, 1),
         stride_(padded_units(data.units)),
-        states_(ops_, most_rows * stride_) {}
+        states_(ops_, most_rows * stride_) {
+    check_layout(data);
+    first_.fill_zero();
+  }
 
   /// Rows first .. first + count of the file, valid until the next call; count is at most `most_rows`.
   ConstStates read(std::int64_t first, std::int64_t count) {
-    const auto first_row = static_cast<std::uint32_t>(first);
-    first_.copy_in(&first_row);
-    const States states{states_.data(), count, data_.rows().units, stride_};
-    ops_.gather(data_.rows(), nullptr, first_.data(), Draw{}, states);
+    ops_.copy_in(bytes_.data(), data_.row(first), static_cast<std::size_t>(count * data_.row_bytes));
+    const States states{states_.data(), count, data_.units, stride_};
+    ops_.gather({bytes_.data(), count, data_.units, data_.row_bytes, false}, nullptr, first_.data(), Draw{},
+                states);
     return states;
   }
 
  private:
   Ops& ops_;
-  DeviceData data_;
-  Buffer<std::uint32_t> first_;
+  const DataSet& data_;
+  Buffer<std::uint8_t> bytes_;
+  Buffer<std::uint32_t> first_;  ///< 0
   std::int64_t stride_;
   Buffer<std::uint8_t> states_;
 };

@@ -72,6 +72,17 @@ class CpuReadback : public Readback {
   std::vector<std::byte> bytes_;
 };
 
+class CpuUpload : public Upload {
+ public:
+  explicit CpuUpload(std::size_t bytes) : bytes_(bytes) {}
+  void* fill() override { return bytes_.data(); }
+  void send(void* to, std::size_t bytes) override { std::memcpy(to, bytes_.data(), bytes); }
+  void await() override {}
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
 class CpuOps : public Ops {
  public:
   explicit CpuOps(const CpuOptions& options)
@@ -127,6 +138,9 @@ class CpuOps : public Ops {
   std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
     return std::make_unique<CpuReadback>(bytes);
   }
+  std::unique_ptr<Upload> make_upload(std::size_t bytes) override {
+    return std::make_unique<CpuUpload>(bytes);
+  }
 
   // -------------------------------------------------------------------------------------------- weights
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
@@ -170,7 +184,7 @@ class CpuOps : public Ops {
       for (std::int64_t r = rows.begin; r < rows.end; ++r) {
         const std::int64_t position = static_cast<std::int64_t>(*first) + r;
         const std::int64_t row = order != nullptr ? order[position] : position;
-        const std::uint8_t* bytes = data.bytes + row * data.row_bytes;
+        const std::uint8_t* bytes = data.bytes + (data.ordered ? position : row) * data.row_bytes;
         if (data.grey) {
           Draw of_row = draw;
           of_row.first_row = static_cast<std::uint32_t>(row);

@@ -1,6 +1,7 @@
 // The CUDA backend: checks shapes, lets cuBLASLt make the sums and queues the kernels that turn them into
 // states, deltas and log-probabilities. The main line and every branch have a stream each; only copy_out,
-// synchronize, a readback's result, copy_in of more than a staging slot and the first use of a shape block.
+// synchronize, a readback's result, filling an upload, copy_in of more than a staging slot and the first use
+// of a shape block.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/lane.hpp"
 #include "kernels/cuda/pinned_copy.hpp"
+#include "kernels/cuda/pinned_upload.hpp"
 #include "kernels/cuda/program.cuh"
 #include "kernels/cuda/replay.hpp"
 #include "kernels/cuda/staging.hpp"
@@ -69,6 +71,21 @@ class CudaReadback final : public Readback {
  private:
   CudaOps& ops_;
   PinnedCopy copy_;
+};
+
+class CudaUpload final : public Upload {
+ public:
+  CudaUpload(CudaOps& ops, std::size_t bytes) : ops_(ops), upload_(bytes) {}
+  void* fill() override {
+    refuse_while_capturing("the memory of an upload");
+    return upload_.fill();
+  }
+  void send(void* to, std::size_t bytes) override;
+  void await() override;
+
+ private:
+  CudaOps& ops_;
+  PinnedUpload upload_;
 };
 
 class CudaOps final : public Ops {
@@ -154,6 +171,7 @@ class CudaOps final : public Ops {
       branch.lane().stream.synchronize();
       branch.forget();
     }
+    resources_->uploads.synchronize();
   }
 
   std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
@@ -167,6 +185,27 @@ class CudaOps final : public Ops {
     const CurrentDevice current(ordinal_);
     if (branch_ == nullptr) join_branches();
     copy.request(from, stream());
+  }
+
+  std::unique_ptr<Upload> make_upload(std::size_t bytes) override {
+    refuse_while_capturing("page-locked memory");
+    const CurrentDevice current(ordinal_);
+    return std::make_unique<CudaUpload>(*this, bytes);
+  }
+
+  void send(PinnedUpload& upload, void* to, std::size_t bytes) {
+    refuse_while_capturing("an upload");
+    require_main_line();
+    const CurrentDevice current(ordinal_);
+    join_branches();
+    upload.send(to, bytes, main_stream(), resources_->uploads.get());
+  }
+
+  void await(const PinnedUpload& upload) {
+    refuse_while_capturing("an upload");
+    require_main_line();
+    const CurrentDevice current(ordinal_);
+    upload.hold_back(main_stream());
   }
 
   std::size_t available_memory() const override {
@@ -505,6 +544,7 @@ class CudaOps final : public Ops {
     ProductOptions options;
     BlasHandle blas;
     StagingRing staging;
+    Stream uploads;
     Lane main;
     std::array<Branch, branch_count> branches;
   };
@@ -662,6 +702,10 @@ CudaRecording::~CudaRecording() {
 void CudaRecording::replay() { ops_.replay(replay_); }
 
 void CudaReadback::request(const void* from) { ops_.request(copy_, from); }
+
+void CudaUpload::send(void* to, std::size_t bytes) { ops_.send(upload_, to, bytes); }
+
+void CudaUpload::await() { ops_.await(upload_); }
 
 }  // namespace
 }  // namespace cuda

@@ -31,6 +31,7 @@ class RecordingOps : public Ops {
   void fill_zero(void* memory, std::size_t bytes) override { ops_->fill_zero(memory, bytes); }
   void synchronize() override { ops_->synchronize(); }
   std::unique_ptr<Readback> make_readback(std::size_t bytes) override { return ops_->make_readback(bytes); }
+  std::unique_ptr<Upload> make_upload(std::size_t bytes) override { return ops_->make_upload(bytes); }
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t n, std::int64_t m, int bits) override {
     return ops_->make_integer_weights(n, m, bits);
   }
@@ -141,6 +142,9 @@ TEST(Addresses, NoneIsUsedTwiceInARun) {
     RecordingOps ops;
     testing::trained_hash(ops, training);
     EXPECT_EQ(ops.addresses.size(), ops.draws) << training.name;
+    RecordingOps ops_that_stream;
+    testing::trained_hash(ops_that_stream, training, testing::streamed(0));
+    EXPECT_EQ(ops_that_stream.addresses.size(), ops_that_stream.draws) << training.name;
     EXPECT_GT(ops.draws, 100u) << training.name;
     const bool has_chains = training.settings.algorithm == Algorithm::joint_stochastic_approximation;
     const bool accepts = std::any_of(ops.addresses.begin(), ops.addresses.end(), [](const auto& address) {

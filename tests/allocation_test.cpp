@@ -29,12 +29,13 @@ namespace {
 
 bool stop_at_once() { return true; }
 
-std::int64_t allocations_after_the_first_step(const testing::Training& training, int threads) {
+std::int64_t allocations_after_the_first_step(const testing::Training& training, int threads,
+                                              const PlacementSettings& placement) {
   CpuOptions options;
   options.route = CpuRoute::reference;
   options.threads = threads;
   const std::unique_ptr<Ops> ops = make_cpu_ops(options);
-  Trainer trainer(*ops, testing::training_data(training), training.settings);
+  Trainer trainer(*ops, testing::training_data(training), training.settings, placement);
   trainer.run_epoch(stop_at_once);
   EXPECT_EQ(trainer.step(), 1);
   const std::int64_t before = allocations;
@@ -46,8 +47,10 @@ std::int64_t allocations_after_the_first_step(const testing::Training& training,
 TEST(Allocation, NoneAfterTheFirstStep) {
   for (const testing::Training& training : testing::recorded_trainings()) {
     if (training.units > 100) continue;  // the small ones have every path, short last batches too
-    for (const int threads : {1, 3})
-      EXPECT_EQ(allocations_after_the_first_step(training, threads), 0) << training.name;
+    for (const int threads : {1, 3}) {
+      EXPECT_EQ(allocations_after_the_first_step(training, threads, {}), 0) << training.name;
+      EXPECT_EQ(allocations_after_the_first_step(training, threads, testing::streamed()), 0) << training.name;
+    }
   }
 }
 

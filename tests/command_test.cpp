@@ -563,13 +563,33 @@ TEST_F(CommandTest, ExactLikelihoodOfWideLayersIsRefused) {
   expect_failure({"evaluate", "wide/model.safetensors", "images.idx", "--exact"}, 64, {"24"});
 }
 
+TEST_F(CommandTest, WhereTheRowsAreKeptChangesNoBitAndIsSaid) {
+  const Result by_itself = run(training("run"));
+  EXPECT_THAT(by_itself.err, HasSubstr("of rows resident on the device: auto"));
+  const Result streamed = run(training("streamed", {"--data-placement", "streamed", "--binarize", "dynamic"}));
+  EXPECT_THAT(streamed.err, HasSubstr("of rows stay in host memory, streamed through"));
+  const Result resident = run(training("resident", {"--data-placement", "resident", "--binarize", "dynamic"}));
+  EXPECT_THAT(resident.err, HasSubstr("of rows resident on the device: --data-placement resident"));
+  EXPECT_EQ(hash_of("streamed/model.safetensors"), hash_of("resident/model.safetensors"));
+  EXPECT_NE(hash_of("streamed/model.safetensors"), hash_of("run/model.safetensors"));
+}
+
+TEST_F(CommandTest, BenchStreamsRows) {
+  const Words words = {"bench", "--layers", "30,9", "--batch-size", "8", "--seconds", "0.05", "--rounds", "3",
+                       "--device", "cpu", "--data-placement", "streamed", "--json"};
+  const Result result = run(words);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("streamed data"));
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("streamed"), true);
+}
+
 TEST_F(CommandTest, BenchReportsItsKeys) {
   const nlohmann::json json =
       json_of({"bench", "--layers", "30,9,5", "--batch-size", "8", "--seconds", "0.05", "--rounds", "3",
                "--device", "cpu", "--threads", "1", "--json"});
   for (const std::string key :
        {"images_per_second", "step_ms", "products_ms", "step_over_products", "rounds", "layers", "batch_size",
-        "weight_bits", "optimizer", "threads", "device", "memory_bytes"}) {
+        "weight_bits", "optimizer", "streamed", "threads", "device", "memory_bytes"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
   EXPECT_EQ(json.at("layers"), nlohmann::json({30, 9, 5}));

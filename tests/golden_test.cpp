@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <utility>
 
 #include "backends.hpp"
 #include "paths.hpp"
@@ -45,6 +46,18 @@ TEST_P(GoldenTest, StepsQueuedOneByOneLeaveTheRecordedHashes) {
     Trainer trainer(ops(), testing::training_data(training), training.settings);
     while (!trainer.finished()) trainer.run_steps(1);
     EXPECT_EQ(hash_of(trainer.machine().download()), recorded.at(training.name)) << training.name;
+  }
+}
+
+// In turn through the smallest ring, two batches, and the largest that the data have.
+TEST_P(GoldenTest, StreamedRowsLeaveTheRecordedHashes) {
+  const std::map<std::string, std::string> recorded = recorded_hashes();
+  PlacementSettings placement = testing::streamed(0);
+  PlacementSettings other = testing::streamed();
+  for (const testing::Training& training : testing::recorded_trainings()) {
+    ASSERT_TRUE(recorded.contains(training.name)) << training.name;
+    EXPECT_EQ(testing::trained_hash(ops(), training, placement), recorded.at(training.name)) << training.name;
+    std::swap(placement, other);
   }
 }
 

@@ -795,6 +795,82 @@ TEST_P(OpsTest, GatherBinarizesGreyByTheRowOfTheDataSet) {
   }
 }
 
+TEST_P(OpsTest, GatherFindsOrderedRowsAtTheirPlaceInTheOrder) {
+  // Places 2 to 4 of five hold the rows 900, 7 and 31 of a data set.
+  const std::int64_t units = 37, places = 5, first_place = 2;
+  const std::vector<std::uint32_t> numbers = {1, 2, 900, 7, 31};
+  auto order = to_device(ops(), numbers);
+  auto first = to_device(ops(), std::vector<std::uint32_t>{first_place});
+  auto epoch = to_device(ops(), std::vector<std::uint32_t>{12});
+  const Draw draw{31, Domain::binarize_dynamic, 0, 0, 0, epoch.data(), SampleAddress::row};
+  for (const bool grey : {false, true}) {
+    const std::int64_t row_bytes = grey ? units : (units + 7) / 8;
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(places * row_bytes));
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<std::uint8_t>(word_at(static_cast<std::uint32_t>(i), 3, 3, 3, 0, 3));
+    auto data = to_device(ops(), bytes);
+    TestStates states(ops(), 3, units, 1);
+    ops().gather({data.data(), places, units, row_bytes, grey, true}, order.data(), first.data(), draw,
+                 states.view());
+    const auto found = to_host(states.buffer);
+    for (std::int64_t r = 0; r < 3; ++r) {
+      const std::int64_t place = first_place + r;
+      const std::uint8_t* row = bytes.data() + place * row_bytes;
+      for (std::int64_t u = 0; u < units; ++u) {
+        const double x =
+            word_at(static_cast<std::uint32_t>(u / 4), numbers[static_cast<std::size_t>(place)], 12,
+                    domain_word(Domain::binarize_dynamic, 0), static_cast<int>(u % 4), 31) /
+            4294967296.0;
+        ASSERT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)],
+                  grey ? x < row[u] / 255.0 : row[u / 8] >> (7 - u % 8) & 1);
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, UploadsAreFilledAgainWithoutAnyoneWaitingForTheirUse) {
+  // In each round the row 1, on in the units that belong to the round, is sent where the round before was
+  // counted, and counted. Nothing waits in between but what uploads order by themselves.
+  const std::int64_t units = 64;
+  const int rounds = 40;
+  const auto is_on = [](int round, std::int64_t unit) { return (unit * (round + 3) + round) % 5 < 2; };
+  Buffer<std::uint8_t> states(ops(), 2 * units);
+  states.fill_zero();
+  Buffer<std::int64_t> counts(ops(), units);
+  counts.fill_zero();
+  const std::unique_ptr<Upload> uploads[2] = {ops().make_upload(units), ops().make_upload(units)};
+  std::vector<std::int64_t> expected(units);
+  for (int round = 0; round < rounds; ++round) {
+    Upload& upload = *uploads[round % 3 == 0];
+    auto* const row = static_cast<std::uint8_t*>(upload.fill());
+    for (std::int64_t u = 0; u < units; ++u) {
+      row[u] = is_on(round, u);
+      expected[static_cast<std::size_t>(u)] += is_on(round, u);
+    }
+    upload.send(states.data() + units, units);
+    upload.await();
+    ops().count({states.data(), 2, units, units}, counts.data());
+  }
+  EXPECT_EQ(to_host(counts), expected);
+}
+
+TEST_P(OpsTest, UploadsRunAfterWhatBranchesReadAndBeforeWhatIsCopiedOut) {
+  const std::int64_t units = 64;
+  Buffer<std::uint8_t> states(ops(), units);
+  Buffer<std::int64_t> counts(ops(), units);
+  counts.fill_zero();
+  const std::unique_ptr<Upload> upload = ops().make_upload(units);
+  std::fill_n(static_cast<std::uint8_t*>(upload->fill()), units, std::uint8_t{1});
+  for (int round = 0; round < 20; ++round) {
+    states.fill_zero();
+    ops().on_branch(round % ops().branches(),
+                    [&] { ops().count({states.data(), 1, units, units}, counts.data()); });
+    upload->send(states.data(), units);
+    EXPECT_EQ(to_host(states), std::vector<std::uint8_t>(units, 1));
+  }
+  EXPECT_EQ(to_host(counts), std::vector<std::int64_t>(units, 0));
+}
+
 TEST_P(OpsTest, ImportanceSummarizesLogWeights) {
   for (const std::int64_t samples : {1, 2, 33, 1000}) {
     const std::int64_t images = 5;

@@ -153,8 +153,13 @@ inline void one_step(Machine& machine, const TrainingSettings& settings, const D
   delta_rule.check_divergence();
 }
 
-inline std::string trained_hash(Ops& ops, const Training& training) {
-  Trainer trainer(ops, training_data(training), training.settings);
+/// Rows streamed through a ring of so many bytes, or of two batches where that is more.
+inline PlacementSettings streamed(std::int64_t ring_bytes = PlacementSettings{}.ring_bytes) {
+  return {DataPlacement::streamed, ring_bytes};
+}
+
+inline std::string trained_hash(Ops& ops, const Training& training, const PlacementSettings& placement = {}) {
+  Trainer trainer(ops, training_data(training), training.settings, placement);
   while (!trainer.finished()) trainer.run_epoch();
   return hash_of(trainer.machine().download());
 }

@@ -231,6 +231,14 @@ Device choose_device(const Arguments& arguments) {
   return {cpu_ops(arguments), "CPU, because " + why_not};
 }
 
+PlacementSettings placement_settings(const Arguments& arguments) {
+  PlacementSettings settings;
+  const std::string where = arguments.text("data-placement");
+  if (where == "resident") settings.placement = DataPlacement::resident;
+  if (where == "streamed") settings.placement = DataPlacement::streamed;
+  return settings;
+}
+
 ReadOptions read_options(const Arguments& arguments) {
   ReadOptions options;
   options.row_length = arguments.whole("row-length");

@@ -11,6 +11,7 @@
 #include "wakesleep/data.hpp"
 #include "wakesleep/ops.hpp"
 #include "wakesleep/settings.hpp"
+#include "wakesleep/training_rows.hpp"
 
 namespace wakesleep::command {
 
@@ -62,6 +63,9 @@ struct Device {
   std::string reason;
 };
 Device choose_device(const Arguments& arguments);
+
+/// --data-placement.
+PlacementSettings placement_settings(const Arguments& arguments);
 
 /// --row-length and --image-shape.
 ReadOptions read_options(const Arguments& arguments);

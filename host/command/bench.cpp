@@ -23,6 +23,7 @@ constexpr std::int64_t batches = 16;  ///< of the random data: one epoch
 struct Subject {
   std::vector<std::int64_t> sizes;
   TrainingSettings settings;
+  PlacementSettings placement;
 };
 
 struct Timing {
@@ -47,6 +48,7 @@ Subject subject_of(const Arguments& arguments) {
   settings.samples = arguments.whole("samples");
   settings.seed = arguments.seed("seed");
   check(settings);
+  subject.placement = placement_settings(arguments);
   return subject;
 }
 
@@ -119,7 +121,8 @@ Timing time_in_turn(const Work& steps, const Work& products, const Arguments& ar
 
 /// What the training takes, and with it the bare products, which have a machine and states of their own.
 MemoryPlan plan_of(Ops& ops, const Subject& subject) {
-  MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.settings.batch_size * batches);
+  MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.settings.batch_size * batches,
+                                subject.placement);
   plan.parameters *= 2;
   const std::int64_t samples = rows_of_a_step(subject.settings) / subject.settings.batch_size;
   for (const std::int64_t units : subject.sizes) plan.per_row += 2 * samples * padded_units(units);
@@ -143,15 +146,16 @@ void print_plan(const MemoryPlan& plan, std::int64_t batch_size) {
   const auto bytes = [](std::int64_t count) { return byte_text(static_cast<double>(count)); };
   std::fprintf(
       stderr,
-      "memory plan: parameters %s, optimiser and gradients %s, data %s, %s rows of %s each: %s in all\n",
-      bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(), bytes(plan.data).c_str(),
+      "memory plan: parameters %s, optimiser and gradients %s, %s data %s, %s rows of %s each: %s in all\n",
+      bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(), plan.streamed ? "streamed" : "resident",
+      bytes(plan.data).c_str(),
       with_commas(batch_size).c_str(), bytes(plan.per_row).c_str(), bytes(plan.total(batch_size)).c_str());
 }
 
 Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
   const std::int64_t rows = subject.settings.batch_size;
-  const DataSet data = random_data(rows * batches, subject.sizes.front(), subject.settings.seed);
-  Trainer trainer(ops, data, subject.settings);
+  Trainer trainer(ops, random_data(rows * batches, subject.sizes.front(), subject.settings.seed),
+                  subject.settings, subject.placement);
   const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
   const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings);
   const Work products = [&](std::int64_t times) {
@@ -174,6 +178,7 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"optimizer", name_of(subject.settings.optimizer)},
       {"algorithm", name_of(subject.settings.algorithm)},
       {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
+      {"streamed", subject.placement.placement == DataPlacement::streamed},
       {"threads", arguments.whole("threads")},
       {"device", ops.description()},
       {"memory_bytes", ops.memory_use().peak},
@@ -230,16 +235,17 @@ const CommandSpec& bench_spec() {
                  call("rounds", Kind::whole, "N", "9", "Measurement",
                       "rounds of steps and bare products in turn; medians are reported", {1, 10000}),
                  json_option()},
-                {seed_option("the data and the weights")},
+                {seed_option("the data and the weights"), placement_option(Role::call)},
                 computing_options(Role::call)})};
   }();
   return spec;
 }
 
 int bench(const Arguments& arguments) {
-  const Subject subject = subject_of(arguments);
+  Subject subject = subject_of(arguments);
   const Device device = choose_device(arguments);
   const MemoryPlan plan = plan_of(*device.ops, subject);
+  subject.placement.placement = plan.streamed ? DataPlacement::streamed : DataPlacement::resident;
   if (!arguments.flag("quiet")) print_plan(plan, subject.settings.batch_size);
   check_plan(plan, *device.ops, subject);
   const Timing timing = measure(*device.ops, subject, arguments);

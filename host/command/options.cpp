@@ -45,6 +45,17 @@ Options computing_options(Role role) {
   return options;
 }
 
+OptionSpec placement_option(Role role) {
+  OptionSpec option =
+      call("data-placement", Kind::choice, "WHERE", "auto", "Computing",
+           "where the training rows are kept: resident (on the device), streamed (in host memory, the next "
+           "steps' rows copied while others run) or auto (streamed where the device has no room for them); the "
+           "bits are the same");
+  option.choices = {"auto", "resident", "streamed"};
+  option.role = role;
+  return option;
+}
+
 OptionSpec seed_option(const std::string& what) {
   return call("seed", Kind::seed, "S", "1", "Computing", "seed of " + what);
 }
@@ -225,7 +236,7 @@ const CommandSpec& train_spec() {
       "Trains a Helmholtz machine on DATA and leaves it in a run folder.",
       {data_positional()},
       joined({machine_options(), algorithm_options(), schedule_options(), optimizer_options(),
-              train_data_options(), run_options(), computing_options(Role::record)})};
+              train_data_options(), run_options(), {placement_option(Role::record)}, computing_options(Role::record)})};
   return spec;
 }
 

@@ -63,6 +63,8 @@ OptionSpec json_option();
 OptionSpec seed_option(const std::string& what);
 /// --row-length and --image-shape.
 Options data_shape_options(Role role);
+/// --data-placement.
+OptionSpec placement_option(Role role);
 /// --device, --threads, --route, --instructions, --replay and --quiet. `role` is `record` where a run folder
 /// keeps them.
 Options computing_options(Role role);

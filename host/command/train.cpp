@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <limits>
 #include <optional>
 
 #include "command/commands.hpp"
@@ -77,6 +78,23 @@ std::string shape_text(const Conditional& conditional) {
 
 std::int64_t parameters_of(const Conditional& conditional) {
   return conditional.receiving * conditional.sending + conditional.receiving;
+}
+
+/// Where the rows are kept, and why.
+std::string placement_text(const PlacementDecision& placement, const std::string& asked_for) {
+  const auto bytes = [](auto count) { return byte_text(static_cast<double>(count)); };
+  const std::string rows = bytes(placement.data_bytes) + " of rows ";
+  const std::string where =
+      placement.streamed
+          ? rows + "stay in host memory, streamed through " + bytes(placement.ring_bytes) + " on the device"
+          : rows + "resident on the device";
+  if (asked_for != "auto") return where + ": --data-placement " + asked_for;
+  if (placement.streamed) {
+    return where + ": auto, because they and " + bytes(placement.kept_free) +
+           " for the rest of the run do not fit the " + bytes(placement.available) + " that are free there";
+  }
+  const bool known = placement.available != std::numeric_limits<std::size_t>::max();
+  return where + ": auto" + (known ? ", " + bytes(placement.available) + " were free there" : "");
 }
 
 /// Epochs 1, 2, 5, 10, 20, 50, ...
@@ -268,8 +286,10 @@ Run::Run(RunFolder& folder, const Start& start, RunData data, const Device& devi
       summary_(std::move(data.summary)),
       validation_fingerprint_(fingerprint(evaluated_)),
       rows_(data.training.rows),
-      trainer_(start.checkpoint ? Trainer(*device.ops, data.training, *start.checkpoint)
-                                : Trainer(*device.ops, data.training, start.settings)),
+      trainer_(start.checkpoint ? Trainer(*device.ops, std::move(data.training), *start.checkpoint,
+                                          placement_settings(start.arguments))
+                                : Trainer(*device.ops, std::move(data.training), start.settings,
+                                          placement_settings(start.arguments))),
       saved_step_(trainer_.step()) {
   if (start.checkpoint) refuse_other_validation(*start.checkpoint);
 }
@@ -318,6 +338,7 @@ void Run::describe() const {
   log_.field("contract", std::string(arithmetic_contract) +
                              ": the same seed gives the same model, bit for bit, on every device");
   log_.field("data", summary_);
+  log_.field("", placement_text(trainer_.placement(), start_.arguments.text("data-placement")));
   log_.field("evaluation", "after each epoch on " + with_commas(evaluated_.rows) + " " + evaluated_on_ +
                                " rows, K=" + start_.arguments.text("evaluate-samples"));
   describe_layers();

@@ -56,6 +56,9 @@ DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed);
 /// Mean of every unit over the rows, in [0, 1].
 std::vector<double> unit_means(const DataSet& data);
 
+/// Throws UsageError when the bytes are not those of `rows` rows of `units` units.
+void check_layout(const DataSet& data);
+
 /// The data set in a backend's memory.
 class DeviceData {
  public:

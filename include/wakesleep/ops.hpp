@@ -55,7 +55,7 @@ struct OptimizerState {
 /// What changes from step to step, kept in the backend's memory so that a recorded step can be replayed.
 struct StepScalars {
   std::uint32_t step = 0;   ///< number of this step since the beginning of the run
-  std::uint32_t first = 0;  ///< position in the epoch's order of the batch's first row
+  std::uint32_t first = 0;  ///< position of the batch's first row in the order that the step reads
   std::uint32_t epoch = 0;
   Rates generative;
   Rates recognition;
@@ -79,14 +79,28 @@ class Readback {
   virtual const void* result() = 0;
 };
 
-/// A data set in the backend's memory: one bit per unit (first unit = most significant bit of the first
-/// byte), or one grey byte per unit that is binarized as it is read.
+/// Host memory whose contents go to the backend's memory beside the operations, which it does not hold up.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  /// The host memory, to be filled. Blocks until the latest copy of it has run.
+  virtual void* fill() = 0;
+  /// Queues a copy of its first `bytes` bytes. The copy runs after everything called before, and may run at
+  /// the same time as what is called next. On the main line only; the backend's memory outlives the copy.
+  virtual void send(void* to, std::size_t bytes) = 0;
+  /// What is called on the main line from here runs after the latest copy.
+  virtual void await() = 0;
+};
+
+/// Rows of a data set in the backend's memory: one bit per unit (first unit = most significant bit of the
+/// first byte), or one grey byte per unit that is binarized as it is read.
 struct DataRows {
   const std::uint8_t* bytes = nullptr;
   std::int64_t rows = 0;
   std::int64_t units = 0;
   std::int64_t row_bytes = 0;
   bool grey = false;
+  bool ordered = false;  ///< row i of `bytes` is row order[i] of the data set, for the order that is read with
 };
 
 /// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats.
@@ -146,6 +160,7 @@ class Ops {
   /// Blocks until everything queued before has run.
   virtual void synchronize() = 0;
   virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
+  virtual std::unique_ptr<Upload> make_upload(std::size_t bytes) = 0;
   /// Bytes that allocate() could still hand out, as far as the device says; SIZE_MAX where it does not.
   virtual std::size_t available_memory() const { return SIZE_MAX; }
   MemoryUse memory_use() const { return memory_; }
@@ -208,8 +223,9 @@ class Ops {
   /// (0, row, step), ties by row: the order of an epoch, which is the draw's step. Working memory is kept.
   virtual void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) = 0;
 
-  /// states[i] = row order[*first + i] of the data (row *first + i where order is null). Grey data is
-  /// binarized by the draws at (unit group, row of the data set, draw.first_step + *draw.step).
+  /// states[i] = row order[*first + i] of the data set (row *first + i where order is null), which stands
+  /// there in data.bytes, or at *first + i where data.ordered. Grey data is binarized by the draws at (unit
+  /// group, row of the data set, draw.first_step + *draw.step).
   virtual void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
                       const Draw& draw, States states) = 0;
 

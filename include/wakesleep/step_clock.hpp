@@ -12,7 +12,9 @@ namespace wakesleep {
 
 class StepClock {
  public:
-  StepClock(Ops& ops, const TrainingSettings& settings, std::int64_t data_rows);
+  /// StepScalars::first begins again at 0 after `steps_a_round` steps; 0: with each epoch.
+  StepClock(Ops& ops, const TrainingSettings& settings, std::int64_t data_rows,
+            std::int64_t steps_a_round = 0);
 
   /// Batches of batch_size rows, and one of what is left.
   std::int64_t steps_per_epoch() const { return steps_per_epoch_; }
@@ -35,6 +37,7 @@ class StepClock {
   TrainingSettings settings_;
   std::int64_t data_rows_;
   std::int64_t steps_per_epoch_;
+  std::int64_t steps_a_round_;
   std::int64_t next_ = -1;       ///< step that the device goes to next; none yet
   std::int64_t table_end_ = -1;  ///< step behind the last of the table
   std::vector<StepScalars> ahead_;

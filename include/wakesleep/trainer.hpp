@@ -13,6 +13,7 @@
 #include "wakesleep/settings.hpp"
 #include "wakesleep/step_clock.hpp"
 #include "wakesleep/training_algorithm.hpp"
+#include "wakesleep/training_rows.hpp"
 
 namespace wakesleep {
 
@@ -20,21 +21,24 @@ class Trainer {
  public:
   /// A new machine, initialised from the data's means and the seed. Throws UsageError when the settings
   /// cannot be used with this data (batch larger than the data, a layer too wide, grey data without dynamic
-  /// binarization).
-  Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings);
+  /// binarization). `placement` decides where the rows are kept, and changes no bit: rows that are streamed
+  /// stay in the data set, which is otherwise given back once they have been copied, so pass it by std::move.
+  Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const PlacementSettings& placement = {});
   /// Goes on where `checkpoint` stopped, to the same bits as a run that never stopped. Throws DataError when
   /// the checkpoint does not fit the data.
-  Trainer(Ops& ops, const DataSet& data, const Model& checkpoint);
+  Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement = {});
   ~Trainer();
 
   const TrainingSettings& settings() const { return settings_; }
   Machine& machine() { return *machine_; }
   const Machine& machine() const { return *machine_; }
   std::int64_t step() const { return step_; }  ///< steps done
-  std::int64_t steps_per_epoch() const { return clock_->steps_per_epoch(); }
+  std::int64_t steps_per_epoch() const { return (rows_ + settings_.batch_size - 1) / settings_.batch_size; }
   std::int64_t total_steps() const { return steps_per_epoch() * settings_.epochs; }
   std::int64_t epoch() const { return step_ / steps_per_epoch(); }  ///< epochs completed
   bool finished() const { return step_ >= total_steps(); }
+  /// Where the rows are kept, and why.
+  const PlacementDecision& placement() const { return placement_; }
 
   /// Trains up to the end of the current epoch, or until `interrupted` (asked after every few steps; may be
   /// empty) returns true. `progress` (may be empty) gets the steps of this epoch that are done or queued.
@@ -58,17 +62,17 @@ class Trainer {
 
   Ops& ops_;
   TrainingSettings settings_;
-  DeviceData data_;
   std::int64_t rows_;
   std::int64_t height_, width_;
+  std::string data_source_;
   std::string data_fingerprint_;
   std::int64_t step_ = 0;
-  std::unique_ptr<StepClock> clock_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<DeltaRule> delta_rule_;
   std::unique_ptr<TrainingAlgorithm> algorithm_;
-  Buffer<std::uint32_t> order_;
-  std::int64_t order_epoch_ = -1;
+  PlacementDecision placement_;
+  std::unique_ptr<TrainingRows> training_rows_;
+  std::unique_ptr<StepClock> clock_;
   std::int64_t steps_of_recording_ = 0;
   bool recorded_ = false;  ///< whether it was tried: not every backend records
   std::unique_ptr<Recording> recording_;

@@ -17,7 +17,7 @@ namespace wakesleep {
 /// The rows of one step. Everything it points to is in the backend's memory.
 struct Batch {
   DataRows data;
-  const std::uint32_t* order = nullptr;  ///< row numbers, read from now->first on; null: the data's own order
+  const std::uint32_t* order = nullptr;  ///< rows of the data set, from now->first on; null: its own order
   std::int64_t rows = 0;
   const StepScalars* now = nullptr;
 };

@@ -28,5 +28,6 @@
 #include "wakesleep/step_clock.hpp"
 #include "wakesleep/trainer.hpp"
 #include "wakesleep/training_algorithm.hpp"
+#include "wakesleep/training_rows.hpp"
 #include "wakesleep/vimco.hpp"
 #include "wakesleep/wake_sleep.hpp"

@@ -40,7 +40,8 @@ __device__ inline void gather_group(const DataRows& data, const std::uint32_t* o
                                     std::int64_t row, std::int64_t group) {
   const std::uint32_t place = (first != nullptr ? *first : 0u) + static_cast<std::uint32_t>(row);
   const std::uint32_t data_row = order != nullptr ? order[place] : place;
-  const std::uint8_t* bytes = data.bytes + static_cast<std::int64_t>(data_row) * data.row_bytes;
+  const std::uint8_t* bytes =
+      data.bytes + static_cast<std::int64_t>(data.ordered ? place : data_row) * data.row_bytes;
   *reinterpret_cast<std::uint32_t*>(states.data + row * states.stride + 4 * group) =
       data.grey ? binarized_grey(data, bytes, group, data_row, draw) : unpacked_bits(data, bytes, group);
 }

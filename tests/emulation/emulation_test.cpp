@@ -111,6 +111,11 @@ TEST_P(EmulationTest, WhatCannotBeRecordedIsRefusedAndTheBackendGoesOn) {
               subject.counts.copy_in(std::vector<std::int64_t>(33).data());
             }).find("a copy from the host"),
             std::string::npos);
+  const auto upload = ops().make_upload(33);
+  upload->fill();
+  EXPECT_NE(message_of([&] { upload->fill(); }).find("the memory of an upload"), std::string::npos);
+  EXPECT_NE(message_of([&] { upload->send(subject.states.data(), 33); }).find("an upload"), std::string::npos);
+  EXPECT_NE(message_of([&] { upload->await(); }).find("an upload"), std::string::npos);
   const auto multiply = [&](std::int64_t rows) {
     ops().multiply(subject.machine.generative(1), {subject.states.data(), rows, 19, 64});
   };
