@@ -67,6 +67,7 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const TrainingSettings& settings
       height_(data.height),
       width_(data.width),
       data_fingerprint_(fingerprint(data)),
+      progress_(settings_),
       clock_(std::make_unique<StepClock>(ops, settings_, data.rows)) {
   if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch()) {
     throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch()) +
@@ -103,6 +104,8 @@ Trainer::Trainer(Ops& ops, const DataSet& data, const Model& checkpoint)
   delta_rule_->upload_optimizer(checkpoint.optimizer);
   algorithm_->upload_state(checkpoint.algorithm);
   step_ = checkpoint.step;
+  if (watches_validation(settings_)) progress_.restore(checkpoint.run);
+  clock_->set_reductions(progress_.reductions());
 }
 
 Trainer::~Trainer() = default;
@@ -120,13 +123,30 @@ void Trainer::record_steps() {
   });
 }
 
+void Trainer::begin_epoch() {
+  if (watches_validation(settings_) && progress_.epoch() != epoch()) {
+    throw UsageError("the schedule \"plateau\" and early stopping go by the estimates after the epochs, but that after "
+                     "epoch " + std::to_string(epoch()) + " is missing: call Trainer::observe between two epochs");
+  }
+  order_epoch_ = epoch();
+  const Draw draw{settings_.seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(order_epoch_)};
+  ops_.shuffle(draw, rows_, order_.data());
+}
+
+void Trainer::observe(double log_likelihood) {
+  progress_.observe(epoch(), log_likelihood);
+  clock_->set_reductions(progress_.reductions());
+}
+
+double Trainer::last_schedule_factor() const {
+  const std::int64_t last = step_ - 1;
+  return schedule_factor_at(settings_, last, steps_per_epoch(),
+                            progress_.reductions_during(last / steps_per_epoch()));
+}
+
 /// Queues one step, or as many as a recording holds, but no more than `most`. Returns how many.
 std::int64_t Trainer::some_steps(std::int64_t most) {
-  if (order_epoch_ != epoch()) {
-    order_epoch_ = epoch();
-    const Draw draw{settings_.seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(order_epoch_)};
-    ops_.shuffle(draw, rows_, order_.data());
-  }
+  if (order_epoch_ != epoch()) begin_epoch();
   const std::int64_t full_batches = rows_ / settings_.batch_size - step_ % steps_per_epoch();
   if (recording_ != nullptr && std::min(full_batches, most) >= steps_of_recording_) {
     clock_->prepare(step_, steps_of_recording_);
@@ -173,6 +193,7 @@ Model Trainer::snapshot() const {
   model.height = height_;
   model.width = width_;
   model.hash = hash_of(model.tensors);
+  if (watches_validation(settings_)) model.run = progress_.save();
   model.run["data"] = data_fingerprint_;
   return model;
 }

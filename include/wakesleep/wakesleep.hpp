@@ -27,5 +27,6 @@
 #include "wakesleep/step_clock.hpp"
 #include "wakesleep/trainer.hpp"
 #include "wakesleep/training_algorithm.hpp"
+#include "wakesleep/validation_progress.hpp"
 #include "wakesleep/vimco.hpp"
 #include "wakesleep/wake_sleep.hpp"

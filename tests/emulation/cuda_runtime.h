@@ -63,6 +63,11 @@ inline int atomicAdd(int* sum, int value) {
   *sum = static_cast<int>(static_cast<unsigned int>(old) + static_cast<unsigned int>(value));
   return old;
 }
+inline int atomicMax(int* largest, int value) {
+  const int old = *largest;
+  if (value > old) *largest = value;
+  return old;
+}
 inline unsigned int atomicCAS(unsigned int* word, unsigned int expected, unsigned int value) {
   const unsigned int old = *word;
   if (old == expected) *word = value;
