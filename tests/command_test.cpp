@@ -551,10 +551,10 @@ TEST_F(CommandTest, EvaluateNamesItsNumbers) {
   const nlohmann::json json = json_of(as_json);
   for (const std::string key : {"nll", "log_likelihood", "standard_error", "bound", "bound_standard_error",
                                 "effective_sample_size", "rows", "samples", "layer_kl", "active_units",
-                                "images_per_second", "seconds", "hash", "exact_log_likelihood"}) {
+                                "layer_mismatch", "images_per_second", "seconds", "hash", "exact_log_likelihood"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
-  EXPECT_EQ(json.size(), 14u);
+  EXPECT_EQ(json.size(), 15u);
   EXPECT_EQ(json.at("rows"), 50);
   EXPECT_EQ(json.at("samples"), 200);
   EXPECT_EQ(json.at("nll"), -json.at("log_likelihood").get<double>());
@@ -877,7 +877,8 @@ TEST_F(CommandTest, ARunLeavesItsFiles) {
   for (const std::string key :
        {"epoch", "step", "seconds", "images_per_second", "generative_learning_rate",
         "recognition_learning_rate", "evaluated_on", "rows", "samples", "log_likelihood", "standard_error",
-        "bound", "bound_standard_error", "effective_sample_size", "layer_kl", "active_units"}) {
+        "bound", "bound_standard_error", "effective_sample_size", "layer_kl", "active_units",
+        "layer_mismatch"}) {
     EXPECT_TRUE(record.contains(key)) << key;
   }
   EXPECT_EQ(record.at("epoch"), 5);
@@ -1269,7 +1270,7 @@ TEST_F(ResumeTest, EarlyStoppingEndsWithTheBestModel) {
   EXPECT_EQ(info.at("settings").at("early-stopping"), "6");
   // The same epochs without stopping end with that model.
   Words words = long_training("plain", watched);
-  words.erase(words.begin() + 20, words.begin() + 22);  // --early-stopping 6
+  words.erase(words.begin() + 22, words.begin() + 24);  // --early-stopping 6
   words[5] = epoch;
   ASSERT_EQ(run(words).exit_code, 0);
   EXPECT_EQ(hash_of("plain/model.safetensors"), hash_of("run/model.safetensors"));
