@@ -15,7 +15,11 @@ constexpr std::int64_t gradient_bytes_of_all_branches = std::int64_t{256} << 20;
 }  // namespace
 
 DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
-    : machine_(machine), ops_(machine.ops()), settings_(settings), optimizer_(optimizer_of(settings)) {
+    : machine_(machine),
+      ops_(machine.ops()),
+      settings_(settings),
+      optimizer_(optimizer_of(settings)),
+      clip_limit_(clip_limit_of(settings)) {
   const std::int64_t rows = rows_of_a_step(settings);
   if (settings.batch_size < 1 || settings.batch_size > max_batch_rows || rows > max_batch_rows) {
     throw UsageError("a batch of " + std::to_string(settings.batch_size) + " rows, which makes " +
@@ -61,7 +65,8 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
   for (std::int64_t branch = 0; branch < branches; ++branch) {
     working_.push_back(
         {Buffer<std::int8_t>(ops_, rows * padded_units(machine.widest())),
-         {Buffer<std::int32_t>(ops_, largest_weight), Buffer<std::int32_t>(ops_, machine.widest())}});
+         {Buffer<std::int32_t>(ops_, largest_weight), Buffer<std::int32_t>(ops_, machine.widest())},
+         Buffer<Rates>(ops_, clip_limit_ > 0.0f ? 1 : 0)});
   }
   diverged_ = Buffer<std::uint32_t>(ops_, machine.conditionals());
   diverged_.fill_zero();
@@ -102,6 +107,11 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
   const std::int32_t*& bias_terms = bias_terms_[static_cast<std::size_t>(index)];
   if (bias_terms != nullptr) ops_.add(working.bias.data(), bias_terms, conditional.receiving);
   bias_terms = nullptr;
+  if (clip_limit_ > 0.0f) {
+    Rates* const clipped = working_[static_cast<std::size_t>(branch)].clipped_rates.data();
+    ops_.clip(conditional, gradient, working.bias.data(), clip_limit_, rates, clipped);
+    rates = clipped;
+  }
   ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates,
               gradient, working.bias.data(), diverged_.data() + index, step);
 }

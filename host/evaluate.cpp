@@ -7,6 +7,7 @@
 #include <string>
 
 #include "floating_point.hpp"
+#include "logarithm.hpp"
 #include "visible_rows.hpp"
 #include "wakesleep/error.hpp"
 
@@ -67,8 +68,9 @@ Scratch scratch_of(const Machine& machine) {
 /// per image, is done once per piece.
 Chunk choose_chunk(const Machine& machine, std::int64_t rows, const EvaluationSettings& settings) {
   const Scratch scratch = scratch_of(machine);
-  const std::int64_t image_bytes =
-      padded_units(machine.size(0)) + std::int64_t{sizeof(ImportanceSummary)} + scratch.image;
+  const std::int64_t probability_bytes = 2 * widest_hidden(machine) * std::int64_t{sizeof(float)};
+  const std::int64_t image_bytes = padded_units(machine.size(0)) + std::int64_t{sizeof(ImportanceSummary)} +
+                                   probability_bytes + scratch.image;
   const std::int64_t state_bytes =
       live_layers(machine) * padded_units(widest_hidden(machine)) + scratch.sample;
   const std::int64_t sample_bytes = state_bytes + std::int64_t{sizeof(std::int64_t)} +
@@ -122,6 +124,9 @@ class Evaluator {
         summaries_(ops_, chunk_.images),
         log_q_(ops_, machine.layers()),
         log_p_(ops_, machine.layers()),
+        recognised_(ops_, chunk_.images * widest_hidden(machine)),
+        predicted_(ops_, chunk_.images * widest_hidden(machine)),
+        differences_(static_cast<std::size_t>(machine.layers())),
         totals_(static_cast<std::size_t>(machine.layers())) {
     const std::int64_t state_bytes = chunk_.images * chunk_.samples * padded_units(widest_hidden(machine));
     for (int buffer = 0; buffer < live_layers(machine); ++buffer) {
@@ -190,10 +195,41 @@ class Evaluator {
                   {log_weights, -1, log_q_of(l)});
       ops_.score(machine_.generative(l), states, below, {log_weights, 1, l > 1 ? log_p_of(l - 1) : nullptr});
       ops_.count(states, on_counts_[static_cast<std::size_t>(l - 1)].data());
+      if (first_sample == 0) {
+        const ConstStates first_states = first_of(states, visible.rows);
+        if (l > 1) compare_probabilities(l - 1, machine_.generative(l), first_states, visible.rows);
+        ops_.probabilities(machine_.recognition(l), first_of(below, visible.rows),
+                           probabilities_in(recognised_, visible.rows, units));
+      }
       below = states;
     }
     ops_.score(machine_.prior(), {}, below, {log_weights, 1, log_p_of(machine_.layers())});
+    if (first_sample == 0) compare_probabilities(machine_.layers(), machine_.prior(), {}, visible.rows);
     read_totals();
+  }
+
+  /// Every image's first sample.
+  static ConstStates first_of(ConstStates states, std::int64_t images) {
+    return {states.data, images, states.columns, states.stride * (states.rows / images)};
+  }
+
+  static Matrix<float> probabilities_in(const Buffer<float>& buffer, std::int64_t images, std::int64_t units) {
+    return {buffer.data(), images, units, units};
+  }
+
+  /// Adds up |q - p| over the images and the units of layer l, whose recognition probabilities are those last
+  /// computed; `generative` predicts it from the states `above`.
+  void compare_probabilities(int l, const Conditional& generative, ConstStates above, std::int64_t images) {
+    const std::int64_t units = machine_.size(l);
+    ops_.probabilities(generative, above, probabilities_in(predicted_, images, units));
+    const auto count = static_cast<std::size_t>(images * units);
+    std::vector<float> q(count), p(count);
+    ops_.copy_out(q.data(), recognised_.data(), count * sizeof(float));
+    ops_.copy_out(p.data(), predicted_.data(), count * sizeof(float));
+    double& sum = differences_[static_cast<std::size_t>(l - 1)];  // in the order of the rows, in any chunks
+    for (std::size_t i = 0; i < count; ++i) {
+      sum += std::abs(static_cast<double>(q[i]) - static_cast<double>(p[i]));
+    }
   }
 
   Draw draw(int l, std::int64_t first_row, std::int64_t first_sample) const {
@@ -226,8 +262,8 @@ class Evaluator {
     const double samples = static_cast<double>(settings_.samples);
     for (const ImportanceSummary& s : summaries) {
       const double sum = static_cast<double>(s.sum);
-      estimates_.push_back(static_cast<double>(s.maximum) * nats_per_log_unit + std::log(sum / 1073741824.0) -
-                           std::log(samples));
+      estimates_.push_back(static_cast<double>(s.maximum) * nats_per_log_unit +
+                           natural_logarithm(sum / 1073741824.0) - natural_logarithm(samples));
       bounds_.push_back(
           (static_cast<double>(s.total_high) + static_cast<double>(s.total_low) * nats_per_log_unit) /
           samples);
@@ -260,6 +296,8 @@ class Evaluator {
       evaluation.layer_kl.push_back(static_cast<double>(totals_[i].log_q - totals_[i].log_p) *
                                     nats_per_log_unit / draws);
       evaluation.active_units.push_back(count_active(on_counts_[i]));
+      evaluation.layer_mismatch.push_back(
+          differences_[i] / (static_cast<double>(rows_) * static_cast<double>(on_counts_[i].size())));
     }
     return evaluation;
   }
@@ -285,6 +323,9 @@ class Evaluator {
   Buffer<ImportanceSummary> summaries_;
   Buffer<std::int64_t> log_q_;  ///< of the present piece, one word per hidden layer
   Buffer<std::int64_t> log_p_;
+  Buffer<float> recognised_;  ///< probabilities of a layer's units, for every image of the chunk
+  Buffer<float> predicted_;
+  std::vector<double> differences_;              ///< per hidden layer
   std::vector<Buffer<std::int64_t>> on_counts_;  ///< per hidden layer and unit
   std::vector<LayerTotals> totals_;
   Buffer<std::int32_t> relative_weights_;  ///< of halved log weights; empty unless bidirectional, as the next

@@ -3,8 +3,18 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
+
+#include "wakesleep/error.hpp"
 
 namespace wakesleep {
+namespace {
+
+/// In checkpoints, as numbers of 16 bits, the highest first: [proposals, acceptances] x 4.
+constexpr const char* counts_name = "chain.counts";
+const std::vector<std::int64_t> counts_shape = {2, 4};
+
+}  // namespace
 
 JointStochasticApproximation::JointStochasticApproximation(Machine& machine, DeltaRule& delta_rule,
                                                            const TrainingSettings& settings,
@@ -48,8 +58,45 @@ std::vector<std::pair<std::string, double>> JointStochasticApproximation::diagno
   std::array<std::int64_t, 2> counts{};
   counts_.copy_out(counts.data());
   counts_.fill_zero();
-  const double proposals = static_cast<double>(std::max<std::int64_t>(counts[0], 1));
-  return {{"acceptance_rate", static_cast<double>(counts[1]) / proposals}};
+  if (counts[0] == 0) return {};
+  return {{"acceptance_rate", static_cast<double>(counts[1]) / static_cast<double>(counts[0])}};
+}
+
+Tensors JointStochasticApproximation::download_state() const {
+  Tensors tensors = memory_.download();
+  std::array<std::int64_t, 2> counts{};
+  counts_.copy_out(counts.data());
+  Tensor& tensor = tensors[counts_name];
+  tensor.shape = counts_shape;
+  for (const std::int64_t count : counts) {
+    for (int shift = 48; shift >= 0; shift -= 16) {
+      tensor.values.push_back(static_cast<float>((count >> shift) & 0xFFFF));
+    }
+  }
+  return tensors;
+}
+
+void JointStochasticApproximation::upload_state(const Tensors& tensors) {
+  Tensors chains = tensors;
+  const auto found = chains.find(counts_name);
+  std::array<std::int64_t, 2> counts{};  // a checkpoint without them begins to count anew
+  if (found != chains.end()) {
+    const Tensor& tensor = found->second;
+    bool usable = tensor.shape == counts_shape && tensor.values.size() == 8;
+    for (std::size_t i = 0; usable && i < 8; ++i) {
+      const float value = tensor.values[i];
+      usable = value >= 0.0f && value <= 65535.0f && value == static_cast<float>(static_cast<int>(value));
+      if (usable) counts[i / 4] = counts[i / 4] << 16 | static_cast<int>(value);
+    }
+    if (!usable || counts[0] < 0 || counts[1] < 0 || counts[1] > counts[0]) {
+      throw DataError(std::string("the tensor \"") + counts_name +
+                      "\" does not count proposals and acceptances: the checkpoint is damaged, use the one "
+                      "before it");
+    }
+    chains.erase(found);
+  }
+  memory_.upload(chains);
+  counts_.copy_in(counts.data());
 }
 
 }  // namespace wakesleep

@@ -20,8 +20,10 @@ using Named = std::pair<Kind, const char*>;
 
 constexpr std::array<Named<OptimizerKind>, 3> optimizers = {
     {{OptimizerKind::sgd, "sgd"}, {OptimizerKind::momentum, "momentum"}, {OptimizerKind::adam, "adam"}}};
-constexpr std::array<Named<Schedule>, 3> schedules = {
-    {{Schedule::constant, "constant"}, {Schedule::step, "step"}, {Schedule::cosine, "cosine"}}};
+constexpr std::array<Named<Schedule>, 4> schedules = {{{Schedule::constant, "constant"},
+                                                       {Schedule::step, "step"},
+                                                       {Schedule::cosine, "cosine"},
+                                                       {Schedule::plateau, "plateau"}}};
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
@@ -146,17 +148,26 @@ bool has_chains(const TrainingSettings& settings) {
   return settings.algorithm == Algorithm::joint_stochastic_approximation;
 }
 
+bool has_plateaus(const TrainingSettings& settings) { return settings.schedule == Schedule::plateau; }
+// What is off at 0 is no setting of a run that does without it, so that files written before there was such a
+// setting read as they always did. A number that is not usable counts as given, so that `check` refuses it.
+bool warms_up(const TrainingSettings& settings) { return settings.warm_up != 0; }
+bool clips(const TrainingSettings& settings) { return settings.clip_gradient != 0; }
+bool stops_early(const TrainingSettings& settings) { return settings.early_stopping != 0; }
+
 /// One setting: by what it is written and read, and who uses it. The table below is the only list of them.
 struct Field {
   const char* name;
   bool (*used)(const TrainingSettings&);
+  const char* needed;  ///< what a setting that is not used would need
   std::string (*text)(const TrainingSettings&);
   void (*read)(TrainingSettings&, const std::string& text, const std::string& name);
 };
 
 template <auto member>
-constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always) {
-  return {field_name, used, [](const TrainingSettings& settings) { return text_of(settings.*member); },
+constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always,
+                      const char* needed = "another --algorithm") {
+  return {field_name, used, needed, [](const TrainingSettings& settings) { return text_of(settings.*member); },
           [](TrainingSettings& settings, const std::string& text, const std::string& name) {
             read(name, text, settings.*member);
           }};
@@ -183,6 +194,12 @@ constexpr std::array fields = {
     field<&TrainingSettings::schedule>("schedule"),
     field<&TrainingSettings::schedule_every>("schedule-every"),
     field<&TrainingSettings::schedule_factor>("schedule-factor"),
+    field<&TrainingSettings::patience>("patience", has_plateaus, "--schedule plateau"),
+    field<&TrainingSettings::early_stopping>("early-stopping", stops_early, "a number above 0"),
+    field<&TrainingSettings::min_improvement>("min-improvement", watches_validation,
+                                              "--schedule plateau or --early-stopping"),
+    field<&TrainingSettings::warm_up>("warm-up", warms_up, "a number above 0"),
+    field<&TrainingSettings::clip_gradient>("clip-gradient", clips, "a number above 0"),
     field<&TrainingSettings::weight_decay>("weight-decay"),
     field<&TrainingSettings::weight_bits>("weight-bits"),
     field<&TrainingSettings::seed>("seed"),
@@ -260,6 +277,24 @@ double power(double base, std::int64_t exponent) {
   return result;
 }
 
+/// The schedule's own factor.
+double unwarmed_factor(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch,
+                       std::int64_t reductions) {
+  switch (settings.schedule) {
+    case Schedule::constant:
+      return 1.0;
+    case Schedule::step:
+      return power(settings.schedule_factor, step / steps_per_epoch / settings.schedule_every);
+    case Schedule::plateau:
+      return power(settings.schedule_factor, reductions);
+    case Schedule::cosine:
+      break;
+  }
+  const double total_steps = static_cast<double>(settings.epochs) * static_cast<double>(steps_per_epoch);
+  const double progress = std::min(static_cast<double>(step) / total_steps, 1.0);
+  return 0.5 * (1.0 + cosine_of_pi_times(progress));
+}
+
 }  // namespace
 
 const char* name_of(Algorithm algorithm) { return find_name(algorithms, algorithm, "algorithm"); }
@@ -322,6 +357,16 @@ void check(const TrainingSettings& settings) {
   require(settings.schedule_every >= 1, "schedule-every", settings.schedule_every, "at least 1 epoch");
   require(settings.schedule_factor > 0 && settings.schedule_factor <= 1, "schedule-factor",
           settings.schedule_factor, "a number above 0 and at most 1");
+  require(settings.patience >= 1, "patience", settings.patience, "at least 1 epoch");
+  require(settings.early_stopping >= 0, "early-stopping", settings.early_stopping,
+          "at least 1 epoch, or leave it out");
+  require(settings.min_improvement >= 0 &&
+              settings.min_improvement <= std::numeric_limits<double>::max(),
+          "min-improvement", settings.min_improvement, "a finite number of nats of at least 0");
+  require(settings.warm_up >= 0 && settings.warm_up <= 4294967295, "warm-up", settings.warm_up,
+          "1 to 4294967295 steps, or leave it out");
+  require(settings.clip_gradient == 0 || is_positive_float(settings.clip_gradient), "clip-gradient",
+          settings.clip_gradient, "a finite number above 0, such as 0.1, or leave it out");
   const int bits = settings.weight_bits;
   require(bits == 16 || bits == 12 || bits == 8, "weight-bits", bits, "16, 12 or 8");
   require(settings.threshold >= 1 && settings.threshold <= 255, "threshold", settings.threshold,
@@ -336,25 +381,22 @@ bool mixes_phases(const TrainingSettings& settings) {
   return is_reweighted(settings) && settings.insomnia > 0 && settings.insomnia < 1;
 }
 
-double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch) {
+bool watches_validation(const TrainingSettings& settings) {
+  return has_plateaus(settings) || stops_early(settings);
+}
+
+double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch,
+                          std::int64_t reductions) {
   const FloatingPointScope scope;
-  switch (settings.schedule) {
-    case Schedule::constant:
-      return 1.0;
-    case Schedule::step:
-      return power(settings.schedule_factor, step / steps_per_epoch / settings.schedule_every);
-    case Schedule::cosine:
-      break;
-  }
-  const double total_steps = static_cast<double>(settings.epochs) * static_cast<double>(steps_per_epoch);
-  const double progress = std::min(static_cast<double>(step) / total_steps, 1.0);
-  return 0.5 * (1.0 + cosine_of_pi_times(progress));
+  const double factor = unwarmed_factor(settings, step, steps_per_epoch, reductions);
+  if (step >= settings.warm_up) return factor;
+  return factor * (static_cast<double>(step + 1) / static_cast<double>(settings.warm_up));
 }
 
 Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
-               std::int64_t steps_per_epoch, std::int64_t rows) {
+               std::int64_t steps_per_epoch, std::int64_t rows, std::int64_t reductions) {
   const FloatingPointScope scope;
-  double rate = learning_rate * schedule_factor_at(settings, step, steps_per_epoch);
+  double rate = learning_rate * schedule_factor_at(settings, step, steps_per_epoch, reductions);
   const double decay = rate * settings.weight_decay;
   double second_correction = 1.0;
   if (settings.optimizer == OptimizerKind::adam) {
@@ -389,6 +431,11 @@ Sparsity sparsity_of(const TrainingSettings& settings) {
   return sparsity;
 }
 
+float clip_limit_of(const TrainingSettings& settings) {
+  const FloatingPointScope scope;
+  return static_cast<float>(settings.clip_gradient);
+}
+
 std::string setting_text(const TrainingSettings& settings, const std::string& name) {
   return field_named(name).text(settings);
 }
@@ -400,6 +447,8 @@ void set_setting(TrainingSettings& settings, const std::string& name, const std:
 bool is_used(const TrainingSettings& settings, const std::string& name) {
   return field_named(name).used(settings);
 }
+
+std::string needed_for(const std::string& name) { return field_named(name).needed; }
 
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings) {
   std::vector<std::pair<std::string, std::string>> pairs;
@@ -423,7 +472,7 @@ TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, st
       const bool stands_there = seen.count(f.name) != 0;
       if (stands_there && !f.used(settings)) {
         throw DataError("the setting " + std::string(f.name) + " is of no use to " +
-                        name_of(settings.algorithm) + "; remove it");
+                        name_of(settings.algorithm) + " as it is set; remove it");
       }
       if (!stands_there && f.used(settings)) {
         throw DataError("the setting " + std::string(f.name) +

@@ -29,9 +29,11 @@ StepScalars StepClock::scalars_of(std::int64_t step) const {
   scalars.step = static_cast<std::uint32_t>(step);
   scalars.first = static_cast<std::uint32_t>(step % steps_a_round_ * settings_.batch_size);
   scalars.epoch = static_cast<std::uint32_t>(step / steps_per_epoch_);
-  scalars.generative = rates_at(settings_, settings_.generative_learning_rate, step, steps_per_epoch_, rows);
-  scalars.recognition =
-      rates_at(settings_, settings_.recognition_learning_rate, step, steps_per_epoch_, rows);
+  const auto rates = [&](double learning_rate) {
+    return rates_at(settings_, learning_rate, step, steps_per_epoch_, rows, reductions_);
+  };
+  scalars.generative = rates(settings_.generative_learning_rate);
+  scalars.recognition = rates(settings_.recognition_learning_rate);
   return scalars;
 }
 
@@ -47,6 +49,12 @@ void StepClock::prepare(std::int64_t step, std::int64_t count) {
     table_end_ = step + steps_ahead;
   }
   next_ = step + count;
+}
+
+void StepClock::set_reductions(std::int64_t reductions) {
+  if (reductions == reductions_) return;
+  reductions_ = reductions;
+  table_end_ = -1;  // what was computed ahead holds other rates
 }
 
 void StepClock::advance() { ops_.advance(table_.data(), position_.data(), now_.data()); }

@@ -69,7 +69,8 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
       height_(data.height),
       width_(data.width),
       data_source_(data.source),
-      data_fingerprint_(fingerprint(data)) {
+      data_fingerprint_(fingerprint(data)),
+      progress_(settings_) {
   if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch()) {
     throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch()) +
                      " steps are more than the 4,294,967,295 steps that random draws can address");
@@ -109,6 +110,8 @@ Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const Placemen
   delta_rule_->upload_optimizer(checkpoint.optimizer);
   algorithm_->upload_state(checkpoint.algorithm);
   step_ = checkpoint.step;
+  if (watches_validation(settings_)) progress_.restore(checkpoint.run);
+  clock_->set_reductions(progress_.reductions());
 }
 
 Trainer::~Trainer() = default;
@@ -126,8 +129,26 @@ void Trainer::record_steps() {
   });
 }
 
+void Trainer::require_estimate() const {
+  if (!watches_validation(settings_) || progress_.epoch() == epoch()) return;
+  throw UsageError("the schedule \"plateau\" and early stopping go by the estimates after the epochs, but that after "
+                   "epoch " + std::to_string(epoch()) + " is missing: call Trainer::observe between two epochs");
+}
+
+void Trainer::observe(double log_likelihood) {
+  progress_.observe(epoch(), log_likelihood);
+  clock_->set_reductions(progress_.reductions());
+}
+
+double Trainer::last_schedule_factor() const {
+  const std::int64_t last = step_ - 1;
+  return schedule_factor_at(settings_, last, steps_per_epoch(),
+                            progress_.reductions_during(last / steps_per_epoch()));
+}
+
 /// Queues one step, or as many as a recording holds, but no more than `most`. Returns how many.
 std::int64_t Trainer::some_steps(std::int64_t most) {
+  require_estimate();
   const std::int64_t full_batches = rows_ / settings_.batch_size - step_ % steps_per_epoch();
   if (recording_ != nullptr && std::min(full_batches, most) >= steps_of_recording_) {
     training_rows_->prepare(step_, steps_of_recording_);
@@ -176,6 +197,7 @@ Model Trainer::snapshot() const {
   model.height = height_;
   model.width = width_;
   model.hash = hash_of(model.tensors);
+  if (watches_validation(settings_)) model.run = progress_.save();
   model.run["data"] = data_fingerprint_;
   return model;
 }

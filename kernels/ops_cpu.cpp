@@ -96,6 +96,7 @@ class CpuOps : public Ops {
     check_route(*this, route_);
     for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
     largest_sums_.resize(static_cast<std::size_t>(team_.size()));
+    largest_integers_.resize(static_cast<std::size_t>(team_.size()));
   }
 
   std::string description() const override {
@@ -292,6 +293,23 @@ class CpuOps : public Ops {
       activation[u] = running_activation(activation[u], on_counts_.data()[u], states.rows, sparsity);
       penalty[u] = sparsity_gradient(activation[u], states.rows, sparsity);
     }
+  }
+
+  void clip(const Conditional& conditional, const std::int32_t* gradient, const std::int32_t* bias_gradient,
+            float limit, const Rates* rates, Rates* clipped) override {
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range units = gradient_part(conditional.receiving, thread);  // as they lie in the threads' caches
+      const std::int64_t count = units.end - units.begin;
+      std::int32_t& largest = largest_integers_[static_cast<std::size_t>(thread)];
+      largest = kernels_.largest_integer(bias_gradient + units.begin, count);
+      if (gradient == nullptr) return;
+      largest = std::max(largest, kernels_.largest_integer(gradient + units.begin * conditional.sending,
+                                                           count * conditional.sending));
+    });
+    const std::int32_t largest = *std::max_element(largest_integers_.begin(), largest_integers_.end());
+    *clipped = *rates;
+    clipped->mean *= clip_factor(largest, rates->mean, limit);
   }
 
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
@@ -614,6 +632,7 @@ class CpuOps : public Ops {
   Shuffle shuffle_;
   Buffer<std::int64_t> on_counts_;   ///< of sparsity, by unit
   std::vector<float> largest_sums_;  ///< of coefficients, by thread
+  std::vector<std::int32_t> largest_integers_;  ///< of a gradient, by thread
 };
 
 }  // namespace

@@ -399,6 +399,13 @@ class CudaOps final : public Ops {
     if (bias_gradient != nullptr) cuda::bias_gradient(stream(), deltas, bias_gradient);
   }
 
+  void clip(const Conditional& conditional, const std::int32_t* gradient, const std::int32_t* bias_gradient,
+            float limit, const Rates* rates, Rates* clipped) override {
+    const CurrentDevice current(ordinal_);
+    cuda::clip(stream(), gradient, gradient != nullptr ? conditional.receiving * conditional.sending : 0,
+               bias_gradient, conditional.receiving, limit, rates, clipped, lane().scratch);
+  }
+
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {

@@ -73,6 +73,10 @@ class RecordingOps : public Ops {
   void gradient(ConstDeltas d, ConstStates s, std::int32_t* g, std::int32_t* b) override {
     ops_->gradient(d, s, g, b);
   }
+  void clip(const Conditional& c, const std::int32_t* g, const std::int32_t* b, float limit,
+            const Rates* rates, Rates* clipped) override {
+    ops_->clip(c, g, b, limit, rates, clipped);
+  }
   void update(const Conditional& c, const OptimizerState& s, const Optimizer& o, const Rates* r,
               const std::int32_t* g, const std::int32_t* b, std::uint32_t* d,
               const std::uint32_t* step) override {

@@ -360,6 +360,19 @@ TEST_F(CommandTest, UsageErrorsNameTheOptionTheValueAndTheNearest) {
        {"option --control-variate", "'yes'", "true or false"}},
       {{"train", "images.idx", "--out", "r", "--algorithm", "reweighted-wake-sleep", "--samples", "8388608"},
        {"batch-size 100 times samples 8388608"}},
+      {{"train", "images.idx", "--out", "r", "--warm-up", "0"}, {"--warm-up", "'0'"}},
+      {{"train", "images.idx", "--out", "r", "--clip-gradient", "0"}, {"--clip-gradient", "'0'", "above 0"}},
+      {{"train", "images.idx", "--out", "r", "--clip-gradient", "-1"}, {"--clip-gradient", "'-1'"}},
+      {{"train", "images.idx", "--out", "r", "--clip-gradient", "nan"}, {"--clip-gradient", "'nan'"}},
+      {{"train", "images.idx", "--out", "r", "--early-stopping", "0"}, {"--early-stopping", "'0'"}},
+      {{"train", "images.idx", "--out", "r", "--patience", "2"},
+       {"--patience", "of no use", "--schedule plateau"}},
+      {{"train", "images.idx", "--out", "r", "--min-improvement", "2"},
+       {"--min-improvement", "of no use", "--early-stopping"}},
+      {{"train", "images.idx", "--out", "r", "--schedule", "plateau", "--patience", "0"},
+       {"--patience", "'0'"}},
+      {{"train", "images.idx", "--out", "r", "--schedule", "plateau"}, {"plateau", "--validation"}},
+      {{"train", "images.idx", "--out", "r", "--early-stopping", "3"}, {"--early-stopping", "--validation"}},
       {{"train", "images.idx", "--out", "r", "--weight-bits", "7"}, {"--weight-bits", "'7'", "16, 12 or 8"}},
       {{"train", "images.idx", "--out", "r", "--layers", "20,,3"}, {"--layers", "200,200,200"}},
       {{"train", "images.idx", "--out", "r", "--layers", "20,0"}, {"--layers"}},
@@ -538,10 +551,10 @@ TEST_F(CommandTest, EvaluateNamesItsNumbers) {
   const nlohmann::json json = json_of(as_json);
   for (const std::string key : {"nll", "log_likelihood", "standard_error", "bound", "bound_standard_error",
                                 "effective_sample_size", "rows", "samples", "layer_kl", "active_units",
-                                "images_per_second", "seconds", "hash", "exact_log_likelihood"}) {
+                                "layer_mismatch", "images_per_second", "seconds", "hash", "exact_log_likelihood"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
-  EXPECT_EQ(json.size(), 14u);
+  EXPECT_EQ(json.size(), 15u);
   EXPECT_EQ(json.at("rows"), 50);
   EXPECT_EQ(json.at("samples"), 200);
   EXPECT_EQ(json.at("nll"), -json.at("log_likelihood").get<double>());
@@ -884,7 +897,8 @@ TEST_F(CommandTest, ARunLeavesItsFiles) {
   for (const std::string key :
        {"epoch", "step", "seconds", "images_per_second", "generative_learning_rate",
         "recognition_learning_rate", "evaluated_on", "rows", "samples", "log_likelihood", "standard_error",
-        "bound", "bound_standard_error", "effective_sample_size", "layer_kl", "active_units"}) {
+        "bound", "bound_standard_error", "effective_sample_size", "layer_kl", "active_units",
+        "layer_mismatch"}) {
     EXPECT_TRUE(record.contains(key)) << key;
   }
   EXPECT_EQ(record.at("epoch"), 5);
@@ -1192,6 +1206,129 @@ TEST_F(ResumeTest, AReweightedRunResumesExactly) {
   EXPECT_EQ(contents_of(path("run")), before);
   finish_run();
   expect_same_end(expected);
+}
+
+/// What is watched and has to go on where it was: rates that fall at plateaus, and a stop before the last epoch.
+const Words watched = {"--schedule",        "plateau", "--patience",      "2",    "--early-stopping", "6",
+                       "--min-improvement", "0.05",    "--learning-rate", "0.03", "--warm-up",        "50",
+                       "--clip-gradient",   "0.3",     "--checkpoint-every", "4"};
+
+TEST_F(ResumeTest, PlateausAndEarlyStoppingResumeExactly) {
+  const Untouched expected = untouched(watched);
+  ASSERT_LT(expected.metrics.size(), 60u) << "it is to stop early";
+  ASSERT_GT(expected.metrics.size(), 6u);
+  const double first_rate = expected.metrics[2].at("generative_learning_rate");
+  EXPECT_LT(expected.metrics.back().at("generative_learning_rate").get<double>(), 0.6 * first_rate);
+  std::minstd_rand random(3);
+  int kills = 0;
+  for (int round = 0; round < 6; ++round) {
+    fs::remove_all(path("run"));
+    for (int attempt = 0; attempt < 4; ++attempt) {
+      Words words = long_training("run", watched);
+      words.push_back("--resume");
+      Process process(folder(), words);
+      const auto end = std::chrono::steady_clock::now() + milliseconds(random() % 150);
+      while (process.running() && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(milliseconds(1));
+      if (!process.running()) break;
+      process.send(attempt % 2 == 0 ? SIGKILL : SIGTERM);
+      process.wait();
+      ++kills;
+    }
+    Words words = long_training("run", watched);
+    words.push_back("--resume");
+    const Result result = run(words);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    expect_same_end(expected);
+  }
+  EXPECT_GT(kills, 5) << "too few kills to mean anything";
+}
+
+// Between an epoch's line of metrics and its checkpoint there may be a checkpoint of the same step that has not
+// counted the line's estimate: a signal saved it during the evaluation, and then the resumed run was killed.
+TEST_F(ResumeTest, AnEstimateThatStandsInTheMetricsAloneIsCounted) {
+  Words words = long_training("untouched", {"--early-stopping", "60"});
+  words[5] = "3";
+  ASSERT_EQ(run(words).exit_code, 0);
+  const std::string expected = hash_of("untouched/model.safetensors");
+  const std::vector<nlohmann::json> metrics = timeless_metrics("untouched");
+  for (int round = 0; round < 4; ++round) {
+    fs::remove_all(path("run"));
+    words[13] = "run";
+    Process process(folder(), words);
+    wait_for_epochs(process, "run", 1 + static_cast<std::size_t>(round) % 2);
+    process.send(SIGTERM);
+    process.wait();
+    // All lines of the finished run, as if the evaluation had come through: those that are too new are cut.
+    fs::copy_file(path("untouched/metrics.jsonl"), path("run/metrics.jsonl"),
+                  fs::copy_options::overwrite_existing);
+    const Result result = run({"train", "--resume", "--out", "run"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(hash_of("run/model.safetensors"), expected);
+    EXPECT_EQ(timeless_metrics("run"), metrics);
+  }
+}
+
+TEST_F(ResumeTest, EarlyStoppingEndsWithTheBestModel) {
+  const Result result = run(long_training("run", watched));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::vector<nlohmann::json> metrics = timeless_metrics("run");
+  // The best by the rule: an estimate counts that exceeds the best by more than 0.05 nats.
+  std::size_t best = 0;
+  for (std::size_t i = 1; i < metrics.size(); ++i) {
+    const double estimate = metrics[i].at("log_likelihood");
+    if (estimate > metrics[best].at("log_likelihood").get<double>() + 0.05) best = i;
+  }
+  EXPECT_EQ(metrics.size(), best + 7);  // six more epochs
+  const std::string epoch = std::to_string(best + 1);
+  EXPECT_THAT(result.err, HasSubstr("stopping early after epoch " + std::to_string(metrics.size())));
+  EXPECT_THAT(result.err, HasSubstr("plateau: "));
+  EXPECT_THAT(result.out, HasSubstr("model of epoch " + epoch + ", the best of the "));
+  const nlohmann::json info = json_of({"info", "run/model.safetensors", "--json"});
+  EXPECT_EQ(info.at("step"), metrics[best].at("step"));
+  EXPECT_EQ(info.at("has_optimizer_state"), false);
+  EXPECT_EQ(info.at("settings").at("early-stopping"), "6");
+  // The same epochs without stopping end with that model.
+  Words words = long_training("plain", watched);
+  words.erase(words.begin() + 22, words.begin() + 24);  // --early-stopping 6
+  words[5] = epoch;
+  ASSERT_EQ(run(words).exit_code, 0);
+  EXPECT_EQ(hash_of("plain/model.safetensors"), hash_of("run/model.safetensors"));
+  const std::string report = read_text(path("run/report.html"));
+  EXPECT_THAT(report, HasSubstr(hash_of("run/model.safetensors")));
+  EXPECT_THAT(report, HasSubstr(epoch + " of 60 (the best; stopped after "));
+
+  const auto before = contents_of(path("run"));
+  EXPECT_THAT(run({"train", "--resume", "--out", "run"}).out, HasSubstr("is finished"));
+  EXPECT_EQ(contents_of(path("run")), before);
+  fs::remove(path("run/model.safetensors"));
+  finish_run();
+  EXPECT_EQ(read_text(path("run/model.safetensors")), before.at("model.safetensors"));
+  EXPECT_EQ(read_text(path("run/report.html")), before.at("report.html"));
+}
+
+TEST_F(ResumeTest, SettingsThatTheRunDoesWithoutAreRefused) {
+  trained();
+  fs::remove(path("run/model.safetensors"));
+  const auto before = contents_of(path("run"));
+  expect_failure({"train", "--resume", "--out", "run", "--clip-gradient", "0.5", "--warm-up", "9"}, 64,
+                 {"clip-gradient 0.5", "warm-up 9", "the run has none"});
+  EXPECT_EQ(contents_of(path("run")), before);
+}
+
+TEST_F(ResumeTest, AcceptanceRatesCountTheWholeEpoch) {
+  const Words chains = {"--algorithm", "joint-stochastic-approximation", "--samples", "3"};
+  const Untouched expected = untouched(chains);
+  EXPECT_GT(expected.metrics.back().at("diagnostics").at("acceptance_rate").get<double>(), 0);
+  for (int round = 0; round < 3; ++round) {
+    fs::remove_all(path("run"));
+    Process process(folder(), long_training("run", chains));
+    wait_for_epochs(process, "run", 3);
+    process.send(SIGTERM);
+    ASSERT_EQ(process.wait().exit_code, 143);
+    finish_run();
+    expect_same_end(expected);
+  }
 }
 
 TEST_F(ResumeTest, ADamagedCheckpointFallsBackLoudly) {

@@ -261,7 +261,7 @@ TEST_P(PosteriorAlgorithmsTest, AcceptanceRateIsTheEnumeratedOneAndCountsAnew) {
     EXPECT_EQ(diagnostics[0].first, "acceptance_rate");
     EXPECT_NEAR(diagnostics[0].second, expected, 6 * deviation);
   }
-  EXPECT_EQ(trainer.diagnostics()[0].second, 0);  // nothing has been proposed since
+  EXPECT_TRUE(trainer.diagnostics().empty());  // nothing has been proposed since
 }
 
 /// A short last batch; chains begin anew in the first two epochs and go on in the two after.

@@ -92,6 +92,18 @@ TEST(Settings, UnusableOnesAreRefusedByName) {
       {"schedule-factor", [](auto& s) { s.schedule_factor = 0; }},
       {"schedule-factor", [](auto& s) { s.schedule_factor = 1.5; }},
       {"schedule-factor", [](auto& s) { s.schedule_factor = not_a_number_double; }},
+      {"patience", [](auto& s) { s.patience = 0; }},
+      {"patience", [](auto& s) { s.patience = -1; }},
+      {"early-stopping", [](auto& s) { s.early_stopping = -1; }},
+      {"min-improvement", [](auto& s) { s.min_improvement = -0.01; }},
+      {"min-improvement", [](auto& s) { s.min_improvement = not_a_number_double; }},
+      {"min-improvement", [](auto& s) { s.min_improvement = infinite_double; }},
+      {"warm-up", [](auto& s) { s.warm_up = -1; }},
+      {"warm-up", [](auto& s) { s.warm_up = std::int64_t{1} << 32; }},
+      {"clip-gradient", [](auto& s) { s.clip_gradient = -0.1; }},
+      {"clip-gradient", [](auto& s) { s.clip_gradient = not_a_number_double; }},
+      {"clip-gradient", [](auto& s) { s.clip_gradient = infinite_double; }},
+      {"clip-gradient", [](auto& s) { s.clip_gradient = 1e-60; }},
       {"weight-decay", [](auto& s) { s.weight_decay = -1; }},
       {"weight-decay", [](auto& s) { s.weight_decay = infinite_double; }},
       {"weight-decay", [](auto& s) { s.weight_decay = not_a_number_double; }},
@@ -138,7 +150,7 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
   for (const auto kind : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
     EXPECT_EQ(optimizer_named(name_of(kind)), kind);
   }
-  for (const auto schedule : {Schedule::constant, Schedule::step, Schedule::cosine}) {
+  for (const auto schedule : {Schedule::constant, Schedule::step, Schedule::cosine, Schedule::plateau}) {
     EXPECT_EQ(schedule_named(name_of(schedule)), schedule);
   }
   for (const auto how : {Binarization::threshold, Binarization::fixed, Binarization::dynamic}) {
@@ -153,7 +165,7 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
               AllOf(HasSubstr("\"rws\""), HasSubstr("wake-sleep, reweighted-wake-sleep")));
   EXPECT_THAT(message_of<UsageError>([] { optimizer_named("Adam"); }),
               AllOf(HasSubstr("\"Adam\""), HasSubstr("sgd, momentum, adam")));
-  EXPECT_THAT(message_of<UsageError>([] { schedule_named(""); }), HasSubstr("constant, step, cosine"));
+  EXPECT_THAT(message_of<UsageError>([] { schedule_named(""); }), HasSubstr("constant, step, cosine, plateau"));
   EXPECT_THAT(message_of<UsageError>([] { binarization_named("random"); }),
               HasSubstr("threshold, fixed, dynamic"));
 }
@@ -206,6 +218,17 @@ TEST(Schedules, ConstantIsOne) {
   settings.schedule = Schedule::constant;
   EXPECT_EQ(schedule_factor_at(settings, 0, 1), 1.0);
   EXPECT_EQ(schedule_factor_at(settings, 4000000000, 1), 1.0);
+}
+
+TEST(Schedules, PlateauReducesAsOftenAsItIsTold) {
+  TrainingSettings settings;
+  settings.schedule = Schedule::plateau;
+  settings.schedule_factor = 0.25;
+  EXPECT_EQ(schedule_factor_at(settings, 100, 10), 1.0);
+  EXPECT_EQ(schedule_factor_at(settings, 100, 10, 3), 1.0 / 64);
+  EXPECT_EQ(rates_at(settings, 0.5, 100000, 10, 1, 2).decay, 0.0f);
+  settings.optimizer = OptimizerKind::sgd;
+  EXPECT_EQ(rates_at(settings, 0.5, 100000, 10, 1, 2).rate, 0.03125f);
 }
 
 // ------------------------------------------------------------------------------------------ rates
@@ -378,6 +401,45 @@ TEST(Pairs, OfEveryAlgorithmReadBackWithItsOwnSettings) {
     expected.insert(expected.begin() + 2, own.begin(), own.end());
     EXPECT_EQ(to_pairs(settings), expected);
     EXPECT_EQ(to_pairs(settings_from_pairs(expected)), expected);
+  }
+}
+
+TEST(Pairs, WhatIsOffStandsInNoFile) {
+  // expected_pairs has none of these, so every older file reads as it did, with all of them off.
+  const TrainingSettings old = settings_from_pairs(expected_pairs);
+  EXPECT_EQ(old.warm_up, 0);
+  EXPECT_EQ(old.clip_gradient, 0);
+  EXPECT_EQ(old.early_stopping, 0);
+  TrainingSettings settings = unlike_the_defaults();
+  settings.schedule = Schedule::plateau;
+  settings.patience = 4;
+  settings.min_improvement = 0.25;
+  settings.early_stopping = 9;
+  settings.warm_up = 100;
+  settings.clip_gradient = 0.5;
+  const Pairs own = {{"patience", "4"},
+                     {"early-stopping", "9"},
+                     {"min-improvement", "0.25"},
+                     {"warm-up", "100"},
+                     {"clip-gradient", "0.5"}};
+  Pairs expected = expected_pairs;
+  expected[10].second = "plateau";
+  expected.insert(expected.begin() + 13, own.begin(), own.end());
+  EXPECT_EQ(to_pairs(settings), expected);
+  EXPECT_EQ(to_pairs(settings_from_pairs(expected)), expected);
+  const Pairs useless = {{"patience", "4"}, {"min-improvement", "0.25"}, {"warm-up", "0"},
+                         {"clip-gradient", "0"}, {"early-stopping", "0"}};
+  for (const auto& pair : useless) {
+    Pairs pairs = expected_pairs;  // with the schedule "step"
+    pairs.push_back(pair);
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(pairs); }),
+                AllOf(HasSubstr(pair.first), HasSubstr("of no use")));
+  }
+  for (const auto& pair : {own[0], own[2]}) {
+    Pairs missing = expected;
+    std::erase(missing, pair);
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(missing); }),
+                AllOf(HasSubstr(pair.first), HasSubstr("missing")));
   }
 }
 

@@ -131,6 +131,11 @@ inline std::vector<Training> recorded_trainings() {
         s.target_activation = 0.2;
         s.activation_memory = 0.8;
       });
+  add("65-33-9 momentum clipped and warmed up", 110, 65, {33, 9}, rates(0.2, 0.1),
+      with(momentum, cosine, fixed, 8), [](TrainingSettings& s) {
+        s.clip_gradient = 0.05;
+        s.warm_up = 11;
+      });
   return all;
 }
 

@@ -214,7 +214,8 @@ TrainingSettings settings_over(const TrainingSettings& base, const Arguments& gi
   each_given([&](const OptionSpec& option) {
     if (is_used(settings, option.name)) return;
     throw UsageError(given.place(option.name) + " is of no use to the algorithm " +
-                     name_of(settings.algorithm) + "; leave it out or choose another --algorithm");
+                     name_of(settings.algorithm) + " as it is set here; leave it out or choose " +
+                     needed_for(option.name));
   });
   check(settings);
   return settings;

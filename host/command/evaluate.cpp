@@ -92,6 +92,7 @@ void print_json(const Measured& measured, const std::string& hash) {
       {"samples", e.samples},
       {"layer_kl", e.layer_kl},
       {"active_units", e.active_units},
+      {"layer_mismatch", e.layer_mismatch},
       {"images_per_second", images_per_second(measured)},
       {"seconds", measured.seconds},
       {"hash", hash},
@@ -134,7 +135,9 @@ void print_text(const Measured& measured, const OpenModel& open, const DataSet& 
   for (std::size_t l = 0; l < e.layer_kl.size(); ++l) {
     print_line("layer " + std::to_string(l + 1), "KL " + decimals(e.layer_kl[l], 3) + " nats, " +
                                                      with_commas(e.active_units[l]) + " of " +
-                                                     with_commas(open.model.sizes[l + 1]) + " units active");
+                                                     with_commas(open.model.sizes[l + 1]) +
+                                                     " units active, mismatch " +
+                                                     decimals(e.layer_mismatch[l], 4));
   }
   print_line("time", decimals(measured.seconds, 2) + " s, " +
                          with_commas(std::llround(images_per_second(measured))) + " images/s");

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <set>
 
 #include "command/progress.hpp"
 
@@ -142,6 +143,9 @@ struct Series {
 };
 
 struct Chart {
+  std::string vertical_title;
+  std::string unit;  ///< after a value: " nats"
+  int digits = 1;    ///< of a curve's last value; one more where the pointer rests on a point
   std::string horizontal_title;
   std::string horizontal_unit;  ///< after a number: "s"
   double least_step = 0;        ///< between two horizontal ticks
@@ -189,7 +193,7 @@ class ChartDrawing {
   std::string description() const {
     std::string text;
     for (const Series& series : chart_.series) text += (text.empty() ? "" : " and ") + series.name;
-    return text + ", in nats, against " + chart_.horizontal_title;
+    return text + ": " + chart_.vertical_title + " against " + chart_.horizontal_title;
   }
 
   std::string axes() const {
@@ -206,7 +210,7 @@ class ChartDrawing {
     svg += svg_text((plot_left + plot_right) / 2, plot_bottom + 42, "title middle", chart_.horizontal_title);
     const std::string height = coordinate((plot_top + plot_bottom) / 2);
     svg += "<text x=\"13\" y=\"" + height + "\" transform=\"rotate(-90 13 " + height +
-           ")\" class=\"title middle\">nats</text>\n";
+           ")\" class=\"title middle\">" + escape_html(chart_.vertical_title) + "</text>\n";
     return svg;
   }
 
@@ -231,7 +235,7 @@ class ChartDrawing {
   }
 
   std::string point_text(const Series& series, std::size_t i) const {
-    return series.name + ": " + number_text(series.values[i], 2) + " nats at " +
+    return series.name + ": " + number_text(series.values[i], chart_.digits + 1) + chart_.unit + " at " +
            number_text(chart_.horizontal[i], 1) + " " + chart_.horizontal_unit;
   }
 
@@ -252,7 +256,7 @@ class ChartDrawing {
     for (const Series& series : chart_.series) {
       if (const auto last = last_point(series)) {
         labels.push_back({x(chart_.horizontal[*last]) + 9, y(series.values[*last]) + 4,
-                          "last " + series.css_class, number_text(series.values[*last], 1)});
+                          "last " + series.css_class, number_text(series.values[*last], chart_.digits)});
       }
     }
     std::sort(labels.begin(), labels.end(), [](const Label& a, const Label& b) { return a.y < b.y; });
@@ -301,7 +305,7 @@ Chart chart_against(const Report& report, const std::string& title, const std::s
                     double least_step, double ReportPoint::*horizontal) {
   Series estimate{"log-likelihood estimate", "estimate", {}};
   Series bound{"bound", "bound", {}};
-  Chart chart{title, unit, least_step, {}, {}};
+  Chart chart{"nats", " nats", 1, title, unit, least_step, {}, {}};
   for (const ReportPoint& point : report.curve) {
     chart.horizontal.push_back(point.*horizontal);
     estimate.values.push_back(point.log_likelihood);
@@ -311,16 +315,17 @@ Chart chart_against(const Report& report, const std::string& title, const std::s
   return chart;
 }
 
+std::string legend_entry(const std::string& css_class, const std::string& name) {
+  return "<span class=\"key\"><svg viewBox=\"0 0 28 8\" class=\"swatch\" aria-hidden=\"true\"><path d=\"M1 "
+         "4 L27 4\" class=\"" +
+         css_class + "\"/></svg>" + escape_html(name) + "</span>\n";
+}
+
 std::string legend(const Report& report) {
-  const auto entry = [](const std::string& css_class, const std::string& name) {
-    return "<span class=\"key\"><svg viewBox=\"0 0 28 8\" class=\"swatch\" aria-hidden=\"true\"><path d=\"M1 "
-           "4 L27 4\" class=\"" +
-           css_class + "\"/></svg>" + escape_html(name) + "</span>\n";
-  };
   return "<p class=\"legend\">" +
-         entry("estimate",
-               "log-likelihood estimate (importance-sampled, K = " + with_commas(report.samples) + ")") +
-         entry("bound", "bound (variational, K = 1)") + "</p>\n";
+         legend_entry("estimate",
+                      "log-likelihood estimate (importance-sampled, K = " + with_commas(report.samples) + ")") +
+         legend_entry("bound", "bound (variational, K = 1)") + "</p>\n";
 }
 
 std::string curve_table(const Report& report) {
@@ -357,6 +362,113 @@ std::string curves_section(const Report& report) {
   return section(title, body + curve_table(report));
 }
 
+// -------------------------------------------------------------------------------- diagnostics
+
+/// Curves that a chart shows at most; of deeper machines, layers at even distances.
+constexpr std::size_t most_layer_curves = 6;
+
+std::vector<std::size_t> shown_layers(std::size_t layers) {
+  std::vector<std::size_t> shown;
+  const std::size_t count = std::min(layers, most_layer_curves);
+  for (std::size_t i = 0; i < count; ++i) shown.push_back(count > 1 ? i * (layers - 1) / (count - 1) : 0);
+  return shown;
+}
+
+std::string layer_class(std::size_t curve) { return "curve-" + std::to_string(curve); }
+
+/// A chart over the epochs without curves yet.
+Chart chart_over_epochs(const Report& report, const std::string& vertical_title, const std::string& unit,
+                        int digits) {
+  Chart chart{vertical_title, unit, digits, "epoch", "epochs", 1, {}, {}};
+  for (const ReportPoint& point : report.curve) chart.horizontal.push_back(point.epoch);
+  return chart;
+}
+
+/// One curve for each layer shown.
+template <class Value>
+Chart layer_chart(Chart chart, const Report& report, std::size_t layers,
+                  std::vector<Value> ReportPoint::*values) {
+  const std::vector<std::size_t> shown = shown_layers(layers);
+  for (std::size_t curve = 0; curve < shown.size(); ++curve) {
+    Series series{"layer " + std::to_string(shown[curve] + 1), layer_class(curve), {}};
+    for (const ReportPoint& point : report.curve) {
+      const std::vector<Value>& of_layers = point.*values;
+      series.values.push_back(shown[curve] < of_layers.size() ? static_cast<double>(of_layers[shown[curve]])
+                                                              : std::numeric_limits<double>::quiet_NaN());
+    }
+    chart.series.push_back(std::move(series));
+  }
+  return chart;
+}
+
+std::string chart_figure(const std::string& title, const Chart& chart) {
+  return "<figure>\n" + element("h3", title) + "\n" + ChartDrawing(chart).svg() + "</figure>\n";
+}
+
+std::string layer_legend(std::size_t layers) {
+  std::string entries;
+  const std::vector<std::size_t> shown = shown_layers(layers);
+  for (std::size_t curve = 0; curve < shown.size(); ++curve) {
+    entries += legend_entry(layer_class(curve), "layer " + std::to_string(shown[curve] + 1));
+  }
+  return "<p class=\"legend\">" + entries + "</p>\n";
+}
+
+/// A curve for everything that the algorithm says of itself ("acceptance_rate").
+std::string algorithm_figures(const Report& report) {
+  std::set<std::string> names;
+  for (const ReportPoint& point : report.curve) {
+    for (const auto& [name, value] : point.diagnostics) names.insert(name);
+  }
+  std::string figures;
+  for (const std::string& name : names) {
+    std::string words = name;
+    std::replace(words.begin(), words.end(), '_', ' ');
+    Chart chart = chart_over_epochs(report, words, "", 3);
+    Series series{words, "estimate", {}};
+    for (const ReportPoint& point : report.curve) {
+      const auto found = point.diagnostics.find(name);
+      series.values.push_back(found != point.diagnostics.end() ? found->second
+                                                               : std::numeric_limits<double>::quiet_NaN());
+    }
+    chart.series = {std::move(series)};
+    figures += chart_figure(words, chart);
+  }
+  return figures;
+}
+
+std::string diagnostics_section(const Report& report) {
+  std::size_t layers = 0;
+  bool mismatch = false;
+  for (const ReportPoint& point : report.curve) {
+    layers = std::max(layers, point.layer_kl.size());
+    mismatch = mismatch || !point.layer_mismatch.empty();
+  }
+  if (layers == 0) return "";
+  Chart sizes = chart_over_epochs(report, "samples", "", 2);
+  Series effective{"effective sample size", "estimate", {}};
+  for (const ReportPoint& point : report.curve) effective.values.push_back(point.effective_sample_size);
+  sizes.series = {std::move(effective)};
+  std::string figures =
+      chart_figure("Kullback-Leibler divergence",
+                   layer_chart(chart_over_epochs(report, "nats", " nats", 2), report, layers,
+                               &ReportPoint::layer_kl)) +
+      chart_figure("Active units", layer_chart(chart_over_epochs(report, "units", "", 0), report, layers,
+                                               &ReportPoint::active_units));
+  if (mismatch) {
+    figures += chart_figure("Mismatch of recognition and generation",
+                            layer_chart(chart_over_epochs(report, "mean difference of probabilities", "", 4),
+                                        report, layers, &ReportPoint::layer_mismatch));
+  }
+  figures += chart_figure("Effective sample size, of K = " + with_commas(report.samples), sizes);
+  return section("Diagnostics",
+                 element("p", "By hidden layer, counted from the data upward: the divergence of the recognition "
+                              "model's states from the generative model's, units that are on in 1 % to 99 % of "
+                              "the samples, and how far apart the two models' probabilities of a unit lie.") +
+                     "\n" + layer_legend(layers) + "<div class=\"charts\">\n" + figures +
+                     algorithm_figures(report) + "</div>\n");
+}
+
 std::string layers_section(const Report& report) {
   if (report.layers.empty()) return "";
   std::string rows;
@@ -366,14 +478,16 @@ std::string layers_section(const Report& report) {
     rows += "<tr>" + element("td", layer.name) + element("td", layer.shape) +
             number_cell(with_commas(layer.parameters)) +
             number_cell(std::isnan(layer.kl) ? absent : number_text(layer.kl, 2)) +
-            number_cell(layer.active < 0 ? absent : with_commas(layer.active)) + "</tr>\n";
+            number_cell(layer.active < 0 ? absent : with_commas(layer.active)) +
+            number_cell(std::isnan(layer.mismatch) ? absent : number_text(layer.mismatch, 4)) + "</tr>\n";
   }
   rows += "<tr class=\"total\"><td>all</td><td></td>" + number_cell(with_commas(parameters)) +
-          "<td></td><td></td></tr>\n";
+          "<td></td><td></td><td></td></tr>\n";
   return section("Layers",
                  "<div class=\"scroll\"><table>\n<thead><tr><th>layer</th><th>weights</th>"
                  "<th class=\"number\">parameters</th><th class=\"number\">KL, nats</th>"
-                 "<th class=\"number\">active units</th></tr></thead>\n<tbody>\n" +
+                 "<th class=\"number\">active units</th><th class=\"number\">mismatch</th></tr></thead>\n"
+                 "<tbody>\n" +
                      rows + "</tbody></table></div>\n");
 }
 
@@ -420,10 +534,12 @@ std::string settings_section(const Report& report) {
 
 constexpr const char* style = R"css(
 :root { color-scheme: light dark; --page: #f7f7f4; --card: #ffffff; --ink: #1f2328; --muted: #656c76;
-        --rule: #e3e3dd; --estimate: #1c6ea8; --bound: #b8621b; }
+        --rule: #e3e3dd; --estimate: #1c6ea8; --bound: #b8621b; --curve-2: #2f7d4f; --curve-3: #8d4a9e;
+        --curve-4: #7a6a12; --curve-5: #b03a4b; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #14171a; --card: #1b1f23; --ink: #e6e6e1; --muted: #9aa2ab; --rule: #30363c;
-          --estimate: #6db3e8; --bound: #eba15c; }
+          --estimate: #6db3e8; --bound: #eba15c; --curve-2: #6cc48d; --curve-3: #c99ad6; --curve-4: #c9b655;
+          --curve-5: #ef8a97; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
@@ -457,9 +573,19 @@ svg .last { font-weight: 600; }
 path { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
 path.estimate { stroke: var(--estimate); }
 path.bound { stroke: var(--bound); stroke-dasharray: 7 5; }
+path.curve-0 { stroke: var(--estimate); }
+path.curve-1 { stroke: var(--bound); stroke-dasharray: 7 5; }
+path.curve-2 { stroke: var(--curve-2); stroke-dasharray: 2 4; }
+path.curve-3 { stroke: var(--curve-3); stroke-dasharray: 11 4 2 4; }
+path.curve-4 { stroke: var(--curve-4); stroke-dasharray: 14 4; }
+path.curve-5 { stroke: var(--curve-5); stroke-dasharray: 5 3 2 3 2 3; }
 circle { stroke: var(--card); stroke-width: 1; }
-circle.estimate, text.estimate { fill: var(--estimate); }
-circle.bound, text.bound { fill: var(--bound); }
+circle.estimate, text.estimate, circle.curve-0, text.curve-0 { fill: var(--estimate); }
+circle.bound, text.bound, circle.curve-1, text.curve-1 { fill: var(--bound); }
+circle.curve-2, text.curve-2 { fill: var(--curve-2); }
+circle.curve-3, text.curve-3 { fill: var(--curve-3); }
+circle.curve-4, text.curve-4 { fill: var(--curve-4); }
+circle.curve-5, text.curve-5 { fill: var(--curve-5); }
 .legend { display: flex; flex-wrap: wrap; gap: 0.3rem 1.75rem; font-size: 0.9rem; }
 .key { display: inline-flex; align-items: center; gap: 0.6rem; }
 .swatch { width: 28px; flex: none; }
@@ -520,7 +646,7 @@ std::string render(const Report& report) {
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
          title + " \xC2\xB7 wakesleep</title>\n<style>" + style + "</style>\n</head>\n<body>\n<main>\n" +
          "<h1><small>wakesleep run</small>" + title + "</h1>\n" + facts_section(report) +
-         curves_section(report) + layers_section(report) + pictures_section(report) +
+         curves_section(report) + diagnostics_section(report) + layers_section(report) + pictures_section(report) +
          settings_section(report) + "</main>\n</body>\n</html>\n";
 }
 

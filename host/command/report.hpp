@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,10 @@ struct ReportPoint {
   double bound = 0;           ///< K = 1 bound, nats
   double effective_sample_size = 0;
   double images_per_second = 0;
+  std::vector<double> layer_kl;        ///< nats; by hidden layer, as the two below
+  std::vector<double> layer_mismatch;  ///< mean difference of probabilities; empty: not measured
+  std::vector<std::int64_t> active_units;
+  std::map<std::string, double> diagnostics;  ///< of the algorithm, such as acceptance_rate
 };
 
 struct ReportPicture {
@@ -31,6 +36,7 @@ struct ReportLayer {
   std::int64_t parameters = 0;
   double kl = 0;             ///< nats; NaN where it does not apply
   std::int64_t active = -1;  ///< active units; -1 where it does not apply
+  double mismatch = 0;       ///< NaN where it does not apply
 };
 
 struct Report {

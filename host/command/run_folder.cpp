@@ -143,6 +143,7 @@ std::string to_json_line(const EpochRecord& record) {
       {"effective_sample_size", e.effective_sample_size},
       {"layer_kl", e.layer_kl},
       {"active_units", e.active_units},
+      {"layer_mismatch", e.layer_mismatch},
   };
   if (!record.diagnostics.empty()) json["diagnostics"] = record.diagnostics;
   return json.dump() + "\n";
@@ -169,6 +170,7 @@ EpochRecord record_from_json(const std::string& line) {
     json.at("effective_sample_size").get_to(e.effective_sample_size);
     json.at("layer_kl").get_to(e.layer_kl);
     json.at("active_units").get_to(e.active_units);
+    if (json.contains("layer_mismatch")) json.at("layer_mismatch").get_to(e.layer_mismatch);
     if (json.contains("diagnostics")) json.at("diagnostics").get_to(record.diagnostics);
     return record;
   } catch (const nlohmann::json::exception& error) {
@@ -295,14 +297,14 @@ std::vector<CheckpointFile> RunFolder::checkpoints() const {
   return files;
 }
 
-void RunFolder::save_checkpoint(const Model& model) {
+void RunFolder::save_checkpoint(const Model& model, std::optional<std::int64_t> best_step) {
   note_if_new(checkpoint(model.step));
   save_model(checkpoint(model.step), model);
   keep();
   std::size_t kept = 0;
   for (const CheckpointFile& file : checkpoints()) {
     if (file.step > model.step) continue;  // a damaged one that this run fell back from: left to be looked at
-    if (++kept > checkpoints_kept) remove_file(file.path);
+    if (++kept > checkpoints_kept && file.step != best_step) remove_file(file.path);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,8 +70,9 @@ class RunFolder {
   void save_config(const std::string& text);
   /// Newest first.
   std::vector<CheckpointFile> checkpoints() const;
-  /// Saves, and only then removes all but the two newest checkpoints up to this step.
-  void save_checkpoint(const Model& model);
+  /// Saves, and only then removes all but the two newest checkpoints up to this step and the one of
+  /// `best_step`, if that is given.
+  void save_checkpoint(const Model& model, std::optional<std::int64_t> best_step = std::nullopt);
   /// Saves the first checkpoint of a new run, and only then removes the files of the run that was here
   /// before, and only those. Its config.toml stays until save_config() replaces it.
   void replace_run(const Model& first);

@@ -13,6 +13,7 @@
 #include "command/run_data.hpp"
 #include "command/run_folder.hpp"
 #include "command/signal_watch.hpp"
+#include "command/values.hpp"
 #include "file.hpp"
 #include "wakesleep/generate.hpp"
 #include "wakesleep/trainer.hpp"
@@ -23,6 +24,9 @@ namespace {
 constexpr std::int64_t pictured_samples = 100;
 constexpr std::int64_t pictured_reconstructions = 10;
 constexpr std::int64_t pictured_fields = 100;
+
+/// Entry of a checkpoint's run state: the step after the best epoch, where early stopping goes by it.
+const std::string best_step_entry = "best-step";
 
 /// Leaves an evaluation that a signal made superfluous.
 struct Interrupted {};
@@ -150,6 +154,10 @@ void refuse_differences(const RunFolder& folder, const Arguments& given, const T
   for (const auto& [name, own] : to_pairs(base)) {
     note_difference(differences, given, name, own, setting_text(start.settings, name));
   }
+  for (const auto& [name, wanted] : to_pairs(start.settings)) {
+    if (is_used(base, name) || !given.given(name)) continue;
+    note_difference(differences, given, name, "none", wanted);
+  }
   const Metadata recorded = start.checkpoint ? start.checkpoint->run : Metadata{};
   for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {
     const auto found = recorded.find(name);
@@ -214,12 +222,24 @@ Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) 
   return {std::nullopt, settings_over(TrainingSettings{}, given), given};
 }
 
-/// A resumed run has nothing left to do when its model is there and its last checkpoint is that model.
+/// The checkpoint that is to be the run's model if the run ends with `last`: itself, or the best one.
+Model model_checkpoint(const RunFolder& folder, const Model& last) {
+  const auto best = last.run.find(best_step_entry);
+  std::int64_t step = last.step;
+  if (best != last.run.end() && !parse_whole(best->second, step)) {
+    throw DataError("the checkpoint says run." + best_step_entry + "=" + best->second +
+                    " where a step is expected; use the one before it");
+  }
+  return step == last.step ? last : load_model(folder.checkpoint(step));
+}
+
+/// A resumed run has nothing left to do when its model is there and its last checkpoint leads to that model.
 bool is_finished(const RunFolder& folder, const Start& start) {
   if (!start.checkpoint || !folder.has_model()) return false;
   try {
     const Model model = load_model(folder.model());
-    return model.step == start.checkpoint->step && model.hash == start.checkpoint->hash;
+    const Model expected = model_checkpoint(folder, *start.checkpoint);
+    return model.step == expected.step && model.hash == expected.hash;
   } catch (const DataError& error) {
     Log::warning(std::string("wakesleep: ") + error.what() +
                  "; the model is written again from the checkpoint");
@@ -242,10 +262,15 @@ class Run {
   void train_to_the_end();
   void train_epoch();
   void finish_epoch();
-  void finish() const;
-  int stop_early();
+  void finish();
+  int interrupted();
 
   bool owes_evaluation() const;
+  bool keeps_best() const { return trainer_.settings().early_stopping > 0; }
+  std::int64_t best_step() const { return trainer_.progress().best_epoch() * trainer_.steps_per_epoch(); }
+  EpochRecord restore_best(const Model& best);
+  void tell_progress(std::int64_t reductions_before) const;
+  EvaluationSettings evaluation_settings() const;
   Evaluation evaluate_now() const;
   EpochRecord record_now();
   Model checkpoint() const;
@@ -254,10 +279,10 @@ class Run {
   std::int64_t images_at(std::int64_t step) const;
   void describe_layers() const;
 
-  void write_pictures() const;
-  Report report(const Model& model, const Picture& samples) const;
+  void write_pictures(const EpochRecord& record) const;
+  Report report(const Model& model, const EpochRecord& record, const Picture& samples) const;
   std::vector<ReportPicture> report_pictures(const Model& model, const Picture& samples) const;
-  std::vector<ReportLayer> report_layers() const;
+  std::vector<ReportLayer> report_layers(const Evaluation& evaluation) const;
 
   RunFolder& folder_;
   const Start& start_;
@@ -358,11 +383,12 @@ Model Run::checkpoint() const {
   model.run["validation"] = validation_fingerprint_;
   for (const std::string name : {"evaluate-samples", "evaluate-rows"})
     model.run[name] = start_.arguments.text(name);
+  if (keeps_best()) model.run[best_step_entry] = std::to_string(best_step());
   return model;
 }
 
 void Run::save_checkpoint() {
-  folder_.save_checkpoint(checkpoint());
+  folder_.save_checkpoint(checkpoint(), keeps_best() ? std::optional(best_step()) : std::nullopt);
   saved_step_ = trainer_.step();
 }
 
@@ -384,6 +410,10 @@ void Run::begin() {
               " lines that are not of steps up to " + with_commas(trainer_.step()));
   }
   if (!records_.empty()) seconds_ = records_.back().seconds;
+  // A run that was killed between an epoch's line and its checkpoint has not counted the line's estimate.
+  if (!records_.empty() && records_.back().step == trainer_.step()) {
+    trainer_.observe(records_.back().evaluation.log_likelihood);
+  }
   folder_.save_config(resolved_toml(start_.arguments, trainer_.settings()));
   if (!start_.checkpoint && !replaced) save_checkpoint();
 }
@@ -399,7 +429,7 @@ int Run::go() {
   try {
     train_to_the_end();
   } catch (const Interrupted&) {
-    return stop_early();
+    return interrupted();
   }
   progress_.reset();
   finish();
@@ -440,10 +470,15 @@ void Run::train_epoch() {
   if (SignalWatch::caught() != 0) throw Interrupted();
 }
 
-Evaluation Run::evaluate_now() const {
+EvaluationSettings Run::evaluation_settings() const {
   EvaluationSettings settings;
   settings.samples = start_.arguments.whole("evaluate-samples");
   settings.seed = trainer_.settings().seed;
+  return settings;
+}
+
+Evaluation Run::evaluate_now() const {
+  EvaluationSettings settings = evaluation_settings();
   settings.progress = [](std::int64_t, std::int64_t) {
     if (SignalWatch::caught() != 0) throw Interrupted();
   };
@@ -452,7 +487,7 @@ Evaluation Run::evaluate_now() const {
 
 EpochRecord Run::record_now() {
   const TrainingSettings& settings = trainer_.settings();
-  const double factor = schedule_factor_at(settings, trainer_.step() - 1, trainer_.steps_per_epoch());
+  const double factor = trainer_.last_schedule_factor();
   EpochRecord record;
   record.epoch = trainer_.epoch();
   record.step = trainer_.step();
@@ -470,18 +505,39 @@ EpochRecord Run::record_now() {
 void Run::finish_epoch() {
   records_.push_back(record_now());
   const EpochRecord& record = records_.back();
-  if (is_pictured(record.epoch) || trainer_.finished()) write_pictures();
+  const std::int64_t reductions_before = trainer_.progress().reductions();
+  trainer_.observe(record.evaluation.log_likelihood);
+  if (is_pictured(record.epoch) || trainer_.finished()) write_pictures(record);
   folder_.append_metrics(record);  // after the pictures: a resumed run takes the line as proof of them
-  if (record.epoch % start_.arguments.whole("checkpoint-every") == 0 || trainer_.finished()) {
+  const bool is_best = keeps_best() && trainer_.progress().best_epoch() == record.epoch;
+  if (record.epoch % start_.arguments.whole("checkpoint-every") == 0 || trainer_.finished() || is_best) {
     save_checkpoint();
   }
   progress_->clear();
   log_.line("epoch " + std::to_string(record.epoch) + "/" + std::to_string(trainer_.settings().epochs) +
             "  step " + with_commas(record.step) + "  " +
             with_commas(std::llround(record.images_per_second)) + " images/s  " + estimate_text(record));
+  tell_progress(reductions_before);
 }
 
-int Run::stop_early() {
+/// What the estimate just observed has changed.
+void Run::tell_progress(std::int64_t reductions_before) const {
+  const ValidationProgress& progress = trainer_.progress();
+  const TrainingSettings& settings = trainer_.settings();
+  const std::string best = "the best estimate is still " + decimals(progress.best(), 2) +
+                           " nats, of epoch " + std::to_string(progress.best_epoch());
+  if (progress.stopped()) {
+    log_.line("stopping early after epoch " + std::to_string(progress.epoch()) + ": " + best);
+  } else if (progress.reductions() != reductions_before) {
+    const double factor = schedule_factor_at(settings, trainer_.step(), trainer_.steps_per_epoch(),
+                                             progress.reductions());
+    log_.line("plateau: " + best + "; from now on the learning rates are " +
+              number_text(settings.generative_learning_rate * factor) + " (generative) and " +
+              number_text(settings.recognition_learning_rate * factor) + " (recognition)");
+  }
+}
+
+int Run::interrupted() {
   progress_.reset();
   save_checkpoint();
   const int number = SignalWatch::caught();
@@ -491,25 +547,52 @@ int Run::stop_early() {
   return 128 + number;
 }
 
+/// Puts the parameters of the best epoch into the trainer's machine, which trains no more, and draws them.
+/// Returns the epoch's record.
+EpochRecord Run::restore_best(const Model& best) {
+  const std::int64_t best_epoch = trainer_.progress().best_epoch();
+  trainer_.machine().upload(best.tensors);
+  const auto found = std::find_if(records_.begin(), records_.end(),
+                                  [&](const EpochRecord& r) { return r.epoch == best_epoch; });
+  EpochRecord record = found != records_.end() ? *found : records_.back();
+  if (found == records_.end()) {  // its line of metrics is lost
+    record.epoch = best_epoch;
+    record.step = best_step();
+    record.evaluation = wakesleep::evaluate(trainer_.machine(), evaluated_, evaluation_settings());
+  }
+  write_pictures(record);
+  return record;
+}
+
 /// The model is written last: where it is, the run is finished.
-void Run::finish() const {
+void Run::finish() {
+  const EpochRecord& last = records_.back();
   Model model = trainer_.snapshot();
+  EpochRecord record = last;
+  if (keeps_best() && best_step() != trainer_.step()) {
+    model = load_model(folder_.checkpoint(best_step()));
+    record = restore_best(model);
+  }
   model.optimizer.clear();
   model.algorithm.clear();
+  model.run = {{"data", model.run.at("data")}};
   save_model(folder_.model(), model);
-  const EpochRecord& last = records_.back();
-  std::printf("%s\n", estimate_text(last).c_str());
+  std::printf("%s\n", estimate_text(record).c_str());
+  if (keeps_best()) {
+    std::printf("model of epoch %lld, the best of the %lld that were trained\n",
+                static_cast<long long>(record.epoch), static_cast<long long>(last.epoch));
+  }
   std::printf("training time %s, %s steps\n", duration_text(last.seconds).c_str(),
-              with_commas(model.step).c_str());
+              with_commas(trainer_.step()).c_str());
   std::printf("model   %s\n", folder_.model().c_str());
   std::printf("hash    %s\n", model.hash.c_str());
-  std::printf("samples %s\n", folder_.sample(last.epoch).c_str());
+  std::printf("samples %s\n", folder_.sample(record.epoch).c_str());
   std::printf("report  %s\n", folder_.report().c_str());
 }
 
 // -------------------------------------------------------------------------------- pictures and report
 
-void Run::write_pictures() const {
+void Run::write_pictures(const EpochRecord& record) const {
   const Model model = trainer_.snapshot();
   const std::vector<float> dreams = dream(trainer_.machine(), pictured_samples, model.settings.seed);
   std::int64_t height = model.height;
@@ -517,21 +600,23 @@ void Run::write_pictures() const {
   picture_shape(model.sizes.front(), height, width);
   const Picture samples = image_grid(dreams.data(), pictured_samples, height, width);
   const std::vector<std::uint8_t> png = png_bytes(samples);
-  write_file_atomically(folder_.sample(trainer_.epoch()), png.data(), png.size());
-  const std::string page = render(report(model, samples));
+  write_file_atomically(folder_.sample(record.epoch), png.data(), png.size());
+  const std::string page = render(report(model, record, samples));
   write_file_atomically(folder_.report(), page.data(), page.size());
 }
 
-Report Run::report(const Model& model, const Picture& samples) const {
+Report Run::report(const Model& model, const EpochRecord& shown, const Picture& samples) const {
   const EpochRecord& last = records_.back();
-  const Evaluation& e = last.evaluation;
+  const Evaluation& e = shown.evaluation;
+  std::string epoch = std::to_string(shown.epoch) + " of " + std::to_string(model.settings.epochs);
+  if (shown.epoch != last.epoch) epoch += " (the best; stopped after " + std::to_string(last.epoch) + ")";
   Report report;
   report.title = folder_.path().substr(folder_.path().rfind('/') + 1);
   report.facts = {
       {"Data", summary_},
-      {estimate_name(last), decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
+      {estimate_name(shown), decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
       {"Bound (K=1)", decimals(e.bound, 2) + " nats"},
-      {"Epoch", std::to_string(last.epoch) + " of " + std::to_string(model.settings.epochs)},
+      {"Epoch", epoch},
       {"Training time", duration_text(last.seconds)},
       {"Parameters", with_commas(trainer_.machine().parameters())},
       {"Device", device_.ops->description()},
@@ -540,30 +625,34 @@ Report Run::report(const Model& model, const Picture& samples) const {
   };
   report.settings = to_pairs(model.settings);
   report.samples = e.samples;
-  report.evaluated_on = last.evaluated_on + ", " + with_commas(e.rows) + " rows";
+  report.evaluated_on = shown.evaluated_on + ", " + with_commas(e.rows) + " rows";
   for (const EpochRecord& record : records_) {
-    report.curve.push_back({static_cast<double>(record.epoch), record.seconds,
-                            record.evaluation.log_likelihood, record.evaluation.bound,
-                            record.evaluation.effective_sample_size, record.images_per_second});
+    const Evaluation& of_epoch = record.evaluation;
+    report.curve.push_back({static_cast<double>(record.epoch), record.seconds, of_epoch.log_likelihood,
+                            of_epoch.bound, of_epoch.effective_sample_size, record.images_per_second,
+                            of_epoch.layer_kl, of_epoch.layer_mismatch, of_epoch.active_units,
+                            record.diagnostics});
   }
-  report.layers = report_layers();
+  report.layers = report_layers(e);
   report.pictures = report_pictures(model, samples);
   return report;
 }
 
-std::vector<ReportLayer> Run::report_layers() const {
+std::vector<ReportLayer> Run::report_layers(const Evaluation& e) const {
   const Machine& machine = trainer_.machine();
-  const Evaluation& e = records_.back().evaluation;
+  const double none = std::numeric_limits<double>::quiet_NaN();
   std::vector<ReportLayer> layers;
   for (int i = 0; i < machine.conditionals(); ++i) {
     const Conditional& conditional = machine.conditional(i);
     layers.push_back({machine.conditional_name(i), shape_text(conditional), parameters_of(conditional),
-                      std::numeric_limits<double>::quiet_NaN(), -1});
+                      none, -1, none});
   }
   for (int l = 1; l <= machine.layers(); ++l) {
     ReportLayer& layer = layers[static_cast<std::size_t>(Machine::recognition_index(l))];
     layer.kl = e.layer_kl[static_cast<std::size_t>(l - 1)];
     layer.active = e.active_units[static_cast<std::size_t>(l - 1)];
+    // A line of metrics that an older version wrote has none.
+    if (!e.layer_mismatch.empty()) layer.mismatch = e.layer_mismatch[static_cast<std::size_t>(l - 1)];
   }
   return layers;
 }
@@ -614,6 +703,11 @@ int train(const Arguments& command_line) {
                 with_commas(start.checkpoint->step).c_str(), folder.model().c_str(),
                 start.checkpoint->hash.c_str());
     return 0;
+  }
+  if (watches_validation(start.settings) && start.arguments.text("validation").empty()) {
+    throw UsageError(
+        "--schedule plateau and --early-stopping go by the estimate on rows that are not trained on; give "
+        "--validation FILE or a fraction of the data, such as --validation 0.1");
   }
   RunData data = read_run_data(start.arguments, start.settings);
   const Device device = choose_device(start.arguments);

@@ -271,6 +271,13 @@ struct Rates {
   float second_correction = 1;  ///< Adam: 1 / (1 - beta2^t)
 };
 
+/// The factor that keeps every component of a mean gradient within `limit`: 1, or limit over the largest
+/// magnitude among them, which is largest * mean.
+WAKESLEEP_HOST_DEVICE float clip_factor(std::int32_t largest, float mean, float limit) {
+  const float magnitude = static_cast<float>(largest) * mean;
+  return magnitude > limit ? limit / magnitude : 1.0f;
+}
+
 /// Optimiser state below 2^-100 becomes zero, so that it never fades through subnormal numbers.
 WAKESLEEP_HOST_DEVICE float flush_small(float x) { return absolute(x) < 7.8886090522101181e-31f ? 0.0f : x; }
 

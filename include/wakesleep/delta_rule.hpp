@@ -68,6 +68,7 @@ class DeltaRule {
   struct Working {
     Buffer<std::int8_t> errors;
     Gradient gradient;
+    Buffer<Rates> clipped_rates;  ///< of the latest learn(), where gradients are clipped
   };
   void throw_if_any(const std::uint32_t* diverged) const;
 
@@ -75,6 +76,7 @@ class DeltaRule {
   Ops& ops_;
   TrainingSettings settings_;
   Optimizer optimizer_;
+  float clip_limit_;  ///< 0: gradients are not clipped
   std::vector<State> optimizer_state_;
   std::vector<Working> working_;
   std::vector<const std::int32_t*> bias_terms_;  ///< by conditional, null where there are none

@@ -32,14 +32,17 @@ struct Evaluation {
   double effective_sample_size = 0;  ///< mean over rows of (sum w)^2 / sum w^2, between 1 and K
   std::vector<double> layer_kl;  ///< l = 1..L: mean of log q(h_l | h_{l-1}) - log p(h_l | h_{l+1}) under q
   std::vector<std::int64_t> active_units;  ///< l = 1..L: units on in 1 % to 99 % of the samples
+  /// l = 1..L: mean over rows and units of |q(unit is on | h_{l-1}) - p(unit is on | h_{l+1})|, h each row's
+  /// first sample.
+  std::vector<double> layer_mismatch;
   /// Mean over rows of the estimate of log p~*(x) of a bidirectional Helmholtz machine (partition.hpp),
   /// 2 log 1/K sum_k exp(lw_k / 2), and its standard error; 0 where it was not asked for.
   double unnormalized = 0;
   double unnormalized_standard_error = 0;
 };
 
-/// The first recognition layer is multiplied once per row, not K times. The result depends on seed, rows and
-/// K alone: any chunking, thread count or device gives the same integers.
+/// The first recognition layer is multiplied once per row, not K times. The result depends on machine, seed,
+/// rows and K alone: any chunking, thread count, device or C library gives the same bits.
 Evaluation evaluate(const Machine& machine, const DataSet& data, const EvaluationSettings& settings);
 
 /// Largest n_l + n_{l+1} of two neighbouring hidden layers (and largest n_L + 4) that enumeration accepts.

@@ -24,9 +24,10 @@ class JointStochasticApproximation : public TrainingAlgorithm {
   /// chain's states of grad log p(x, h) and grad log q(h | x). There are no weights and no sleep phase.
   void step(const Batch& batch) override;
 
-  Tensors download_state() const override { return memory_.download(); }
-  void upload_state(const Tensors& tensors) override { memory_.upload(tensors); }
-  /// "acceptance_rate": share of the proposals accepted since the last call. Blocks.
+  Tensors download_state() const override;
+  void upload_state(const Tensors& tensors) override;
+  /// "acceptance_rate": share of the proposals accepted since the last call, checkpoints in between included;
+  /// nothing where there were none. Blocks.
   std::vector<std::pair<std::string, double>> diagnostics() override;
 
  private:

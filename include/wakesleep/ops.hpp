@@ -261,6 +261,12 @@ class Ops {
   virtual void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
                         std::int32_t* penalty) = 0;
 
+  /// *clipped = *rates with its mean times the clip_factor of the conditional's largest |g|, over gradient
+  /// [receiving x sending] (null for a prior) and bias_gradient: what `update` then ascends by has no
+  /// component of its mean gradient beyond `limit`. `rates` are read when the operation runs.
+  virtual void clip(const Conditional& conditional, const std::int32_t* gradient,
+                    const std::int32_t* bias_gradient, float limit, const Rates* rates, Rates* clipped) = 0;
+
   /// Ascends along the gradient (updated_parameter in arithmetic.hpp) and quantizes the new weights. `rates`
   /// and `step` are read when the operation runs; `diverged` as in quantize.
   virtual void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,

@@ -18,7 +18,7 @@ enum class Algorithm {
   bidirectional_helmholtz,
   vimco
 };
-enum class Schedule { constant, step, cosine };
+enum class Schedule { constant, step, cosine, plateau };
 enum class Binarization { threshold, fixed, dynamic };
 
 /// The settings of a training run. Learning rates multiply the MEAN gradient over the batch.
@@ -42,7 +42,12 @@ struct TrainingSettings {
   double epsilon = 1e-8;           ///< of Adam
   Schedule schedule = Schedule::cosine;
   std::int64_t schedule_every = 10;  ///< step schedule: epochs between two reductions
-  double schedule_factor = 0.5;      ///< step schedule: factor of a reduction; cosine: unused
+  double schedule_factor = 0.5;      ///< step and plateau schedule: factor of a reduction; cosine: unused
+  std::int64_t patience = 3;         ///< plateau schedule: epochs without improvement before a reduction
+  std::int64_t early_stopping = 0;   ///< epochs without improvement after which the run ends; 0: none
+  double min_improvement = 0.01;     ///< nats by which an estimate must exceed the best to be an improvement
+  std::int64_t warm_up = 0;          ///< steps over which both learning rates rise linearly; 0: none
+  double clip_gradient = 0.0;        ///< largest magnitude in a conditional's mean gradient; 0: not clipped
   double weight_decay = 0.0;         ///< decoupled: each step w <- (1 - learning rate * D) w
   int weight_bits = 8;  ///< 16, 12 or 8; as good as 16 where it was measured, and faster (docs/numerics.md)
   std::uint64_t seed = 1;
@@ -69,27 +74,35 @@ std::int64_t rows_of_a_step(const TrainingSettings& settings);
 /// Whether the recognition gradient is mixed of two phases.
 bool mixes_phases(const TrainingSettings& settings);
 
-/// The factor on the learning rates at `step` of `total_steps`, in double from + - x / and the engine's own
-/// cosine.
-double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch);
+/// Whether the run's course depends on the estimates after its epochs (ValidationProgress).
+bool watches_validation(const TrainingSettings& settings);
+
+/// The factor on the learning rates at `step`, warm-up included, in double from + - x / and the engine's own
+/// cosine. `reductions` are those that the plateau schedule has made so far.
+double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, std::int64_t steps_per_epoch,
+                          std::int64_t reductions = 0);
 
 /// The rates of one step: learning rate, decay, 1 / (127 rows) and Adam's corrections, rounded once to
 /// float32.
 Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
-               std::int64_t steps_per_epoch, std::int64_t rows);
+               std::int64_t steps_per_epoch, std::int64_t rows, std::int64_t reductions = 0);
 Optimizer optimizer_of(const TrainingSettings& settings);
 Sparsity sparsity_of(const TrainingSettings& settings);
+/// The limit of Ops::clip, 0 where gradients are not clipped.
+float clip_limit_of(const TrainingSettings& settings);
 
 /// One setting by its name, which is that of the command line without the dashes
 /// ("generative-learning-rate").
 std::string setting_text(const TrainingSettings& settings, const std::string& name);
 /// Throws UsageError when the text stands for no value of the setting.
 void set_setting(TrainingSettings& settings, const std::string& name, const std::string& text);
-/// Whether the settings' algorithm has any use for the setting of that name.
+/// Whether the settings have any use for the setting of that name beside the others.
 bool is_used(const TrainingSettings& settings, const std::string& name);
+/// What a setting that is not used would need: "another --algorithm", "--schedule plateau".
+std::string needed_for(const std::string& name);
 
-/// The settings that the algorithm uses as (name, value) pairs in a fixed order, as they stand in models and
-/// in the resolved TOML file.
+/// The settings that are used as (name, value) pairs in a fixed order, as they stand in models and in the
+/// resolved TOML file.
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings);
 /// Reads such pairs back; throws DataError naming a missing, unknown or unusable one.
 TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, std::string>>& pairs);

@@ -25,6 +25,8 @@ class StepClock {
   void prepare(std::int64_t step, std::int64_t count = 1);
   /// Queues the operation that makes the next step the current one.
   void advance();
+  /// Reductions by the plateau schedule that hold for the steps that are prepared from here on.
+  void set_reductions(std::int64_t reductions);
   /// The current step's scalars, in the backend's memory.
   const StepScalars* now() const { return now_.data(); }
 
@@ -38,6 +40,7 @@ class StepClock {
   std::int64_t data_rows_;
   std::int64_t steps_per_epoch_;
   std::int64_t steps_a_round_;
+  std::int64_t reductions_ = 0;
   std::int64_t next_ = -1;       ///< step that the device goes to next; none yet
   std::int64_t table_end_ = -1;  ///< step behind the last of the table
   std::vector<StepScalars> ahead_;

@@ -14,6 +14,7 @@
 #include "wakesleep/step_clock.hpp"
 #include "wakesleep/training_algorithm.hpp"
 #include "wakesleep/training_rows.hpp"
+#include "wakesleep/validation_progress.hpp"
 
 namespace wakesleep {
 
@@ -36,17 +37,26 @@ class Trainer {
   std::int64_t steps_per_epoch() const { return (rows_ + settings_.batch_size - 1) / settings_.batch_size; }
   std::int64_t total_steps() const { return steps_per_epoch() * settings_.epochs; }
   std::int64_t epoch() const { return step_ / steps_per_epoch(); }  ///< epochs completed
-  bool finished() const { return step_ >= total_steps(); }
+  /// All steps are done, or early stopping has ended the run.
+  bool finished() const { return step_ >= total_steps() || progress_.stopped(); }
   /// Where the rows are kept, and why.
   const PlacementDecision& placement() const { return placement_; }
 
+  /// The estimate after the epoch that was just completed (Evaluation::log_likelihood). Settings that watch
+  /// validation (watches_validation) need it before the next epoch begins; others have no use for it. Telling
+  /// it again changes nothing.
+  void observe(double log_likelihood);
+  const ValidationProgress& progress() const { return progress_; }
+  /// The factor on the learning rates in the last step that was done.
+  double last_schedule_factor() const;
+
   /// Trains up to the end of the current epoch, or until `interrupted` (asked after every few steps; may be
   /// empty) returns true. `progress` (may be empty) gets the steps of this epoch that are done or queued.
-  /// Blocks. Throws DivergenceError.
+  /// Blocks. Throws DivergenceError, and UsageError where an estimate is missing (observe).
   void run_epoch(const std::function<bool()>& interrupted = {},
                  const std::function<void(std::int64_t)>& progress = {});
 
-  /// Trains so many steps, past ends of epochs. Blocks. Throws DivergenceError.
+  /// Trains so many steps, past ends of epochs. Blocks. Throws as run_epoch.
   void run_steps(std::int64_t steps);
 
   /// What the algorithm can say of the steps since the last call (TrainingAlgorithm::diagnostics). Blocks.
@@ -56,6 +66,7 @@ class Trainer {
   Model snapshot() const;
 
  private:
+  void require_estimate() const;
   std::int64_t some_steps(std::int64_t most);
   void queue_step(std::int64_t rows);
   void record_steps();
@@ -67,6 +78,7 @@ class Trainer {
   std::string data_source_;
   std::string data_fingerprint_;
   std::int64_t step_ = 0;
+  ValidationProgress progress_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<DeltaRule> delta_rule_;
   std::unique_ptr<TrainingAlgorithm> algorithm_;

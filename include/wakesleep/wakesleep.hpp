@@ -29,5 +29,6 @@
 #include "wakesleep/trainer.hpp"
 #include "wakesleep/training_algorithm.hpp"
 #include "wakesleep/training_rows.hpp"
+#include "wakesleep/validation_progress.hpp"
 #include "wakesleep/vimco.hpp"
 #include "wakesleep/wake_sleep.hpp"

@@ -27,6 +27,7 @@ void sum_columns(const std::int8_t* deltas, std::int64_t rows, std::int64_t stri
                  std::int32_t* sums);
 void count_columns(const std::uint8_t* states, std::int64_t rows, std::int64_t stride, std::int64_t units,
                    std::int64_t* counts);
+std::int32_t largest_integer(const std::int32_t* integers, std::int64_t count);
 bool update(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
             bool decayed, const Optimizer& optimizer, const Rates& rates);
 float largest_magnitude(const float* weights, std::int64_t count);

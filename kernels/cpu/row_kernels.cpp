@@ -21,6 +21,7 @@ const RowKernels table = {
     .probabilities = probabilities,
     .sum_columns = sum_columns,
     .count_columns = count_columns,
+    .largest_integer = largest_integer,
     .update = update,
     .largest_magnitude = largest_magnitude,
     .quantize_limbs = quantize_limbs,

@@ -71,6 +71,8 @@ struct RowKernels {
   void (*count_columns)(const std::uint8_t* states, std::int64_t rows, std::int64_t stride,
                         std::int64_t units, std::int64_t* counts);
 
+  /// max |g|.
+  std::int32_t (*largest_integer)(const std::int32_t* integers, std::int64_t count);
   /// updated_parameter over `count` parameters; false if one of them is no longer finite.
   bool (*update)(float* parameters, float* first, float* second, const std::int32_t* gradient,
                  std::int64_t count, bool decayed, const Optimizer& optimizer, const Rates& rates);

@@ -75,8 +75,9 @@ inline int atomicAdd(int* sum, int value) {
   *sum = static_cast<int>(static_cast<unsigned int>(old) + static_cast<unsigned int>(value));
   return old;
 }
-inline unsigned int atomicMax(unsigned int* largest, unsigned int value) {
-  const unsigned int old = *largest;
+template <class T>
+inline T atomicMax(T* largest, T value) {
+  const T old = *largest;
   if (value > old) *largest = value;
   return old;
 }
