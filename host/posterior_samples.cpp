@@ -9,11 +9,12 @@ PosteriorSamples::PosteriorSamples(Machine& machine, const TrainingSettings& set
   const std::int64_t images = settings.batch_size;
   const std::int64_t rows = images * samples_;
   for (int l = 0; l <= machine.layers(); ++l) {
-    states_.emplace_back(ops_, (l == 0 ? images : rows) * padded_units(machine.size(l)));
-    generative_logits_.emplace_back(ops_, l == 0 ? 0 : rows * machine.size(l - 1));
-    const bool keeps = recognition_learns && l > 0;
-    recognition_logits_.emplace_back(ops_, keeps ? (l == 1 ? images : rows) * machine.size(l) : 0);
+    const std::int64_t units = machine.size(l);
+    states_.emplace_back(ops_, (l == 0 ? images : rows) * padded_units(units));
+    generative_errors_.emplace_back(ops_, rows * units);
+    recognition_errors_.emplace_back(ops_, recognition_learns && l > 1 ? rows * units : 0);
   }
+  first_logits_ = Buffer<float>(ops_, recognition_learns ? images * machine.size(1) : 0);
   log_weights_ = Buffer<std::int64_t>(ops_, rows);
 }
 
@@ -23,16 +24,18 @@ States PosteriorSamples::states(int layer, std::int64_t images) const {
           padded_units(units)};
 }
 
-Matrix<float> PosteriorSamples::logits(const Buffer<float>& kept, std::int64_t rows,
-                                       std::int64_t units) const {
-  return kept.size() > 0 ? Matrix<float>{kept.data(), rows, units, units} : Matrix<float>{};
+Matrix<float> PosteriorSamples::kept(const Buffer<float>& buffer, std::int64_t rows, int layer) const {
+  const std::int64_t units = machine_.size(layer);
+  return buffer.size() > 0 ? Matrix<float>{buffer.data(), rows, units, units} : Matrix<float>{};
 }
-Matrix<float> PosteriorSamples::generative_logits(int l, std::int64_t images) const {
-  return logits(generative_logits_[static_cast<std::size_t>(l)], images * samples_, machine_.size(l - 1));
+Matrix<float> PosteriorSamples::generative_errors(int layer, std::int64_t images) const {
+  return kept(generative_errors_[static_cast<std::size_t>(layer)], images * samples_, layer);
 }
-Matrix<float> PosteriorSamples::recognition_logits(int l, std::int64_t images) const {
-  return logits(recognition_logits_[static_cast<std::size_t>(l)], l == 1 ? images : images * samples_,
-                machine_.size(l));
+Matrix<float> PosteriorSamples::recognition_errors(int layer, std::int64_t images) const {
+  return kept(recognition_errors_[static_cast<std::size_t>(layer)], images * samples_, layer);
+}
+Matrix<float> PosteriorSamples::first_logits(std::int64_t images) const {
+  return kept(first_logits_, images, 1);
 }
 
 Matrix<const std::int64_t> PosteriorSamples::log_weights(const Batch& batch) const {
@@ -53,17 +56,22 @@ void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {
     const States below = states(l - 1, batch.rows);
     const States h = states(l, batch.rows);
     const Draw draw = draw_at(Domain::wake_sample, l, &now->step);
-    const Matrix<float> logits = recognition_logits(l, batch.rows);
+    const Matrix<float> errors = recognition_errors(l, batch.rows);
+    const Matrix<float> first = l == 1 ? first_logits(batch.rows) : Matrix<float>{};
     if (memory == nullptr) {
-      ops_.sample(machine_.recognition(l), below, draw, samples_, h, {log_weights, -1}, logits);
+      ops_.sample(machine_.recognition(l), below, draw, samples_, h, {log_weights, -1}, first, errors);
     } else {
+      // What is recalled has its score and errors from the logits, which the errors then replace.
+      const Matrix<float> logits = l == 1 ? first : errors;
       ops_.sample(machine_.recognition(l), below, draw, samples_, h, {}, logits);
       memory->recall(batch, l, {h.data, batch.rows, h.columns, h.stride * samples_});
-      ops_.score_kept(logits, h, {log_weights, -1});
+      ops_.score_kept(logits, h, {log_weights, -1}, errors);
     }
-    ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_logits(l, batch.rows));
+    ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_errors(l - 1, batch.rows));
   }
-  ops_.score(machine_.prior(), {}, states(machine_.layers(), batch.rows), {log_weights, 1});
+  const int top = machine_.layers();
+  ops_.score(machine_.prior(), {}, states(top, batch.rows), {log_weights, 1},
+             generative_errors(top, batch.rows));
 }
 
 // dG_l = sum_k w_k (h_{l-1}^k - sigma(G_l h_l^k + b_{l-1})) h_l^k^T,   da = sum_k w_k (h_L^k - sigma(a)).
@@ -71,35 +79,37 @@ void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rul
                                         const SampleWeights& weights) {
   const StepScalars* now = batch.now;
   const int top = machine_.layers();
-  const auto learn = [&](int layer, int index, ConstStates input, Matrix<const float> logits) {
+  const auto learn = [&](int layer, int index, ConstStates input) {
     const int branch = layer % delta_rule.branches();
     ops_.on_branch(branch, [&] {
       const Deltas error = delta_rule.error(branch, batch.rows * samples_, machine_.size(layer));
-      ops_.delta(machine_.conditional(index), input, states(layer, batch.rows),
-                 draw_at(Domain::wake_generative_rounding, layer, &now->step), error, weights, logits);
+      ops_.round_errors(generative_errors(layer, batch.rows),
+                        draw_at(Domain::wake_generative_rounding, layer, &now->step), error, weights);
       delta_rule.learn(branch, index, &now->generative, &now->step, error, input);
     });
   };
-  for (int l = 1; l <= top; ++l) {
-    learn(l - 1, Machine::generative_index(l), states(l, batch.rows), generative_logits(l, batch.rows));
-  }
-  learn(top, machine_.prior_index(), {}, {});
+  for (int l = 1; l <= top; ++l) learn(l - 1, Machine::generative_index(l), states(l, batch.rows));
+  learn(top, machine_.prior_index(), {});
 }
 
 // dR_l = sum_k w_k (h_l^k - sigma(R_l h_{l-1}^k + c_l)) h_{l-1}^k^T. In the first layer all k share h_0 = x,
 // so that dR_1 = (sum_k w_k h_1^k - sigma(R_1 x + c_1) sum_k w_k) x^T: one row of deltas an image.
-/// Calls use(branch, index, errors, input) for every recognition conditional, on its branch.
+/// Calls use(branch, index, deltas, input) for every recognition conditional, on its branch.
 template <class Use>
-void PosteriorSamples::recognition_errors(const Batch& batch, DeltaRule& delta_rule,
-                                          const SampleWeights& weights, const Use& use) {
+void PosteriorSamples::each_recognition_delta(const Batch& batch, DeltaRule& delta_rule,
+                                              const SampleWeights& weights, const Use& use) {
   for (int l = 1; l <= machine_.layers(); ++l) {
     const int branch = (machine_.layers() + l) % delta_rule.branches();
     ops_.on_branch(branch, [&] {
       const States below = states(l - 1, batch.rows);
       const Deltas error = delta_rule.error(branch, below.rows, machine_.size(l));
-      ops_.delta(machine_.recognition(l), below, states(l, batch.rows),
-                 draw_at(Domain::wake_recognition_rounding, l, &batch.now->step), error, weights,
-                 recognition_logits(l, batch.rows));
+      const Draw draw = draw_at(Domain::wake_recognition_rounding, l, &batch.now->step);
+      if (l == 1) {
+        ops_.delta(machine_.recognition(l), below, states(l, batch.rows), draw, error, weights,
+                   first_logits(batch.rows));
+      } else {
+        ops_.round_errors(recognition_errors(l, batch.rows), draw, error, weights);
+      }
       use(branch, Machine::recognition_index(l), error, below);
     });
   }
@@ -107,17 +117,17 @@ void PosteriorSamples::recognition_errors(const Batch& batch, DeltaRule& delta_r
 
 void PosteriorSamples::learn_recognition(const Batch& batch, DeltaRule& delta_rule,
                                          const SampleWeights& weights, const Rates* rates) {
-  recognition_errors(batch, delta_rule, weights,
-                     [&](int branch, int index, ConstDeltas error, ConstStates input) {
-                       delta_rule.learn(branch, index, rates, &batch.now->step, error, input);
-                     });
+  each_recognition_delta(batch, delta_rule, weights,
+                         [&](int branch, int index, ConstDeltas error, ConstStates input) {
+                           delta_rule.learn(branch, index, rates, &batch.now->step, error, input);
+                         });
 }
 
 void PosteriorSamples::hold_recognition(const Batch& batch, DeltaRule& delta_rule,
                                         const SampleWeights& weights) {
-  recognition_errors(batch, delta_rule, weights, [&](int, int index, ConstDeltas error, ConstStates input) {
-    delta_rule.hold(index, error, input);
-  });
+  each_recognition_delta(
+      batch, delta_rule, weights,
+      [&](int, int index, ConstDeltas error, ConstStates input) { delta_rule.hold(index, error, input); });
 }
 
 }  // namespace wakesleep

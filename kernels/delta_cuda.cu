@@ -37,6 +37,24 @@ __global__ void delta_kernel(Logits logits, ConstStates target, std::int64_t row
   *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;
 }
 
+/// The same of errors that were kept.
+__global__ void round_errors_kernel(Matrix<const float> errors, SampleWeights weights, Draw draw,
+                                    Deltas deltas) {
+  const auto [row, group] = position();
+  const std::int64_t first_unit = 8 * group;
+  if (row >= deltas.rows || first_unit >= deltas.columns) return;
+  const PhiloxBlock random = random_block(draw, row, 1, group);
+  const float weight = weight_of(weights, row);
+  std::uint64_t rounded = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (first_unit + i >= deltas.columns) break;
+    const std::int32_t value = round_delta(weight * errors.row(row)[first_unit + i], half_word(random, i));
+    rounded |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(value)) << (8 * i);
+  }
+  *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;
+}
+
 /// sum_k w_k (s_k - sigma(a)) of one unit over the samples of an image, in the order of k.
 __device__ float shared_error(const SampleWeights& weights, std::int64_t image, const std::uint8_t* states,
                               std::int64_t stride, float a) {
@@ -90,6 +108,12 @@ void delta(cudaStream_t stream, const Logits& logits, ConstStates target, std::i
            const SampleWeights& weights, const Draw& draw, Deltas deltas) {
   launch(delta_kernel, over_rows(deltas.rows, (deltas.columns + 7) / 8), stream, logits, target,
          rows_per_target, weights, draw, deltas);
+}
+
+void round_errors(cudaStream_t stream, Matrix<const float> errors, const SampleWeights& weights,
+                  const Draw& draw, Deltas deltas) {
+  launch(round_errors_kernel, over_rows(deltas.rows, (deltas.columns + 7) / 8), stream, errors, weights, draw,
+         deltas);
 }
 
 void shared_delta(cudaStream_t stream, const Logits& logits, ConstStates target, const SampleWeights& weights,

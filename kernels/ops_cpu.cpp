@@ -1,6 +1,7 @@
 // The CPU backend: every operation is divided over a team of threads by rows (or receiving units), and each
 // thread multiplies a piece of the batch and treats the sums while they are in its cache.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -198,29 +199,32 @@ class CpuOps : public Ops {
   }
 
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
-              States output, const ScoreSink& score, Matrix<float> kept) override {
+              States output, const ScoreSink& score, Matrix<float> kept, Matrix<float> errors) override {
     const bool prior = conditional.integers == nullptr;
     require(samples > 0 && output.rows % samples == 0, "sample: output rows are no multiple of the samples");
     require(output.columns == conditional.receiving, "sample: output and conditional differ in units");
     if (output.rows == 0) return;
     require(prior || (input.rows > 0 && output.rows % input.rows == 0),
             "sample: output rows are no multiple of input rows");
-    const std::int64_t input_rows = prior ? output.rows : input.rows;
-    const std::int64_t repeats = output.rows / input_rows;
-    require_kept(kept, input_rows, conditional);
-    const bool scored = score.rows != nullptr || score.total != nullptr;
-    each_row(conditional, input, input_rows, [&](std::int64_t row, const LogitRow& logits) {
-      if (kept.data != nullptr) kernels_.logits(logits, output.columns, kept.row(row));
-      std::int64_t log_probability = 0;
-      for (std::int64_t r = row * repeats; r < (row + 1) * repeats; ++r) {
-        kernels_.sample(logits, output.columns, address_of(draw, r, samples), output.row(r));
-        if (!scored) continue;
-        const std::int64_t of_row = kernels_.score(logits, output.row(r), output.columns);
-        if (score.rows != nullptr) score.rows[r] += score.sign * of_row;
-        log_probability += of_row;
-      }
-      add_total(score, log_probability);
-    });
+    const std::int64_t repeats = prior ? 1 : output.rows / input.rows;
+    require_kept(kept, input.rows, conditional);
+    require_errors(errors, output.rows, conditional.receiving);
+    each_distribution(
+        conditional, input, output.rows, [&](const LogitRow& logits, std::int64_t first, std::int64_t count) {
+          if (kept.data != nullptr) kernels_.logits(logits, output.columns, kept.row(first / repeats));
+          std::array<RowAddress, 16> addresses;
+          std::int64_t log_probability = 0;
+          for (std::int64_t begin = 0; begin < count; begin += std::ssize(addresses)) {
+            const std::int64_t row = first + begin;
+            const std::int64_t rows = std::min(count - begin, std::ssize(addresses));
+            for (std::int64_t r = 0; r < rows; ++r) {
+              addresses[static_cast<std::size_t>(r)] = address_of(draw, row + r, samples);
+            }
+            log_probability += kernels_.sample(logits, output.columns, addresses.data(), output.row(row),
+                                               output.stride, rows, results_from(row, score, errors));
+          }
+          add_total(score, log_probability);
+        });
   }
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
@@ -232,11 +236,10 @@ class CpuOps : public Ops {
     require(conditional.integers == nullptr || kept.data != nullptr || input.rows == deltas.rows,
             "delta: input and deltas differ in rows");
     const bool shared = target.rows > deltas.rows;
-    const bool weighted = weights.relative != nullptr || weights.coefficient != nullptr;
-    require(shared ? weighted && target.rows == deltas.rows * weights.samples
+    require(shared ? weighted(weights) && target.rows == deltas.rows * weights.samples
                    : target.rows > 0 && deltas.rows % target.rows == 0,
             "delta: target and deltas differ in rows");
-    require(!weighted || shared || deltas.rows % weights.samples == 0,
+    require(!weighted(weights) || shared || deltas.rows % weights.samples == 0,
             "delta: rows are no multiple of the samples");
     const std::int64_t rows_a_target = shared ? 1 : deltas.rows / target.rows;
     const auto row_delta = [&](std::int64_t row, const LogitRow& logits) {
@@ -255,6 +258,21 @@ class CpuOps : public Ops {
     } else {
       each_kept_row(kept, row_delta);
     }
+  }
+
+  void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
+                    const SampleWeights& weights) override {
+    require_errors(errors, deltas.rows, deltas.columns);
+    require(!weighted(weights) || deltas.rows % weights.samples == 0,
+            "round_errors: rows are no multiple of the samples");
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range rows = part_of(deltas.rows, thread, team_.size());
+      for (std::int64_t r = rows.begin; r < rows.end; ++r) {
+        kernels_.round_errors(errors.row(r), weight_of(weights, r), deltas.columns, address_of(draw, r, 1),
+                              deltas.row(r));
+      }
+    });
   }
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
@@ -378,35 +396,30 @@ class CpuOps : public Ops {
 
   // -------------------------------------------------------------------------------------------- reading out
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
-             Matrix<float> kept) override {
+             Matrix<float> errors) override {
     const std::int64_t rows = conditional.integers == nullptr ? target.rows : input.rows;
     require(target.columns == conditional.receiving, "score: target and conditional differ in units");
     if (rows == 0) return;
     require(target.rows > 0 && rows % target.rows == 0, "score: input rows are no multiple of target rows");
-    require_kept(kept, rows, conditional);
+    require_errors(errors, rows, conditional.receiving);
     const std::int64_t rows_a_target = rows / target.rows;
-    each_row(conditional, input, rows, [&](std::int64_t row, const LogitRow& logits) {
-      if (kept.data != nullptr) kernels_.logits(logits, target.columns, kept.row(row));
-      const std::int64_t of_row = kernels_.score(logits, target.row(row / rows_a_target), target.columns);
-      if (sink.rows != nullptr) sink.rows[row] += sink.sign * of_row;
-      add_total(sink, of_row);
-    });
+    each_distribution(
+        conditional, input, rows, [&](const LogitRow& logits, std::int64_t first, std::int64_t count) {
+          score_rows(logits, target, first / rows_a_target, count, results_from(first, sink, errors), sink);
+        });
   }
 
-  void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink) override {
+  void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink,
+                  Matrix<float> errors) override {
     require(target.columns == kept.columns, "score_kept: target and logits differ in units");
     if (target.rows == 0) return;
     require(kept.rows > 0 && target.rows % kept.rows == 0,
             "score_kept: target rows are no multiple of the logits'");
+    require_errors(errors, target.rows, target.columns);
     const std::int64_t rows_a_logit = target.rows / kept.rows;
     each_kept_row(kept, [&](std::int64_t row, const LogitRow& logits) {
-      std::int64_t log_probability = 0;
-      for (std::int64_t r = row * rows_a_logit; r < (row + 1) * rows_a_logit; ++r) {
-        const std::int64_t of_row = kernels_.score(logits, target.row(r), target.columns);
-        if (sink.rows != nullptr) sink.rows[r] += sink.sign * of_row;
-        log_probability += of_row;
-      }
-      add_total(sink, log_probability);
+      const std::int64_t first = row * rows_a_logit;
+      score_rows(logits, target, first, rows_a_logit, results_from(first, sink, errors), sink);
     });
   }
 
@@ -483,6 +496,31 @@ class CpuOps : public Ops {
     require(kept.data == nullptr || (kept.rows == rows && kept.columns == conditional.receiving &&
                                      conditional.integers != nullptr),
             "kept logits of other rows or units, or of a prior");
+  }
+
+  static void require_errors(const Matrix<const float>& errors, std::int64_t rows, std::int64_t units) {
+    require(errors.data == nullptr || (errors.rows == rows && errors.columns == units),
+            "errors of other rows or units");
+  }
+
+  /// What is wanted of the rows of states from `first` on.
+  static StateResults results_from(std::int64_t first, const ScoreSink& sink, const Matrix<float>& errors) {
+    StateResults results;
+    results.scored = sink.rows != nullptr || sink.total != nullptr;
+    results.log_probabilities = sink.rows != nullptr ? sink.rows + first : nullptr;
+    results.sign = sink.sign;
+    results.errors = errors.data != nullptr ? errors.row(first) : nullptr;
+    results.errors_stride = errors.stride;
+    return results;
+  }
+
+  void score_rows(const LogitRow& logits, ConstStates target, std::int64_t first, std::int64_t count,
+                  const StateResults& results, const ScoreSink& sink) const {
+    add_total(sink, kernels_.score(logits, target.columns, target.row(first), target.stride, count, results));
+  }
+
+  static bool weighted(const SampleWeights& weights) {
+    return weights.relative != nullptr || weights.coefficient != nullptr;
   }
 
   /// The weight of a row of deltas.
@@ -598,6 +636,26 @@ class CpuOps : public Ops {
         }
       });
     });
+  }
+
+  /// Calls work(logits, first, count) for all rows of states, on all threads, where `count` rows from `first`
+  /// on share their logits: those of an input row, or, for a prior, all that a thread has.
+  template <class Work>
+  void each_distribution(const Conditional& conditional, ConstStates input, std::int64_t rows,
+                         const Work& work) {
+    if (conditional.integers == nullptr) {
+      const ArithmeticScope scope;
+      team_.run([&](int thread) {
+        const Range share = part_of(rows, thread, team_.size());
+        LogitRow logits;
+        logits.bias = conditional.bias;
+        if (share.begin < share.end) work(logits, share.begin, share.end - share.begin);
+      });
+    } else {
+      const std::int64_t repeats = rows / input.rows;
+      each_row(conditional, input, input.rows,
+               [&](std::int64_t row, const LogitRow& logits) { work(logits, row * repeats, repeats); });
+    }
   }
 
   /// False when the unit's weights have left the range of the integers.

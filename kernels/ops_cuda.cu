@@ -325,22 +325,24 @@ class CudaOps final : public Ops {
   }
 
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
-              States output, const ScoreSink& sink, Matrix<float> kept) override {
+              States output, const ScoreSink& sink, Matrix<float> kept, Matrix<float> errors) override {
     require(output.columns == conditional.receiving, "an output of another width than the conditional");
     if (output.rows == 0) return;
     require(samples > 0 && output.rows % samples == 0, "output rows that are no multiple of the samples");
     require_lines(output);
+    require_errors(errors, output.rows, output.columns);
     const CurrentDevice current(ordinal_);
     const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(output.rows, input.rows);
     const Drafted drafted(*this, [&](Draft& draft) {
       if (samples != 1 || rows_per_input != 1) draft.refuse("a sample of several states for a row");
       if (sink.rows != nullptr || sink.total != nullptr) draft.refuse("a sample that is scored");
       if (kept.data != nullptr) draft.refuse("a sample whose logits are kept");
+      if (errors.data != nullptr) draft.refuse("a sample whose errors are kept");
       draft.sample(integers_of(conditional), conditional.bias, input, draw, output);
     });
     const Logits logits = logits_of(conditional, input);
     keep(logits, conditional, output.rows / rows_per_input, kept);
-    cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink);
+    cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink, errors);
   }
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
@@ -351,17 +353,16 @@ class CudaOps final : public Ops {
     require_kept(kept, conditional, deltas.rows);
     require(is_prior(conditional) || kept.data != nullptr || input.rows == deltas.rows,
             "input and deltas of different numbers of rows");
-    const bool weighted = weights.relative != nullptr || weights.coefficient != nullptr;
     const bool shared = target.rows > deltas.rows;
-    require(!shared || (weighted && target.rows == deltas.rows * weights.samples),
+    require(!shared || (weighted(weights) && target.rows == deltas.rows * weights.samples),
             "a target whose rows are not those of the images' samples");
-    require(shared || !weighted || deltas.rows % weights.samples == 0,
+    require(shared || !weighted(weights) || deltas.rows % weights.samples == 0,
             "deltas whose rows are no multiple of the samples");
     require_lines(target);
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
     const Drafted drafted(*this, [&](Draft& draft) {
-      if (weighted || target.rows != deltas.rows) draft.refuse("a delta of several samples of a row");
+      if (weighted(weights) || target.rows != deltas.rows) draft.refuse("a delta of several samples of a row");
       if (kept.data != nullptr) draft.refuse("a delta of kept logits");
       draft.delta(integers_of(conditional), conditional.bias, input, target, draw, weights.scale, deltas);
     });
@@ -376,6 +377,17 @@ class CudaOps final : public Ops {
     } else {
       cuda::delta(stream(), logits, target, repeats(deltas.rows, target.rows), weights, draw, deltas);
     }
+  }
+
+  void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
+                    const SampleWeights& weights) override {
+    require_errors(errors, deltas.rows, deltas.columns);
+    require(!weighted(weights) || deltas.rows % weights.samples == 0,
+            "deltas whose rows are no multiple of the samples");
+    if (deltas.rows == 0) return;
+    require_lines(deltas);
+    const CurrentDevice current(ordinal_);
+    cuda::round_errors(stream(), errors, weights, draw, deltas);
   }
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
@@ -470,24 +482,26 @@ class CudaOps final : public Ops {
 
   // -------------------------------------------------------------------------------------------- reading out
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
-             Matrix<float> kept) override {
+             Matrix<float> errors) override {
     require(target.columns == conditional.receiving, "a target of another width than the conditional");
     const std::int64_t rows = is_prior(conditional) ? target.rows : std::max(input.rows, target.rows);
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
     const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(rows, input.rows);
-    const Logits logits = logits_of(conditional, input);
-    keep(logits, conditional, rows / rows_per_input, kept);
-    cuda::score(stream(), logits, rows, rows_per_input, target, repeats(rows, target.rows), sink);
+    require_errors(errors, rows, target.columns);
+    cuda::score(stream(), logits_of(conditional, input), rows, rows_per_input, target,
+                repeats(rows, target.rows), sink, errors);
   }
 
-  void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink) override {
+  void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink,
+                  Matrix<float> errors) override {
     require(target.columns == kept.columns, "a target of another width than the logits");
     if (target.rows == 0) return;
+    require_errors(errors, target.rows, target.columns);
     const CurrentDevice current(ordinal_);
     Logits logits;
     logits.kept = kept;
-    cuda::score(stream(), logits, target.rows, repeats(target.rows, kept.rows), target, 1, sink);
+    cuda::score(stream(), logits, target.rows, repeats(target.rows, kept.rows), target, 1, sink, errors);
   }
 
   void importance_weights(Matrix<const std::int64_t> log_weights, int fraction_bits, std::int32_t* relative,
@@ -643,6 +657,15 @@ class CudaOps final : public Ops {
     require(kept.data == nullptr ||
                 (!is_prior(conditional) && kept.rows == rows && kept.columns == conditional.receiving),
             "kept logits of other rows or units, or of a prior");
+  }
+
+  static void require_errors(Matrix<const float> errors, std::int64_t rows, std::int64_t units) {
+    require(errors.data == nullptr || (errors.rows == rows && errors.columns == units),
+            "errors of other rows or units");
+  }
+
+  static bool weighted(const SampleWeights& weights) {
+    return weights.relative != nullptr || weights.coefficient != nullptr;
   }
 
   void keep(const Logits& logits, const Conditional& conditional, std::int64_t rows, Matrix<float> kept) {

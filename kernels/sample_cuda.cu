@@ -7,10 +7,12 @@
 namespace wakesleep::cuda {
 namespace {
 
-/// Samples the four units that share one Philox block. Returns their log-probability if `scored`, else 0.
+/// Samples the four units that share one Philox block, and writes their errors where there is room for them.
+/// Returns their log-probability if `scored`, else 0.
 template <bool scored>
 __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_row, const PhiloxBlock& random,
-                                     const States& output, std::int64_t row, std::int64_t group) {
+                                     const States& output, const Matrix<float>& errors, std::int64_t row,
+                                     std::int64_t group) {
   std::uint32_t states = 0;
   std::int64_t log_probability = 0;
   const LogitGroup<4> a = logit_group<4>(logits, input_row, 4 * group, output.columns);
@@ -20,6 +22,7 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
     const std::uint32_t state = sample_state(a.unit[i], random.word[i]);
     states |= state << (8 * i);
     if constexpr (scored) log_probability += log_bernoulli(state, a.unit[i]);
+    if (errors.data != nullptr) errors.row(row)[4 * group + i] = state_minus_probability(state, a.unit[i]);
   }
   *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
   return log_probability;
@@ -27,12 +30,12 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
 
 template <bool scored>
 __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw draw, std::int64_t samples,
-                              States output, ScoreSink sink) {
+                              States output, ScoreSink sink, Matrix<float> errors) {
   const auto [row, group] = position();
   std::int64_t log_probability = 0;
   if (row < output.rows && 4 * group < output.columns) {
     const PhiloxBlock random = random_block(draw, row, samples, group);
-    log_probability = sample_group<scored>(logits, row / rows_per_input, random, output, row, group);
+    log_probability = sample_group<scored>(logits, row / rows_per_input, random, output, errors, row, group);
   }
   if constexpr (scored) add_to_sink(sink, row, output.rows, log_probability);
 }
@@ -61,10 +64,10 @@ __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities)
 }  // namespace
 
 void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
-            std::int64_t samples, States output, const ScoreSink& sink) {
+            std::int64_t samples, States output, const ScoreSink& sink, Matrix<float> errors) {
   launch(has_sink(sink) ? sample_kernel<true> : sample_kernel<false>,
          over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw, samples,
-         output, sink);
+         output, sink, errors);
 }
 
 void keep_logits(cudaStream_t stream, const Logits& logits, Matrix<float> kept) {

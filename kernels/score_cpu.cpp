@@ -1,18 +1,22 @@
-// log p(target) of one row, in units of 2^-20 nats: an integer sum, in whatever order.
+// log p(target) of rows that share their logits, in units of 2^-20 nats: an integer sum, in whatever order.
+#include "kernels/cpu/bernoulli.hpp"
 #include "kernels/cpu/instructions.hpp"
-#include "kernels/cpu/logits.hpp"
 
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 
-std::int64_t score(const LogitRow& row, const std::uint8_t* target, std::int64_t units) {
-  alignas(64) float logits[stretch_units];
-  std::int64_t sum = 0;
+std::int64_t score(const LogitRow& row, std::int64_t units, const std::uint8_t* targets, std::int64_t stride,
+                   std::int64_t rows, const StateResults& results) {
+  Bernoulli bernoulli;
+  alignas(64) std::uint32_t states[stretch_units];
+  std::int64_t total = 0;
   for (std::int64_t first = 0; first < units; first += stretch_units) {
-    const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
-    compute_logits(row, first, count, logits);
-    for (std::int64_t i = 0; i < count; ++i) sum += log_bernoulli(target[first + i], logits[i]);
+    bernoulli.read(row, first, units, results.scored);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      widen_states(targets + r * stride + first, bernoulli.count, states);
+      total += bernoulli.report(states, r, results);
+    }
   }
-  return sum;
+  return total;
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

@@ -6,9 +6,11 @@
 namespace wakesleep::cuda {
 namespace {
 
-/// One warp adds up 128 units of one row, four to a thread.
+/// One warp adds up 128 units of one row, four to a thread. The errors may take the place of kept logits:
+/// each is written by the thread that has read the logit.
 __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows_per_input,
-                             ConstStates target, std::int64_t rows_per_target, ScoreSink sink) {
+                             ConstStates target, std::int64_t rows_per_target, ScoreSink sink,
+                             Matrix<float> errors) {
   const auto [row, group] = position();
   std::int64_t log_probability = 0;
   if (row < rows && 4 * group < target.columns) {
@@ -16,7 +18,9 @@ __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows
     const LogitGroup<4> a = logit_group<4>(logits, row / rows_per_input, 4 * group, target.columns);
     for (int i = 0; i < 4; ++i) {
       const std::int64_t unit = 4 * group + i;
-      if (unit < target.columns) log_probability += log_bernoulli(states[unit], a.unit[i]);
+      if (unit >= target.columns) break;
+      log_probability += log_bernoulli(states[unit], a.unit[i]);
+      if (errors.data != nullptr) errors.row(row)[unit] = state_minus_probability(states[unit], a.unit[i]);
     }
   }
   add_to_sink(sink, row, rows, log_probability);
@@ -25,10 +29,10 @@ __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows
 }  // namespace
 
 void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
-           ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink) {
-  if (!has_sink(sink)) return;
+           ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink, Matrix<float> errors) {
+  if (!has_sink(sink) && errors.data == nullptr) return;
   launch(score_kernel, over_rows(rows, (target.columns + 3) / 4), stream, logits, rows, rows_per_input,
-         target, rows_per_target, sink);
+         target, rows_per_target, sink, errors);
 }
 
 }  // namespace wakesleep::cuda

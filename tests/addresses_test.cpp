@@ -56,19 +56,25 @@ class RecordingOps : public Ops {
     ops_->gather(data, order, first, draw, states);
   }
   void sample(const Conditional& c, ConstStates input, const Draw& draw, std::int64_t samples, States output,
-              const ScoreSink& sink, Matrix<float> logits) override {
+              const ScoreSink& sink, Matrix<float> logits, Matrix<float> errors) override {
     for (std::int64_t r = 0; r < output.rows; ++r) {
       const bool by_row = draw.samples == SampleAddress::row;
       note(draw, draw.first_row + static_cast<std::uint32_t>(by_row ? r : r / samples),
            static_cast<std::uint32_t>(by_row ? 0 : r % samples), output.columns, 4);
     }
-    ops_->sample(c, input, draw, samples, output, sink, logits);
+    ops_->sample(c, input, draw, samples, output, sink, logits, errors);
   }
   void delta(const Conditional& c, ConstStates input, ConstStates target, const Draw& draw, Deltas deltas,
              const SampleWeights& weights, Matrix<const float> logits) override {
     for (std::int64_t r = 0; r < deltas.rows; ++r)
       note(draw, draw.first_row + static_cast<std::uint32_t>(r), 0, deltas.columns, 8);
     ops_->delta(c, input, target, draw, deltas, weights, logits);
+  }
+  void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
+                    const SampleWeights& weights) override {
+    for (std::int64_t r = 0; r < deltas.rows; ++r)
+      note(draw, draw.first_row + static_cast<std::uint32_t>(r), 0, deltas.columns, 8);
+    ops_->round_errors(errors, draw, deltas, weights);
   }
   void gradient(ConstDeltas d, ConstStates s, std::int32_t* g, std::int32_t* b) override {
     ops_->gradient(d, s, g, b);
@@ -103,12 +109,13 @@ class RecordingOps : public Ops {
     for (std::int64_t i = 0; i < w.rows; ++i) note(draw, static_cast<std::uint32_t>(i), 0, w.columns, 4);
     ops_->metropolis(w, draw, visits, totals, last, counts);
   }
-  void score_kept(Matrix<const float> logits, ConstStates t, const ScoreSink& s) override {
-    ops_->score_kept(logits, t, s);
+  void score_kept(Matrix<const float> logits, ConstStates t, const ScoreSink& s,
+                  Matrix<float> errors) override {
+    ops_->score_kept(logits, t, s, errors);
   }
   void score(const Conditional& c, ConstStates i, ConstStates t, const ScoreSink& s,
-             Matrix<float> logits) override {
-    ops_->score(c, i, t, s, logits);
+             Matrix<float> errors) override {
+    ops_->score(c, i, t, s, errors);
   }
   void importance_weights(Matrix<const std::int64_t> w, int fraction_bits, std::int32_t* relative,
                           std::int64_t* totals) override {

@@ -358,6 +358,33 @@ struct TestDeltas {
   Buffer<std::int8_t> buffer;
 };
 
+/// Room for errors that are kept, in rows of an awkward stride.
+struct TestErrors {
+  TestErrors(Ops& ops, std::int64_t rows_, std::int64_t units_)
+      : rows(rows_),
+        units(units_),
+        buffer(to_device(ops,
+                         std::vector<float>(static_cast<std::size_t>((rows_ + 1) * (units_ + 5)), -77.0f))) {}
+  Matrix<float> view() const { return {buffer.data(), rows, units, units + 5}; }
+  /// The rows without what lies between and after them, which must not have been written.
+  std::vector<float> found() const {
+    const std::vector<float> host = to_host(buffer);
+    std::vector<float> result;
+    for (std::int64_t i = 0; i < buffer.size(); ++i) {
+      const float value = host[static_cast<std::size_t>(i)];
+      if (i / (units + 5) < rows && i % (units + 5) < units) {
+        result.push_back(value);
+      } else {
+        EXPECT_EQ(value, -77.0f) << "written beyond the errors, place " << i;
+      }
+    }
+    return result;
+  }
+
+  std::int64_t rows, units;
+  Buffer<float> buffer;
+};
+
 TEST_P(OpsTest, DeltaWeighsEverySampleByItsShare) {
   const Draw draw{79, Domain::wake_generative_rounding, 3, 2000, 6, nullptr, SampleAddress::row};
   RoundedErrors errors(draw, 6);
@@ -383,13 +410,11 @@ TEST_P(OpsTest, DeltaWeighsEverySampleByItsShare) {
             errors.expect(found[static_cast<std::size_t>(r * size.receiving + u)], weight * error, r, u);
           }
         }
-        // Kept logits stand for the product, to the last bit.
-        Buffer<float> kept(ops(), rows * size.receiving);
-        const Matrix<float> logits{kept.data(), rows, size.receiving, size.receiving};
-        ops().score(c.view, input.view(), target.view(), {}, logits);
+        // Errors that were kept stand for the product and the target, to the last bit.
+        const TestErrors kept(ops(), rows, size.receiving);
+        ops().score(c.view, input.view(), target.view(), {}, kept.view());
         const TestDeltas from_kept(ops(), rows, size.receiving);
-        ops().delta(c.view, {}, target.view(), draw, from_kept.view(), weights.view(w.centred, w.scale),
-                    logits);
+        ops().round_errors(kept.view(), draw, from_kept.view(), weights.view(w.centred, w.scale));
         EXPECT_EQ(from_kept.found(), found);
       }
     }
@@ -411,6 +436,11 @@ TEST_P(OpsTest, DeltaWeighsThePriorsErrorsToo) {
     const TestDeltas deltas(ops(), images * samples, units);
     ops().delta(prior.view, {}, target.view(), draw, deltas.view(), used);
     const std::vector<int> found = deltas.found();
+    const TestErrors kept(ops(), images * samples, units);
+    ops().score(prior.view, {}, target.view(), {}, kept.view());
+    const TestDeltas from_kept(ops(), images * samples, units);
+    ops().round_errors(kept.view(), draw, from_kept.view(), used);
+    EXPECT_EQ(from_kept.found(), found);
     for (std::int64_t r = 0; r < images * samples; ++r) {
       const double weight = unweighted ? 0.25 : weights.of(r, false, 1.0f);
       for (std::int64_t u = 0; u < units; ++u) {
@@ -544,18 +574,14 @@ TEST_P(OpsTest, KeptLogitsAreThePreActivations) {
       const std::int64_t samples = 3, stride = size.receiving + 5;
       const Draw draw{83, Domain::wake_sample, 1, 0, 2, nullptr, SampleAddress::row};
       const std::vector<float> untouched(static_cast<std::size_t>((size.rows + 1) * stride), -77.0f);
-      auto sampled = to_device(ops(), untouched), scored = to_device(ops(), untouched);
+      auto sampled = to_device(ops(), untouched);
       TestStates output(ops(), size.rows * samples, size.receiving, 2);
       TestStates without(ops(), size.rows * samples, size.receiving, 2);
       ops().sample(c.view, input.view(), draw, samples, output.view(), {},
                    {sampled.data(), size.rows, size.receiving, stride});
       ops().sample(c.view, input.view(), draw, samples, without.view());
       EXPECT_EQ(to_host(output.buffer), to_host(without.buffer));  // keeping them changes no sample
-      TestStates target(ops(), size.rows, size.receiving, 3);
-      ops().score(c.view, input.view(), target.view(), {},
-                  {scored.data(), size.rows, size.receiving, stride});
       const std::vector<float> found = to_host(sampled);
-      EXPECT_EQ(to_host(scored), found);
       for (std::int64_t r = 0; r <= size.rows; ++r) {
         for (std::int64_t u = 0; u < stride; ++u) {
           const double value = found[static_cast<std::size_t>(r * stride + u)];
@@ -566,6 +592,42 @@ TEST_P(OpsTest, KeptLogitsAreThePreActivations) {
           const double a = c.logit(u, input.row(r));
           const double sum = a - c.biases[static_cast<std::size_t>(u)];
           ASSERT_NEAR(value, a, std::ldexp(1.001 * (std::fabs(a) + std::fabs(sum)), -24)) << r << ", " << u;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, KeptErrorsAreStatesMinusTheirProbabilities) {
+  for (const Size& size : awkward_sizes) {
+    TestConditional c(ops(), size.receiving, size.sending, 16);
+    TestStates input(ops(), size.rows, size.sending, 1);
+    const std::int64_t samples = 3;
+    const Draw draw{84, Domain::wake_sample, 1, 0, 2, nullptr, SampleAddress::row};
+    TestStates output(ops(), size.rows * samples, size.receiving, 2);
+    TestStates without(ops(), size.rows * samples, size.receiving, 2);
+    auto scores = to_device(ops(), std::vector<std::int64_t>(static_cast<std::size_t>(output.rows)));
+    const TestErrors sampled(ops(), output.rows, size.receiving), scored(ops(), size.rows, size.receiving);
+    ops().sample(c.view, input.view(), draw, samples, output.view(), {scores.data(), 1, nullptr}, {},
+                 sampled.view());
+    ops().sample(c.view, input.view(), draw, samples, without.view());
+    EXPECT_EQ(to_host(output.buffer), to_host(without.buffer));  // keeping them changes no sample
+    TestStates target(ops(), size.rows, size.receiving, 3);
+    ops().score(c.view, input.view(), target.view(), {}, scored.view());
+    const std::vector<std::uint8_t> states = to_host(output.buffer);
+    const std::vector<float> of_samples = sampled.found(), of_targets = scored.found();
+    const auto expect_error = [](float found, int state, double a) {
+      const double error = state != 0 ? sigma(-a) : -sigma(a);
+      EXPECT_NEAR(found, error, hair * std::fabs(error) + 1e-12) << "state " << state << ", logit " << a;
+    };
+    for (std::int64_t r = 0; r < size.rows; ++r) {
+      for (std::int64_t u = 0; u < size.receiving; ++u) {
+        const double a = c.logit(u, input.row(r));
+        const auto at = [&](std::int64_t row) { return static_cast<std::size_t>(row * size.receiving + u); };
+        expect_error(of_targets[at(r)], target.row(r)[u], a);
+        for (std::int64_t row = samples * r; row < samples * (r + 1); ++row) {
+          const int state = states[static_cast<std::size_t>(row * padded_units(size.receiving) + u)];
+          expect_error(of_samples[at(row)], state, a);
         }
       }
     }
@@ -1059,6 +1121,23 @@ TEST_P(OpsTest, ScoreOfKeptLogitsIsTheLogProbability) {
         sum += score;
       }
       EXPECT_EQ(to_host(total)[0], sum);
+      // The errors, in a place of their own or in that of the logits.
+      const TestErrors apart(ops(), target.rows, size.receiving);
+      ops().score_kept({kept.data(), size.rows, size.receiving, size.receiving}, target.view(), {},
+                       apart.view());
+      const std::vector<float> errors = apart.found();
+      for (std::size_t i = 0; i < errors.size(); ++i) {
+        const std::int64_t r = static_cast<std::int64_t>(i) / size.receiving;
+        const std::int64_t u = static_cast<std::int64_t>(i) % size.receiving;
+        const double a = logits[static_cast<std::size_t>(r / samples * size.receiving + u)];
+        const double error = target.row(r)[u] != 0 ? sigma(-a) : -sigma(a);
+        EXPECT_NEAR(errors[i], error, hair * std::fabs(error));
+      }
+      if (samples == 1) {
+        const Matrix<float> place{kept.data(), size.rows, size.receiving, size.receiving};
+        ops().score_kept(place, target.view(), {}, place);
+        EXPECT_EQ(to_host(kept), errors);
+      }
     }
   }
 }

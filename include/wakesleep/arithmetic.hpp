@@ -82,9 +82,12 @@ WAKESLEEP_HOST_DEVICE std::uint32_t on_threshold(float a, float minor) {
   return a <= 0.0f ? t : complement;
 }
 
-/// s ~ Bernoulli(sigma(a)).
+/// s ~ Bernoulli(sigma(a)), with minor = minor_probability_for_drawing(a).
+WAKESLEEP_HOST_DEVICE std::uint8_t sample_state(float a, float minor, std::uint32_t random_word) {
+  return random_word < on_threshold(a, minor) ? 1 : 0;
+}
 WAKESLEEP_HOST_DEVICE std::uint8_t sample_state(float a, std::uint32_t random_word) {
-  return random_word < on_threshold(a, minor_probability_for_drawing(a)) ? 1 : 0;
+  return sample_state(a, minor_probability_for_drawing(a), random_word);
 }
 
 /// Binarization of a grey value g / 255: on when r / 2^32 < g / 255, in integers; 255 is always on.
@@ -94,11 +97,13 @@ WAKESLEEP_HOST_DEVICE std::uint8_t sample_grey(std::uint32_t grey, std::uint32_t
 
 // ---------------------------------------------------------------------------------------------------- deltas
 
-/// state - sigma(a), without cancellation in either tail.
-WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a) {
-  const float minor = minor_probability_for_drawing(a);
+/// state - sigma(a), without cancellation in either tail, with minor = minor_probability_for_drawing(a).
+WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a, float minor) {
   const float magnitude = ((state != 0u) == (a > 0.0f)) ? minor : 1.0f - minor;
   return state != 0u ? magnitude : -magnitude;
+}
+WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a) {
+  return state_minus_probability(state, a, minor_probability_for_drawing(a));
 }
 
 /// The weight e_k / E of a sample, less `baseline`; in double, where both integers and 1 / K are good to the
@@ -107,17 +112,22 @@ WAKESLEEP_HOST_DEVICE float sample_weight(std::int32_t relative, std::int64_t to
   return static_cast<float>(static_cast<double>(relative) / static_cast<double>(total) - baseline);
 }
 
-/// sum_k c_k (s_k - sigma(a)) of sum = sum_k c_k s_k and total = sum_k c_k, at most 1 in magnitude.
-WAKESLEEP_HOST_DEVICE float sum_minus_probability(double sum, double total, float a) {
-  const double minor = minor_probability_for_drawing(a);
+/// sum_k c_k (s_k - sigma(a)) of sum = sum_k c_k s_k and total = sum_k c_k, at most 1 in magnitude, with
+/// minor = minor_probability_for_drawing(a).
+WAKESLEEP_HOST_DEVICE float sum_minus_probability(double sum, double total, float a, double minor) {
   const double error = a > 0.0f ? (sum - total) + total * minor : sum - total * minor;
   return static_cast<float>(error > 1.0 ? 1.0 : (error < -1.0 ? -1.0 : error));
 }
+WAKESLEEP_HOST_DEVICE float sum_minus_probability(double sum, double total, float a) {
+  return sum_minus_probability(sum, total, a, minor_probability_for_drawing(a));
+}
 
-/// m - sigma(a) for a mean state m in [0, 1], without cancellation in either tail.
-WAKESLEEP_HOST_DEVICE float mean_minus_probability(double mean, float a) {
-  const double minor = minor_probability_for_drawing(a);
+/// m - sigma(a) for a mean state m in [0, 1], without cancellation in either tail, with minor likewise.
+WAKESLEEP_HOST_DEVICE float mean_minus_probability(double mean, float a, double minor) {
   return static_cast<float>(a > 0.0f ? (mean - 1.0) + minor : mean - minor);
+}
+WAKESLEEP_HOST_DEVICE float mean_minus_probability(double mean, float a) {
+  return mean_minus_probability(mean, a, minor_probability_for_drawing(a));
 }
 
 /// Stochastic rounding of a delta in [-1, 1] to a multiple of 1/127: floor(127 delta + u), u = r / 65536 with
@@ -139,14 +149,17 @@ WAKESLEEP_HOST_DEVICE std::int32_t round_delta(float delta, std::uint32_t random
 inline constexpr int log_fraction_bits = 20;
 inline constexpr double nats_per_log_unit = 1.0 / 1048576.0;
 
-/// log p(state) = -softplus(-a) or -softplus(a), rounded to 2^-20 nats, and never below -1024 nats a unit.
+/// log p(state), rounded to 2^-20 nats, and never below -1024 nats a unit: -likelier_nats for the likelier
+/// state, with likelier_nats = log1p_unit(minor_odds(a)) = log(1 + e^-|a|), and |a| less for the other.
+WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a, float likelier_nats) {
+  const float nats = (((state != 0u) == (a > 0.0f)) ? 0.0f : absolute(a)) + likelier_nats;
+  const float scaled = at_most(nats, 1024.0f) * 1048576.0f;
+  // Adding 2^23 leaves no room for a fraction. From 2^23 on there is none.
+  const float no_fraction = scaled < 8388608.0f ? 8388608.0f : 0.0f;
+  return -static_cast<std::int32_t>((scaled + no_fraction) - no_fraction);
+}
 WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a) {
-  const float nats = softplus(state != 0u ? -a : a);
-  const float scaled = (nats < 1024.0f ? nats : 1024.0f) * 1048576.0f;
-  // At and above 2^22 the value has at most one fractional bit left, and the sum below rounds it the same
-  // way.
-  const float rounded = scaled < 8388608.0f ? (scaled + 8388608.0f) - 8388608.0f : scaled;
-  return -static_cast<std::int32_t>(rounded);
+  return log_bernoulli(state, a, log1p_unit(minor_odds(a)));
 }
 
 /// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image. Log

@@ -122,12 +122,23 @@ WAKESLEEP_HOST_DEVICE float minor_probability(float a) {
   return e / (1.0f + e);
 }
 
-/// sigma(-min(|a|, 30)), for drawing: below e^-30 a threshold of 2^-32 and a rounded delta are the same,
-/// zero.
+/// min(x, limit) of numbers that are not negative, and limit where x is NaN. Such numbers compare as their
+/// bits do, and integers have a minimum that compilers see through.
+WAKESLEEP_HOST_DEVICE float at_most(float x, float limit) {
+  const std::uint32_t bits = float_bits(x);
+  return float_from_bits(bits < float_bits(limit) ? bits : float_bits(limit));
+}
+
+/// The odds of the less likely state, e^-|a|, for drawing, learning and scoring; cut at |a| = 30. Below e^-30
+/// a threshold of 2^-32, a rounded delta and a log-probability of 2^-20 nats are the same, zero.
+WAKESLEEP_HOST_DEVICE float minor_odds(float a) { return exp_normal(-at_most(absolute(a), 30.0f)); }
+
+/// Odds in [0, 1] as a probability.
+WAKESLEEP_HOST_DEVICE float probability_of_odds(float odds) { return odds / (1.0f + odds); }
+
+/// sigma(-min(|a|, 30)), for drawing.
 WAKESLEEP_HOST_DEVICE float minor_probability_for_drawing(float a) {
-  const float magnitude = absolute(a);
-  const float e = exp_normal(magnitude > 30.0f ? -30.0f : -magnitude);
-  return e / (1.0f + e);
+  return probability_of_odds(minor_odds(a));
 }
 
 /// sigma(a) = 1 / (1 + e^-a).

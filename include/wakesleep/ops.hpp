@@ -232,12 +232,13 @@ class Ops {
   /// output[r] ~ Bernoulli(sigma(logits of input[r / repeats])), repeats = output.rows / input.rows: an input
   /// row may serve several consecutive output rows, and is then multiplied once. A prior has no input.
   /// `samples` is how many output rows there are for each row of the batch, which SampleAddress::step needs
-  /// to tell them apart. If `score` has a sink, the log-probability of the sample is added there. If `logits`
-  /// has memory, logits[r] becomes the pre-activations given input[r] ([input.rows x receiving], nothing for
-  /// a prior).
+  /// to tell them apart. If `score` has a sink, the log-probability of the sample is added there. What is
+  /// kept for learning, where it has memory: `logits`, the pre-activations given input[r] ([input.rows x
+  /// receiving], nothing for a prior), and `errors`, output[r] - sigma of its logits ([output.rows x
+  /// receiving]).
   virtual void sample(const Conditional& conditional, ConstStates input, const Draw& draw,
                       std::int64_t samples, States output, const ScoreSink& score = {},
-                      Matrix<float> logits = {}) = 0;
+                      Matrix<float> logits = {}, Matrix<float> errors = {}) = 0;
 
   /// deltas[r] = round_delta(w_r (target[r] - sigma(logits of input[r]))): the delta rule's error, weighted
   /// and stochastically rounded. Kept `logits` stand for the product, and the input is then left out.
@@ -248,6 +249,10 @@ class Ops {
   ///     and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k), rounded once.
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
                      Deltas deltas, const SampleWeights& weights = {}, Matrix<const float> logits = {}) = 0;
+
+  /// deltas[r] = round_delta(w_r errors[r]): the same of errors that `sample` or `score` kept.
+  virtual void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
+                            const SampleWeights& weights) = 0;
 
   /// gradient = deltas^T . states ([receiving x sending], dense) and bias_gradient = column sums of deltas.
   /// For a prior pass empty states and a null gradient; a null bias_gradient is left out.
@@ -292,14 +297,15 @@ class Ops {
 
   // ---------------------------------------------------------------- likelihood and reading out
   /// Adds log p(target[r / repeats] | input[r]) to the sink, repeats = input.rows / target.rows: a target row
-  /// may stand for several consecutive input rows. A prior has no input and scores every target row.
-  /// `logits` as in sample.
+  /// may stand for several consecutive input rows. A prior has no input and scores every target row. Where
+  /// `errors` has memory, errors[r] = that target row - sigma(logits of input[r]), one row for each score.
   virtual void score(const Conditional& conditional, ConstStates input, ConstStates target,
-                     const ScoreSink& sink, Matrix<float> logits = {}) = 0;
+                     const ScoreSink& sink, Matrix<float> errors = {}) = 0;
 
   /// The same with logits that were kept: row r of the target has row r / (target.rows / logits.rows) of
-  /// them.
-  virtual void score_kept(Matrix<const float> logits, ConstStates target, const ScoreSink& sink) = 0;
+  /// them. Where every target row has a row of its own, the errors may take the place of the logits.
+  virtual void score_kept(Matrix<const float> logits, ConstStates target, const ScoreSink& sink,
+                          Matrix<float> errors = {}) = 0;
 
   /// One summary per row of log weights [images x K].
   virtual void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) = 0;

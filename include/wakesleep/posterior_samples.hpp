@@ -13,10 +13,10 @@
 
 namespace wakesleep {
 
-/// Holds the states of every layer and the pre-activations of every conditional: no delta can be weighted
-/// before the whole chain has its log weights, and keeping them is cheaper than to multiply again. Sample k
-/// of image b is row b K + k. All samples of an image share the image, and with it the first recognition
-/// layer's product.
+/// Holds the states of every layer and the errors of every conditional, state - sigma(a): no delta can be
+/// weighted before the whole chain has its log weights, and keeping them is cheaper than to multiply again.
+/// Sample k of image b is row b K + k. All samples of an image share the image, and with it the first
+/// recognition layer's product and delta, for which its pre-activations are held.
 class PosteriorSamples {
  public:
   /// `machine` must outlive it. Recognition weights learn only if `recognition_learns`.
@@ -44,12 +44,13 @@ class PosteriorSamples {
 
  private:
   template <class Use>
-  void recognition_errors(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights,
-                          const Use& use);
+  void each_recognition_delta(const Batch& batch, DeltaRule& delta_rule, const SampleWeights& weights,
+                              const Use& use);
   States states(int layer, std::int64_t images) const;
-  Matrix<float> logits(const Buffer<float>& kept, std::int64_t rows, std::int64_t units) const;
-  Matrix<float> generative_logits(int l, std::int64_t images) const;
-  Matrix<float> recognition_logits(int l, std::int64_t images) const;
+  Matrix<float> kept(const Buffer<float>& buffer, std::int64_t rows, int layer) const;
+  Matrix<float> generative_errors(int layer, std::int64_t images) const;
+  Matrix<float> recognition_errors(int layer, std::int64_t images) const;
+  Matrix<float> first_logits(std::int64_t images) const;
   Draw draw_at(Domain domain, int layer, const std::uint32_t* step) const;
 
   Machine& machine_;
@@ -57,8 +58,9 @@ class PosteriorSamples {
   std::uint64_t seed_;
   std::int64_t samples_;
   std::vector<Buffer<std::uint8_t>> states_;       ///< by layer
-  std::vector<Buffer<float>> generative_logits_;   ///< by layer, of the layer below
-  std::vector<Buffer<float>> recognition_logits_;  ///< by layer; empty where recognition does not learn
+  std::vector<Buffer<float>> generative_errors_;   ///< by layer, given the layer above
+  std::vector<Buffer<float>> recognition_errors_;  ///< by layer, from the second; empty if it does not learn
+  Buffer<float> first_logits_;                     ///< of the first recognition layer, likewise
   Buffer<std::int64_t> log_weights_;
 };
 

@@ -13,15 +13,20 @@ void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* sta
 void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
                  std::uint8_t* states);
 void pack_bits(const std::uint8_t* states, std::int64_t units, std::int64_t row_bytes, std::uint8_t* bits);
-void sample(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
+std::int64_t sample(const LogitRow& logits, std::int64_t units, const RowAddress* addresses,
+                    std::uint8_t* states, std::int64_t stride, std::int64_t rows,
+                    const StateResults& results);
 void delta(const LogitRow& logits, const std::uint8_t* target, float weight, std::int64_t units,
            const RowAddress& address, std::int8_t* deltas);
+void round_errors(const float* errors, float weight, std::int64_t units, const RowAddress& address,
+                  std::int8_t* deltas);
 void shared_delta(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
                   const RowAddress& address, std::int8_t* deltas);
 void shared_coefficient_delta(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
                               const RowAddress& address, std::int8_t* deltas);
 void logits(const LogitRow& row, std::int64_t units, float* values);
-std::int64_t score(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);
+std::int64_t score(const LogitRow& logits, std::int64_t units, const std::uint8_t* targets,
+                   std::int64_t stride, std::int64_t rows, const StateResults& results);
 void probabilities(const LogitRow& logits, std::int64_t units, float* probabilities);
 void sum_columns(const std::int8_t* deltas, std::int64_t rows, std::int64_t stride, std::int64_t units,
                  std::int32_t* sums);

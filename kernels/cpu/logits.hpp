@@ -12,6 +12,9 @@ inline constexpr std::int64_t stretch_units = 1024;
 /// remainder loop, which costs as much as several vectors.
 static inline std::int64_t whole_vectors(std::int64_t count) { return (count + 15) / 16 * 16; }
 
+/// A logit for the units that fill up the last vector: off, at a log-probability that rounds to 0.
+inline constexpr float certainly_off = -30.0f;
+
 /// logits[i] = a of unit first + i, for i < count <= stretch_units.
 static inline void compute_logits(const LogitRow& row, std::int64_t first, std::int64_t count,
                                   float* logits) {

@@ -14,6 +14,7 @@ const RowKernels table = {
     .pack_bits = pack_bits,
     .sample = sample,
     .delta = delta,
+    .round_errors = round_errors,
     .shared_delta = shared_delta,
     .shared_coefficient_delta = shared_coefficient_delta,
     .logits = logits,

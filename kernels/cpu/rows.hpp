@@ -41,6 +41,16 @@ struct SharedTargets {
   float scale = 1.0f;
 };
 
+/// What is wanted of rows of states beside the states: their log-probabilities, in 2^-20 nats, and their
+/// errors, state - sigma(a).
+struct StateResults {
+  bool scored = false;
+  std::int64_t* log_probabilities = nullptr;  ///< if scored: [r] += sign * that of row r; may be null
+  int sign = 1;
+  float* errors = nullptr;  ///< of the first row; may be null
+  std::int64_t errors_stride = 0;
+};
+
 struct RowKernels {
   const char* name;
 
@@ -52,16 +62,24 @@ struct RowKernels {
   void (*pack_bits)(const std::uint8_t* states, std::int64_t units, std::int64_t row_bytes,
                     std::uint8_t* bits);
 
-  void (*sample)(const LogitRow& logits, std::int64_t units, const RowAddress& address, std::uint8_t* states);
+  /// Rows of samples that share their logits, row r with the draws at addresses[r]. Returns the sum of their
+  /// log-probabilities if they are scored.
+  std::int64_t (*sample)(const LogitRow& logits, std::int64_t units, const RowAddress* addresses,
+                         std::uint8_t* states, std::int64_t stride, std::int64_t rows,
+                         const StateResults& results);
   void (*delta)(const LogitRow& logits, const std::uint8_t* target, float weight, std::int64_t units,
                 const RowAddress& address, std::int8_t* deltas);
+  /// deltas = round_delta(weight * errors).
+  void (*round_errors)(const float* errors, float weight, std::int64_t units, const RowAddress& address,
+                       std::int8_t* deltas);
   void (*shared_delta)(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
                        const RowAddress& address, std::int8_t* deltas);
   void (*shared_coefficient_delta)(const LogitRow& logits, const SharedTargets& targets, std::int64_t units,
                                    const RowAddress& address, std::int8_t* deltas);
   void (*logits)(const LogitRow& logits, std::int64_t units, float* values);
-  /// Sum of log p(target) over the units, in 2^-20 nats.
-  std::int64_t (*score)(const LogitRow& logits, const std::uint8_t* target, std::int64_t units);
+  /// The same as `sample` with rows of states that are given.
+  std::int64_t (*score)(const LogitRow& logits, std::int64_t units, const std::uint8_t* targets,
+                        std::int64_t stride, std::int64_t rows, const StateResults& results);
   void (*probabilities)(const LogitRow& logits, std::int64_t units, float* probabilities);
 
   /// sums[u] = sum over rows of deltas[row][u], for a block of units.

@@ -24,9 +24,10 @@ void shuffle(cudaStream_t stream, const Draw& draw, std::int64_t rows, std::uint
 void gather(cudaStream_t stream, const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
             const Draw& draw, States states);
 
-/// Output row r takes the logits of row r / rows_per_input.
+/// Output row r takes the logits of row r / rows_per_input. Errors of the output, here and in score, where
+/// they have memory.
 void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
-            std::int64_t samples, States output, const ScoreSink& sink);
+            std::int64_t samples, States output, const ScoreSink& sink, Matrix<float> errors);
 void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities);
 
 /// kept = the logits themselves.
@@ -35,13 +36,15 @@ void keep_logits(cudaStream_t stream, const Logits& logits, Matrix<float> kept);
 /// Row r of the deltas has target row r / rows_per_target.
 void delta(cudaStream_t stream, const Logits& logits, ConstStates target, std::int64_t rows_per_target,
            const SampleWeights& weights, const Draw& draw, Deltas deltas);
+void round_errors(cudaStream_t stream, Matrix<const float> errors, const SampleWeights& weights,
+                  const Draw& draw, Deltas deltas);
 /// Row i of the deltas has the target rows of image i, weights.samples of them.
 void shared_delta(cudaStream_t stream, const Logits& logits, ConstStates target, const SampleWeights& weights,
                   const Draw& draw, Deltas deltas);
 
 /// Row r of `rows` takes the logits of row r / rows_per_input and target row r / rows_per_target.
 void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
-           ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink);
+           ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink, Matrix<float> errors);
 
 /// bias_gradient = column sums of the deltas.
 void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient);

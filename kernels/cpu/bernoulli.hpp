@@ -1,0 +1,70 @@
+// The Bernoulli distributions of a stretch of one row's units, and what follows from states drawn from them
+// or held against them.
+#pragma once
+
+#include "kernels/cpu/logits.hpp"
+
+namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
+
+/// What rows of states that share their logits share. Every quantity is a loop of its own: a unit's chain of
+/// dependent operations is long, and a processor that finds several short ones within its reach works on
+/// several vectors of units at a time.
+struct Bernoulli {
+  alignas(64) float logits[stretch_units];
+  alignas(64) float minor[stretch_units];          ///< minor_probability_for_drawing
+  alignas(64) float likelier_nats[stretch_units];  ///< log1p_unit(minor_odds), where scores are wanted
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::int64_t vectors = 0;  ///< whole_vectors(count); units from `count` on are off, at log-probability 0
+
+  /// Reads the stretch of `units` that begins at `begin`.
+  void read(const LogitRow& row, std::int64_t begin, std::int64_t units, bool scored) {
+    alignas(64) float odds[stretch_units];
+    first = begin;
+    count = units - begin < stretch_units ? units - begin : stretch_units;
+    vectors = whole_vectors(count);
+    compute_logits(row, first, count, logits);
+    for (std::int64_t i = count; i < vectors; ++i) logits[i] = certainly_off;
+    for (std::int64_t i = 0; i < vectors; ++i) odds[i] = minor_odds(logits[i]);
+    for (std::int64_t i = 0; i < vectors; ++i) minor[i] = probability_of_odds(odds[i]);
+    if (!scored) return;
+    for (std::int64_t i = 0; i < vectors; ++i) likelier_nats[i] = log1p_unit(odds[i]);
+  }
+
+  /// The sum of the states' log-probabilities.
+  std::int64_t log_probability(const std::uint32_t* states) const {
+    // In 16-bit halves, which 32-bit sums over a stretch hold.
+    std::int32_t high = 0;
+    std::int32_t low = 0;
+    for (std::int64_t i = 0; i < vectors; ++i) {
+      const std::int32_t of_unit = log_bernoulli(states[i], logits[i], likelier_nats[i]);
+      high += of_unit >> 16;
+      low += of_unit & 0xFFFF;
+    }
+    return std::int64_t{high} * 65536 + low;
+  }
+
+  /// errors[first + i] = state - sigma(a).
+  void write_errors(const std::uint32_t* states, float* errors) const {
+    for (std::int64_t i = 0; i < count; ++i) {
+      errors[first + i] = state_minus_probability(states[i], logits[i], minor[i]);
+    }
+  }
+
+  /// What `results` asks for of row r. Returns its log-probability, 0 where that is not wanted.
+  std::int64_t report(const std::uint32_t* states, std::int64_t r, const StateResults& results) const {
+    if (results.errors != nullptr) write_errors(states, results.errors + r * results.errors_stride);
+    if (!results.scored) return 0;
+    const std::int64_t of_row = log_probability(states);
+    if (results.log_probabilities != nullptr) results.log_probabilities[r] += results.sign * of_row;
+    return of_row;
+  }
+};
+
+/// States of a stretch, one to 32 bits, as the formulas take them; 0 where a vector has no unit.
+static inline void widen_states(const std::uint8_t* states, std::int64_t count, std::uint32_t* wide) {
+  for (std::int64_t i = 0; i < count; ++i) wide[i] = states[i];
+  for (std::int64_t i = count; i < whole_vectors(count); ++i) wide[i] = 0;
+}
+
+}  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS
