@@ -84,13 +84,14 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
   algorithm_->reserve(settings_.batch_size);
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   // Last, when everything else has its memory.
-  placement_ = decide_placement(placement, settings_.batch_size, rows_, data.row_bytes, ops.available_memory());
+  placement_ =
+      decide_placement(placement, settings_.batch_size, rows_, data.row_bytes, ops.available_memory());
   training_rows_ = make_training_rows(ops, std::move(data), settings_, placement, placement_.streamed);
   clock_ = std::make_unique<StepClock>(ops, settings_, rows_, training_rows_->steps_a_round());
   const std::int64_t steps_that_fit =
       std::max<std::int64_t>(1, most_conditionals_of_recording / machine_->conditionals());
-  steps_of_recording_ = std::min({most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size,
-                                  training_rows_->most_steps()});
+  steps_of_recording_ = std::min(
+      {most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size, training_rows_->most_steps()});
 }
 
 Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement)

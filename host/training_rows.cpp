@@ -16,8 +16,8 @@ namespace {
 /// With four pieces, steps run on one or two while the others are filled.
 constexpr std::int64_t most_pieces = 4;
 
-/// A piece is gathered while the steps run that the host has queued before, 25 or more (trainer.cpp), so it is
-/// to take the host less time than those take the backend.
+/// A piece is gathered while the steps run that the host has queued before, 25 or more (trainer.cpp), so it
+/// is to take the host less time than those take the backend.
 constexpr std::int64_t most_batches_a_piece = 16;
 
 /// What a run needs between epochs, or when the rows have been placed: chunks of evaluations (256 MiB unless
@@ -58,8 +58,8 @@ class ResidentRows final : public TrainingRows {
   std::int64_t order_epoch_ = -1;
 };
 
-/// The orders of the epoch that is gathered and of the next, for the host. The backend makes them; the next is
-/// asked for when the one before it is begun, so that it is there in time.
+/// The orders of the epoch that is gathered and of the next, for the host. The backend makes them; the next
+/// is asked for when the one before it is begun, so that it is there in time.
 class EpochOrders {
  public:
   EpochOrders(Ops& ops, std::uint64_t seed, std::int64_t rows)
@@ -97,8 +97,8 @@ class EpochOrders {
   const std::uint32_t* order_ = nullptr;
 };
 
-/// Rows and their numbers go through the ring side by side: what the steps read as the order is the numbers of
-/// the rows that the ring holds. So operations that were recorded once find every later step's rows by
+/// Rows and their numbers go through the ring side by side: what the steps read as the order is the numbers
+/// of the rows that the ring holds. So operations that were recorded once find every later step's rows by
 /// StepScalars::first.
 class StreamedRows final : public TrainingRows {
  public:
@@ -124,8 +124,8 @@ class StreamedRows final : public TrainingRows {
     const std::int64_t first = step / ring_.batches_a_piece;
     const std::int64_t last = (step + count - 1) / ring_.batches_a_piece;
     if (count < 1 || count > most_steps()) {
-      throw InternalError("the rows of " + std::to_string(count) + " steps were asked for at once; expected 1 to " +
-                          std::to_string(most_steps()));
+      throw InternalError("the rows of " + std::to_string(count) +
+                          " steps were asked for at once; expected 1 to " + std::to_string(most_steps()));
     }
     if (sent_ < 0) sent_ = awaited_ = first;
     for (; sent_ < first + ring_.pieces; ++sent_) send(sent_);
@@ -204,10 +204,11 @@ PlacementDecision decide_placement(const PlacementSettings& settings, std::int64
   decision.ring_bytes = plan_ring(settings, batch_size, data_rows, row_bytes).bytes();
   decision.kept_free = bytes_of_a_run + data_rows * order_bytes_per_row;
   decision.available = available;
-  decision.streamed =
-      settings.placement == DataPlacement::streamed ||
-      (settings.placement == DataPlacement::automatic && decision.ring_bytes < decision.data_bytes &&
-       static_cast<std::size_t>(decision.data_bytes + decision.kept_free) > available);
+  decision.streamed = settings.placement == DataPlacement::streamed ||
+                      (settings.placement == DataPlacement::automatic &&
+                       decision.ring_bytes<decision.data_bytes&& static_cast<std::size_t>(
+                           decision.data_bytes + decision.kept_free)>
+                           available);
   return decision;
 }
 

@@ -579,17 +579,20 @@ TEST_F(CommandTest, ExactLikelihoodOfWideLayersIsRefused) {
 TEST_F(CommandTest, WhereTheRowsAreKeptChangesNoBitAndIsSaid) {
   const Result by_itself = run(training("run"));
   EXPECT_THAT(by_itself.err, HasSubstr("of rows resident on the device: auto"));
-  const Result streamed = run(training("streamed", {"--data-placement", "streamed", "--binarize", "dynamic"}));
+  const Result streamed =
+      run(training("streamed", {"--data-placement", "streamed", "--binarize", "dynamic"}));
   EXPECT_THAT(streamed.err, HasSubstr("of rows stay in host memory, streamed through"));
-  const Result resident = run(training("resident", {"--data-placement", "resident", "--binarize", "dynamic"}));
+  const Result resident =
+      run(training("resident", {"--data-placement", "resident", "--binarize", "dynamic"}));
   EXPECT_THAT(resident.err, HasSubstr("of rows resident on the device: --data-placement resident"));
   EXPECT_EQ(hash_of("streamed/model.safetensors"), hash_of("resident/model.safetensors"));
   EXPECT_NE(hash_of("streamed/model.safetensors"), hash_of("run/model.safetensors"));
 }
 
 TEST_F(CommandTest, BenchStreamsRows) {
-  const Words words = {"bench", "--layers", "30,9", "--batch-size", "8", "--seconds", "0.05", "--rounds", "3",
-                       "--device", "cpu", "--data-placement", "streamed", "--json"};
+  const Words words = {"bench",    "--layers", "30,9", "--batch-size", "8",   "--seconds",
+                       "0.05",     "--rounds", "3",    "--device",     "cpu", "--data-placement",
+                       "streamed", "--json"};
   const Result result = run(words);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("streamed data"));

@@ -879,10 +879,9 @@ TEST_P(OpsTest, GatherFindsOrderedRowsAtTheirPlaceInTheOrder) {
       const std::int64_t place = first_place + r;
       const std::uint8_t* row = bytes.data() + place * row_bytes;
       for (std::int64_t u = 0; u < units; ++u) {
-        const double x =
-            word_at(static_cast<std::uint32_t>(u / 4), numbers[static_cast<std::size_t>(place)], 12,
-                    domain_word(Domain::binarize_dynamic, 0), static_cast<int>(u % 4), 31) /
-            4294967296.0;
+        const double x = word_at(static_cast<std::uint32_t>(u / 4), numbers[static_cast<std::size_t>(place)],
+                                 12, domain_word(Domain::binarize_dynamic, 0), static_cast<int>(u % 4), 31) /
+                         4294967296.0;
         ASSERT_EQ(found[static_cast<std::size_t>(r * padded_units(units) + u)],
                   grey ? x < row[u] / 255.0 : row[u / 8] >> (7 - u % 8) & 1);
       }
@@ -925,8 +924,9 @@ TEST_P(OpsTest, UploadsRunAfterWhatBranchesReadAndBeforeWhatIsCopiedOut) {
   std::fill_n(static_cast<std::uint8_t*>(upload->fill()), units, std::uint8_t{1});
   for (int round = 0; round < 20; ++round) {
     states.fill_zero();
-    ops().on_branch(round % ops().branches(),
-                    [&] { ops().count({states.data(), 1, units, units}, counts.data()); });
+    ops().on_branch(round % ops().branches(), [&] {
+      ops().count({states.data(), 1, units, units}, counts.data());
+    });
     upload->send(states.data(), units);
     EXPECT_EQ(to_host(states), std::vector<std::uint8_t>(units, 1));
   }

@@ -1,4 +1,5 @@
-// Rows that stay in host memory: the same bits as rows in the backend's memory, which hold no more than a ring.
+// Rows that stay in host memory: the same bits as rows in the backend's memory, which hold no more than a
+// ring.
 #include "wakesleep/training_rows.hpp"
 
 #include <gtest/gtest.h>
@@ -86,7 +87,8 @@ TEST(Placement, IsByItselfResidentWhereTheRowsFitBesideTheRestOfTheRun) {
   const PlacementDecision decision = decided(1000000, 0);
   EXPECT_EQ(decision.data_bytes, 98000000);
   EXPECT_LE(decision.ring_bytes, megabyte);
-  EXPECT_GE(decision.kept_free, 512 * megabyte + 36 * 1000000);  // evaluations, and what sorting an order takes
+  EXPECT_GE(decision.kept_free,
+            512 * megabyte + 36 * 1000000);  // evaluations, and what sorting an order takes
   const std::int64_t needed = decision.data_bytes + decision.kept_free;
   EXPECT_TRUE(decided(1000000, needed - 1).streamed);
   EXPECT_EQ(decided(1000000, needed - 1).held(), decision.ring_bytes);
@@ -188,7 +190,8 @@ TEST_P(StreamedTest, TheBackendHoldsTheRingAndNoMoreRows) {
 }
 
 TEST_P(StreamedTest, NoMemoryOfTheBackendIsAllocatedAfterTheFirstStep) {
-  Trainer trainer(ops(), rows_of(101, 21, Binarization::dynamic), settings_of(Algorithm::wake_sleep), streamed());
+  Trainer trainer(ops(), rows_of(101, 21, Binarization::dynamic), settings_of(Algorithm::wake_sleep),
+                  streamed());
   trainer.run_steps(1);
   const std::size_t allocations = ops().memory_use().allocations;
   while (!trainer.finished()) trainer.run_epoch();

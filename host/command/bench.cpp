@@ -148,8 +148,8 @@ void print_plan(const MemoryPlan& plan, std::int64_t batch_size) {
       stderr,
       "memory plan: parameters %s, optimiser and gradients %s, %s data %s, %s rows of %s each: %s in all\n",
       bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(), plan.streamed ? "streamed" : "resident",
-      bytes(plan.data).c_str(),
-      with_commas(batch_size).c_str(), bytes(plan.per_row).c_str(), bytes(plan.total(batch_size)).c_str());
+      bytes(plan.data).c_str(), with_commas(batch_size).c_str(), bytes(plan.per_row).c_str(),
+      bytes(plan.total(batch_size)).c_str());
 }
 
 Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {

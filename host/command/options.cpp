@@ -47,10 +47,10 @@ Options computing_options(Role role) {
 
 OptionSpec placement_option(Role role) {
   OptionSpec option =
-      call("data-placement", Kind::choice, "WHERE", "auto", "Computing",
-           "where the training rows are kept: resident (on the device), streamed (in host memory, the next "
-           "steps' rows copied while others run) or auto (streamed where the device has no room for them); the "
-           "bits are the same");
+      call("data-placement", Kind::choice, "WHERE", "auto", "Data",
+           "where the training rows are kept: resident (on the device), streamed (in host memory, the "
+           "next steps' rows copied while others run) or auto (streamed where the device has no room "
+           "for them); the bits are the same");
   option.choices = {"auto", "resident", "streamed"};
   option.role = role;
   return option;
@@ -234,6 +234,7 @@ Options train_data_options() {
              "out (a file named like a number: ./0.1)"),
   };
   for (OptionSpec& option : data_shape_options(Role::record)) options.push_back(std::move(option));
+  options.push_back(placement_option(Role::record));
   return options;
 }
 
@@ -262,7 +263,7 @@ const CommandSpec& train_spec() {
       "Trains a Helmholtz machine on DATA and leaves it in a run folder.",
       {data_positional()},
       joined({machine_options(), algorithm_options(), schedule_options(), optimizer_options(),
-              train_data_options(), run_options(), {placement_option(Role::record)}, computing_options(Role::record)})};
+              train_data_options(), run_options(), computing_options(Role::record)})};
   return spec;
 }
 

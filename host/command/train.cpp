@@ -88,10 +88,9 @@ std::int64_t parameters_of(const Conditional& conditional) {
 std::string placement_text(const PlacementDecision& placement, const std::string& asked_for) {
   const auto bytes = [](auto count) { return byte_text(static_cast<double>(count)); };
   const std::string rows = bytes(placement.data_bytes) + " of rows ";
-  const std::string where =
-      placement.streamed
-          ? rows + "stay in host memory, streamed through " + bytes(placement.ring_bytes) + " on the device"
-          : rows + "resident on the device";
+  const std::string where = placement.streamed ? rows + "stay in host memory, streamed through " +
+                                                     bytes(placement.ring_bytes) + " on the device"
+                                               : rows + "resident on the device";
   if (asked_for != "auto") return where + ": --data-placement " + asked_for;
   if (placement.streamed) {
     return where + ": auto, because they and " + bytes(placement.kept_free) +

@@ -15,7 +15,7 @@ struct MemoryPlan {
   std::int64_t parameters = 0;  ///< float32 and as the products see them
   std::int64_t fixed = 0;       ///< optimiser state, gradients and what else does not grow with the batch
   std::int64_t per_row = 0;     ///< states, errors and working memory of one row of the batch
-  std::int64_t data = 0;        ///< training rows, or the ring that they are streamed through, and their order
+  std::int64_t data = 0;  ///< training rows, or the ring that they are streamed through, and their order
   bool streamed = false;
 
   std::int64_t total(std::int64_t batch_size) const {
@@ -30,8 +30,8 @@ struct MemoryPlan {
 
 /// Measured, not calculated: makes a machine of these sizes and what two small batches of the settings'
 /// algorithm need, and gives everything back but working memory that the backend keeps. The batch size of the
-/// settings is left out of account, but for the ring of streamed rows. `placement` decides whether they are, of
-/// binary rows, by what is left beside a batch. Throws DeviceError when not even that fits.
+/// settings is left out of account, but for the ring of streamed rows. `placement` decides whether they are,
+/// of binary rows, by what is left beside a batch. Throws DeviceError when not even that fits.
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
                        std::int64_t data_rows, const PlacementSettings& placement = {});
 

@@ -100,7 +100,7 @@ struct DataRows {
   std::int64_t units = 0;
   std::int64_t row_bytes = 0;
   bool grey = false;
-  bool ordered = false;  ///< row i of `bytes` is row order[i] of the data set, for the order that is read with
+  bool ordered = false;  ///< row i of `bytes` is row order[i] of the data set
 };
 
 /// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats.

@@ -20,8 +20,8 @@ enum class DataPlacement {
 
 struct PlacementSettings {
   DataPlacement placement = DataPlacement::automatic;
-  std::int64_t ring_bytes = std::int64_t{64} << 20;  ///< the most that the ring takes, unless that is less than
-                                                     ///< two batches
+  std::int64_t ring_bytes = std::int64_t{64} << 20;  ///< the most that the ring takes, unless that is less
+                                                     ///< than two batches
 };
 
 /// A ring of batches: step s finds its rows at place s mod batches(), of batch_size rows. Pieces of it are

@@ -23,8 +23,8 @@ class PinnedUpload {
     copied_.wait();
     return memory_.data();
   }
-  /// Queues the copy on a stream of its own, behind what the main stream has been given so far: that may still
-  /// read what the copy overwrites.
+  /// Queues the copy on a stream of its own, behind what the main stream has been given so far: that may
+  /// still read what the copy overwrites.
   void send(void* to, std::size_t bytes, cudaStream_t main, cudaStream_t uploads) {
     called_.record(main);
     called_.hold_back(uploads);

@@ -114,7 +114,8 @@ TEST_P(EmulationTest, WhatCannotBeRecordedIsRefusedAndTheBackendGoesOn) {
   const auto upload = ops().make_upload(33);
   upload->fill();
   EXPECT_NE(message_of([&] { upload->fill(); }).find("the memory of an upload"), std::string::npos);
-  EXPECT_NE(message_of([&] { upload->send(subject.states.data(), 33); }).find("an upload"), std::string::npos);
+  EXPECT_NE(message_of([&] { upload->send(subject.states.data(), 33); }).find("an upload"),
+            std::string::npos);
   EXPECT_NE(message_of([&] { upload->await(); }).find("an upload"), std::string::npos);
   const auto multiply = [&](std::int64_t rows) {
     ops().multiply(subject.machine.generative(1), {subject.states.data(), rows, 19, 64});
