@@ -204,11 +204,10 @@ PlacementDecision decide_placement(const PlacementSettings& settings, std::int64
   decision.ring_bytes = plan_ring(settings, batch_size, data_rows, row_bytes).bytes();
   decision.kept_free = bytes_of_a_run + data_rows * order_bytes_per_row;
   decision.available = available;
+  const bool fits = available >= static_cast<std::size_t>(decision.data_bytes + decision.kept_free);
+  const bool ring_is_smaller = decision.ring_bytes < decision.data_bytes;
   decision.streamed = settings.placement == DataPlacement::streamed ||
-                      (settings.placement == DataPlacement::automatic &&
-                       decision.ring_bytes<decision.data_bytes&& static_cast<std::size_t>(
-                           decision.data_bytes + decision.kept_free)>
-                           available);
+                      (settings.placement == DataPlacement::automatic && !fits && ring_is_smaller);
   return decision;
 }
 
