@@ -125,8 +125,10 @@ void Trainer::record_steps() {
 
 void Trainer::begin_epoch() {
   if (watches_validation(settings_) && progress_.epoch() != epoch()) {
-    throw UsageError("the schedule \"plateau\" and early stopping go by the estimates after the epochs, but that after "
-                     "epoch " + std::to_string(epoch()) + " is missing: call Trainer::observe between two epochs");
+    throw UsageError(
+        "the schedule \"plateau\" and early stopping go by the estimates after the epochs, but that after "
+        "epoch " +
+        std::to_string(epoch()) + " is missing: call Trainer::observe between two epochs");
   }
   order_epoch_ = epoch();
   const Draw draw{settings_.seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(order_epoch_)};

@@ -642,11 +642,11 @@ class CpuOps : public Ops {
   std::int64_t piece_rows_;
   Team team_;
   std::vector<Products> products_;
-  Buffer<KeyedRow> keyed_rows_;      ///< what shuffle sorts
-  Buffer<std::int64_t> on_counts_;   ///< of sparsity, by unit
-  std::vector<float> largest_sums_;  ///< of coefficients, by thread
+  Buffer<KeyedRow> keyed_rows_;                 ///< what shuffle sorts
+  Buffer<std::int64_t> on_counts_;              ///< of sparsity, by unit
+  std::vector<float> largest_sums_;             ///< of coefficients, by thread
   std::vector<std::int32_t> largest_integers_;  ///< of a gradient, by thread
-  std::vector<Range> unmerged_;      ///< each thread's share of them
+  std::vector<Range> unmerged_;                 ///< each thread's share of them
 };
 
 }  // namespace
