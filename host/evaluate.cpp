@@ -213,7 +213,8 @@ class Evaluator {
     return {states.data, images, states.columns, states.stride * (states.rows / images)};
   }
 
-  static Matrix<float> probabilities_in(const Buffer<float>& buffer, std::int64_t images, std::int64_t units) {
+  static Matrix<float> probabilities_in(const Buffer<float>& buffer, std::int64_t images,
+                                        std::int64_t units) {
     return {buffer.data(), images, units, units};
   }
 

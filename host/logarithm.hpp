@@ -19,7 +19,8 @@ inline double natural_logarithm(double x) {
   for (int n = 23; n >= 3; n -= 2) sum = (sum + 1.0 / static_cast<double>(n)) * square;
   const double exponent = static_cast<double>(k);
   // ln 2 in two parts: the first has few bits, so that its product with k is exact.
-  return exponent * 0.693147180369123816490 + (2.0 * t + (2.0 * t * sum + exponent * 1.90821492927058770002e-10));
+  return exponent * 0.693147180369123816490 +
+         (2.0 * t + (2.0 * t * sum + exponent * 1.90821492927058770002e-10));
 }
 
 }  // namespace wakesleep

@@ -167,7 +167,8 @@ struct Field {
 template <auto member>
 constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always,
                       const char* needed = "another --algorithm") {
-  return {field_name, used, needed, [](const TrainingSettings& settings) { return text_of(settings.*member); },
+  return {field_name, used, needed,
+          [](const TrainingSettings& settings) { return text_of(settings.*member); },
           [](TrainingSettings& settings, const std::string& text, const std::string& name) {
             read(name, text, settings.*member);
           }};
@@ -360,8 +361,7 @@ void check(const TrainingSettings& settings) {
   require(settings.patience >= 1, "patience", settings.patience, "at least 1 epoch");
   require(settings.early_stopping >= 0, "early-stopping", settings.early_stopping,
           "at least 1 epoch, or leave it out");
-  require(settings.min_improvement >= 0 &&
-              settings.min_improvement <= std::numeric_limits<double>::max(),
+  require(settings.min_improvement >= 0 && settings.min_improvement <= std::numeric_limits<double>::max(),
           "min-improvement", settings.min_improvement, "a finite number of nats of at least 0");
   require(settings.warm_up >= 0 && settings.warm_up <= 4294967295, "warm-up", settings.warm_up,
           "1 to 4294967295 steps, or leave it out");

@@ -67,7 +67,8 @@ void ValidationProgress::restore(const Metadata& run) {
   const bool agree = (best_epoch_ == 0) == (epoch_ == 0) && (reductions_ == 0) == (reduced_after_ == 0);
   if (!counts || !agree) {
     throw DataError(
-        "the checkpoint's entries run.progress-... contradict each other: the checkpoint is damaged, use the one "
+        "the checkpoint's entries run.progress-... contradict each other: the checkpoint is damaged, use the "
+        "one "
         "before it");
   }
 }

@@ -31,8 +31,8 @@ __global__ void clip_kernel(const std::int32_t* largest, float limit, const Rate
 
 void find_largest(cudaStream_t stream, const std::int32_t* integers, std::int64_t count,
                   std::int32_t* largest) {
-  launch(largest_integer_kernel, over_elements((count + integers_per_thread - 1) / integers_per_thread), stream,
-         integers, count, largest);
+  launch(largest_integer_kernel, over_elements((count + integers_per_thread - 1) / integers_per_thread),
+         stream, integers, count, largest);
 }
 
 }  // namespace

@@ -113,8 +113,7 @@ Evaluation evaluate_by_hand(const NaiveMachine& machine, const std::vector<Bits>
         const std::vector<double> p = l == machine.layers() ? machine.prior.probabilities({})
                                                             : machine.generative[l].probabilities(h[l + 1]);
         for (std::size_t unit = 0; unit < q.size(); ++unit) {
-          layer_mismatch[l - 1] +=
-              std::fabs(q[unit] - p[unit]) / static_cast<double>(rows.size() * q.size());
+          layer_mismatch[l - 1] += std::fabs(q[unit] - p[unit]) / static_cast<double>(rows.size() * q.size());
         }
       }
     }

@@ -347,6 +347,34 @@ TEST(ReportPage, HigherValuesAreDrawnHigher) {
   EXPECT_LT(heights[0], heights[2]);
 }
 
+TEST(ReportPage, DrawsDiagnosticsByLayer) {
+  Report report = small_report();
+  EXPECT_THAT(render(report), Not(HasSubstr("<h2>Diagnostics</h2>")));
+  for (std::size_t i = 0; i < report.curve.size(); ++i) {
+    ReportPoint& p = report.curve[i];
+    p.layer_kl = {12.5 + static_cast<double>(i), 3, 0.5};
+    p.active_units = {200, 150 + static_cast<std::int64_t>(i), 7};
+    if (i > 0) p.layer_mismatch = {0.25, 0.125, 0.0625};  // the first line was written before it was measured
+    p.diagnostics = {{"acceptance_rate", 0.75}};
+  }
+  const std::string page = render(report);
+  expect_drawable(page);
+  for (const std::string text :
+       {"<h2>Diagnostics</h2>", "layer 3: 0.500 nats at 3.0 epochs", "layer 2: 152.0 at 3.0 epochs",
+        "layer 1: 0.25000 at 2.0 epochs", "<h3>Acceptance rate</h3>", "acceptance rate: 0.7500 at 1.0 epochs",
+        "Effective sample size, of K = 1,000"}) {
+    EXPECT_THAT(page, HasSubstr(text));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("layer 1: 0.25000 at 1.0 epochs")));
+
+  for (ReportPoint& p : report.curve) p.layer_kl.assign(100, 1.0);
+  const std::string deep = render(report);
+  expect_drawable(deep);
+  EXPECT_THAT(deep, HasSubstr("class=\"curve-5\""));
+  EXPECT_THAT(deep, HasSubstr("layer 100: 1.000 nats"));
+  EXPECT_THAT(deep, Not(HasSubstr("curve-6")));
+}
+
 TEST(ReportPage, AnEmptyReportIsStillAPage) {
   const std::string page = render({});
   EXPECT_THAT(page, HasSubstr("no curve to draw"));

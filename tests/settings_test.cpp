@@ -165,7 +165,8 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
               AllOf(HasSubstr("\"rws\""), HasSubstr("wake-sleep, reweighted-wake-sleep")));
   EXPECT_THAT(message_of<UsageError>([] { optimizer_named("Adam"); }),
               AllOf(HasSubstr("\"Adam\""), HasSubstr("sgd, momentum, adam")));
-  EXPECT_THAT(message_of<UsageError>([] { schedule_named(""); }), HasSubstr("constant, step, cosine, plateau"));
+  EXPECT_THAT(message_of<UsageError>([] { schedule_named(""); }),
+              HasSubstr("constant, step, cosine, plateau"));
   EXPECT_THAT(message_of<UsageError>([] { binarization_named("random"); }),
               HasSubstr("threshold, fixed, dynamic"));
 }
@@ -427,8 +428,11 @@ TEST(Pairs, WhatIsOffStandsInNoFile) {
   expected.insert(expected.begin() + 13, own.begin(), own.end());
   EXPECT_EQ(to_pairs(settings), expected);
   EXPECT_EQ(to_pairs(settings_from_pairs(expected)), expected);
-  const Pairs useless = {{"patience", "4"}, {"min-improvement", "0.25"}, {"warm-up", "0"},
-                         {"clip-gradient", "0"}, {"early-stopping", "0"}};
+  const Pairs useless = {{"patience", "4"},
+                         {"min-improvement", "0.25"},
+                         {"warm-up", "0"},
+                         {"clip-gradient", "0"},
+                         {"early-stopping", "0"}};
   for (const auto& pair : useless) {
     Pairs pairs = expected_pairs;  // with the schedule "step"
     pairs.push_back(pair);

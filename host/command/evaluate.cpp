@@ -133,11 +133,10 @@ void print_text(const Measured& measured, const OpenModel& open, const DataSet& 
                    decimals(measured.partition.standard_error, 3));
   }
   for (std::size_t l = 0; l < e.layer_kl.size(); ++l) {
-    print_line("layer " + std::to_string(l + 1), "KL " + decimals(e.layer_kl[l], 3) + " nats, " +
-                                                     with_commas(e.active_units[l]) + " of " +
-                                                     with_commas(open.model.sizes[l + 1]) +
-                                                     " units active, mismatch " +
-                                                     decimals(e.layer_mismatch[l], 4));
+    print_line("layer " + std::to_string(l + 1),
+               "KL " + decimals(e.layer_kl[l], 3) + " nats, " + with_commas(e.active_units[l]) + " of " +
+                   with_commas(open.model.sizes[l + 1]) + " units active, mismatch " +
+                   decimals(e.layer_mismatch[l], 4));
   }
   print_line("time", decimals(measured.seconds, 2) + " s, " +
                          with_commas(std::llround(images_per_second(measured))) + " images/s");

@@ -183,26 +183,30 @@ Options schedule_options() {
       setting("schedule-factor", Kind::number, "F", "Training",
               "step and plateau schedule: what a reduction multiplies the learning rates by",
               {0, 1, true, false}),
-      setting("patience", Kind::whole, "EPOCHS", "Training",
-              "plateau schedule: epochs without improvement of the estimate on --validation before a reduction",
-              at_least_one),
+      setting(
+          "patience", Kind::whole, "EPOCHS", "Training",
+          "plateau schedule: epochs without improvement of the estimate on --validation before a reduction",
+          at_least_one),
+      off_unless_given(setting(
+          "early-stopping", Kind::whole, "EPOCHS", "Training",
+          "ends the run after so many epochs without improvement of the estimate on --validation; the "
+          "model is then the best of them",
+          at_least_one)),
+      setting(
+          "min-improvement", Kind::number, "NATS", "Training",
+          "plateau schedule and early stopping: an estimate is an improvement when it exceeds the best by "
+          "more than this",
+          at_least_zero),
       off_unless_given(
-          setting("early-stopping", Kind::whole, "EPOCHS", "Training",
-                  "ends the run after so many epochs without improvement of the estimate on --validation; the "
-                  "model is then the best of them",
-                  at_least_one)),
-      setting("min-improvement", Kind::number, "NATS", "Training",
-              "plateau schedule and early stopping: an estimate is an improvement when it exceeds the best by "
-              "more than this",
-              at_least_zero),
-      off_unless_given(setting("warm-up", Kind::whole, "STEPS", "Training",
-                               "steps over which the learning rates, which multiply the mean gradient over the "
-                               "batch, rise linearly to their schedule",
-                               {1, 4294967295})),
-      off_unless_given(setting("clip-gradient", Kind::number, "C", "Training",
-                               "shortens the mean gradient over the batch of a layer's weights and biases whose "
-                               "largest magnitude is above C to that magnitude",
-                               above_zero)),
+          setting("warm-up", Kind::whole, "STEPS", "Training",
+                  "steps over which the learning rates, which multiply the mean gradient over the "
+                  "batch, rise linearly to their schedule",
+                  {1, 4294967295})),
+      off_unless_given(
+          setting("clip-gradient", Kind::number, "C", "Training",
+                  "shortens the mean gradient over the batch of a layer's weights and biases whose "
+                  "largest magnitude is above C to that magnitude",
+                  above_zero)),
       setting("weight-decay", Kind::number, "D", "Training",
               "decoupled: each step w becomes (1 - learning rate * D) w", at_least_zero),
       setting("seed", Kind::seed, "S", "Training", "seed of every random draw of the run"),

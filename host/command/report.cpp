@@ -1,6 +1,7 @@
 #include "command/report.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -323,8 +324,8 @@ std::string legend_entry(const std::string& css_class, const std::string& name) 
 
 std::string legend(const Report& report) {
   return "<p class=\"legend\">" +
-         legend_entry("estimate",
-                      "log-likelihood estimate (importance-sampled, K = " + with_commas(report.samples) + ")") +
+         legend_entry("estimate", "log-likelihood estimate (importance-sampled, K = " +
+                                      with_commas(report.samples) + ")") +
          legend_entry("bound", "bound (variational, K = 1)") + "</p>\n";
 }
 
@@ -432,6 +433,7 @@ std::string algorithm_figures(const Report& report) {
                                                                : std::numeric_limits<double>::quiet_NaN());
     }
     chart.series = {std::move(series)};
+    words[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(words[0])));
     figures += chart_figure(words, chart);
   }
   return figures;
@@ -450,9 +452,8 @@ std::string diagnostics_section(const Report& report) {
   for (const ReportPoint& point : report.curve) effective.values.push_back(point.effective_sample_size);
   sizes.series = {std::move(effective)};
   std::string figures =
-      chart_figure("Kullback-Leibler divergence",
-                   layer_chart(chart_over_epochs(report, "nats", " nats", 2), report, layers,
-                               &ReportPoint::layer_kl)) +
+      chart_figure("Kullback-Leibler divergence", layer_chart(chart_over_epochs(report, "nats", " nats", 2),
+                                                              report, layers, &ReportPoint::layer_kl)) +
       chart_figure("Active units", layer_chart(chart_over_epochs(report, "units", "", 0), report, layers,
                                                &ReportPoint::active_units));
   if (mismatch) {
@@ -462,9 +463,10 @@ std::string diagnostics_section(const Report& report) {
   }
   figures += chart_figure("Effective sample size, of K = " + with_commas(report.samples), sizes);
   return section("Diagnostics",
-                 element("p", "By hidden layer, counted from the data upward: the divergence of the recognition "
-                              "model's states from the generative model's, units that are on in 1 % to 99 % of "
-                              "the samples, and how far apart the two models' probabilities of a unit lie.") +
+                 element("p",
+                         "By hidden layer, counted from the data upward: the divergence of the recognition "
+                         "model's states from the generative model's, units that are on in 1 % to 99 % of "
+                         "the samples, and how far apart the two models' probabilities of a unit lie.") +
                      "\n" + layer_legend(layers) + "<div class=\"charts\">\n" + figures +
                      algorithm_figures(report) + "</div>\n");
 }
@@ -646,8 +648,8 @@ std::string render(const Report& report) {
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
          title + " \xC2\xB7 wakesleep</title>\n<style>" + style + "</style>\n</head>\n<body>\n<main>\n" +
          "<h1><small>wakesleep run</small>" + title + "</h1>\n" + facts_section(report) +
-         curves_section(report) + diagnostics_section(report) + layers_section(report) + pictures_section(report) +
-         settings_section(report) + "</main>\n</body>\n</html>\n";
+         curves_section(report) + diagnostics_section(report) + layers_section(report) +
+         pictures_section(report) + settings_section(report) + "</main>\n</body>\n</html>\n";
 }
 
 }  // namespace wakesleep::command

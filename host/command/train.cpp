@@ -523,13 +523,13 @@ void Run::finish_epoch() {
 void Run::tell_progress(std::int64_t reductions_before) const {
   const ValidationProgress& progress = trainer_.progress();
   const TrainingSettings& settings = trainer_.settings();
-  const std::string best = "the best estimate is still " + decimals(progress.best(), 2) +
-                           " nats, of epoch " + std::to_string(progress.best_epoch());
+  const std::string best = "the best estimate is still " + decimals(progress.best(), 2) + " nats, of epoch " +
+                           std::to_string(progress.best_epoch());
   if (progress.stopped()) {
     log_.line("stopping early after epoch " + std::to_string(progress.epoch()) + ": " + best);
-  } else if (progress.reductions() != reductions_before) {
-    const double factor = schedule_factor_at(settings, trainer_.step(), trainer_.steps_per_epoch(),
-                                             progress.reductions());
+  } else if (progress.reductions() != reductions_before && !trainer_.finished()) {
+    const double factor =
+        schedule_factor_at(settings, trainer_.step(), trainer_.steps_per_epoch(), progress.reductions());
     log_.line("plateau: " + best + "; from now on the learning rates are " +
               number_text(settings.generative_learning_rate * factor) + " (generative) and " +
               number_text(settings.recognition_learning_rate * factor) + " (recognition)");
@@ -608,12 +608,13 @@ Report Run::report(const Model& model, const EpochRecord& shown, const Picture& 
   const EpochRecord& last = records_.back();
   const Evaluation& e = shown.evaluation;
   std::string epoch = std::to_string(shown.epoch) + " of " + std::to_string(model.settings.epochs);
-  if (shown.epoch != last.epoch) epoch += " (the best; stopped after " + std::to_string(last.epoch) + ")";
+  if (shown.epoch != last.epoch) epoch += " (the best of the " + std::to_string(last.epoch) + " trained)";
   Report report;
   report.title = folder_.path().substr(folder_.path().rfind('/') + 1);
   report.facts = {
       {"Data", summary_},
-      {estimate_name(shown), decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
+      {estimate_name(shown),
+       decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
       {"Bound (K=1)", decimals(e.bound, 2) + " nats"},
       {"Epoch", epoch},
       {"Training time", duration_text(last.seconds)},
@@ -643,8 +644,8 @@ std::vector<ReportLayer> Run::report_layers(const Evaluation& e) const {
   std::vector<ReportLayer> layers;
   for (int i = 0; i < machine.conditionals(); ++i) {
     const Conditional& conditional = machine.conditional(i);
-    layers.push_back({machine.conditional_name(i), shape_text(conditional), parameters_of(conditional),
-                      none, -1, none});
+    layers.push_back(
+        {machine.conditional_name(i), shape_text(conditional), parameters_of(conditional), none, -1, none});
   }
   for (int l = 1; l <= machine.layers(); ++l) {
     ReportLayer& layer = layers[static_cast<std::size_t>(Machine::recognition_index(l))];

@@ -9,15 +9,15 @@
 
 namespace wakesleep {
 
-/// Epochs are counted as completed: the first estimate is that after epoch 1. Everything here follows from the
-/// estimates by comparisons of doubles and counting, so equal estimates make equal runs.
+/// Epochs are counted as completed: the first estimate is that after epoch 1. Everything here follows from
+/// the estimates by comparisons of doubles and counting, so equal estimates make equal runs.
 class ValidationProgress {
  public:
   explicit ValidationProgress(const TrainingSettings& settings) : settings_(settings) {}
 
   /// The estimate after `epoch`. It is an improvement when it exceeds the best one by more than
-  /// min_improvement, or is the first. After `patience` epochs without one, counted from the best epoch or the
-  /// reduction before, the plateau schedule makes a reduction. Estimates of epochs that are known already
+  /// min_improvement, or is the first. After `patience` epochs without one, counted from the best epoch or
+  /// the reduction before, the plateau schedule makes a reduction. Estimates of epochs that are known already
   /// change nothing.
   void observe(std::int64_t epoch, double estimate);
 

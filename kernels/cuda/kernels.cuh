@@ -76,8 +76,8 @@ struct ParameterUpdate {
 void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer,
             const Rates* rates);
 
-/// *clipped = *rates with its mean times the clip_factor of all the integers given. Works in memory taken from
-/// `workspace`.
+/// *clipped = *rates with its mean times the clip_factor of all the integers given. Works in memory taken
+/// from `workspace`.
 void clip(cudaStream_t stream, const std::int32_t* gradient, std::int64_t count,
           const std::int32_t* bias_gradient, std::int64_t bias_count, float limit, const Rates* rates,
           Rates* clipped, Workspace& workspace);
