@@ -49,7 +49,8 @@ __global__ void round_errors_kernel(Matrix<const float> errors, SampleWeights we
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if (first_unit + i >= deltas.columns) break;
-    const std::int32_t value = round_delta(weight * errors.row(row)[first_unit + i], half_word(random, i));
+    const std::int32_t value =
+        round_delta(weight * errors.data[row * errors.stride + first_unit + i], half_word(random, i));
     rounded |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(value)) << (8 * i);
   }
   *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;

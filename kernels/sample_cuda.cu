@@ -22,7 +22,8 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
     const std::uint32_t state = sample_state(a.unit[i], random.word[i]);
     states |= state << (8 * i);
     if constexpr (scored) log_probability += log_bernoulli(state, a.unit[i]);
-    if (errors.data != nullptr) errors.row(row)[4 * group + i] = state_minus_probability(state, a.unit[i]);
+    if (errors.data != nullptr)
+      errors.data[row * errors.stride + 4 * group + i] = state_minus_probability(state, a.unit[i]);
   }
   *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
   return log_probability;

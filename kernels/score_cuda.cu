@@ -20,7 +20,8 @@ __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows
       const std::int64_t unit = 4 * group + i;
       if (unit >= target.columns) break;
       log_probability += log_bernoulli(states[unit], a.unit[i]);
-      if (errors.data != nullptr) errors.row(row)[unit] = state_minus_probability(states[unit], a.unit[i]);
+      if (errors.data != nullptr)
+        errors.data[row * errors.stride + unit] = state_minus_probability(states[unit], a.unit[i]);
     }
   }
   add_to_sink(sink, row, rows, log_probability);
