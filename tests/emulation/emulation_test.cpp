@@ -122,7 +122,8 @@ TEST_P(EmulationTest, WhatCannotBeRecordedIsRefusedAndTheBackendGoesOn) {
   };
   EXPECT_NE(message_of([&] { multiply(5); }).find("working memory"), std::string::npos);
   multiply(5);
-  EXPECT_NE(message_of([&] { multiply(4); }).find("a shape that had not been made before"),
+  // One row: choices are kept for the process, and no training of this program has made this one.
+  EXPECT_NE(message_of([&] { multiply(1); }).find("a shape that had not been made before"),
             std::string::npos);
   EXPECT_NE(message_of([&] { ops().on_branch(1, count); }).find("not awaited at the end"), std::string::npos);
   EXPECT_NE(message_of([&] {
