@@ -35,6 +35,15 @@ Matrix<float> PosteriorSamples::recognition_logits(int l, std::int64_t images) c
                 machine_.size(l));
 }
 
+PosteriorSamples::Kept PosteriorSamples::generative(const Batch& batch, int l) const {
+  if (l < machine_.layers()) return {states(l + 1, batch.rows), generative_logits(l + 1, batch.rows)};
+  const Conditional& prior = machine_.prior();
+  return {{}, {prior.bias, 1, prior.receiving, prior.receiving}};
+}
+PosteriorSamples::Kept PosteriorSamples::recognition(const Batch& batch, int l) const {
+  return {states(l - 1, batch.rows), recognition_logits(l, batch.rows)};
+}
+
 Matrix<const std::int64_t> PosteriorSamples::log_weights(const Batch& batch) const {
   return {log_weights_.data(), batch.rows, samples_, samples_};
 }

@@ -31,6 +31,15 @@ class PosteriorSamples {
   /// The states of hidden layer l [images * K x units].
   ConstStates hidden(const Batch& batch, int l) const { return states(l, batch.rows); }
 
+  /// The conditional of layer l's states given their inputs, with what draw() has kept of it. All samples of an
+  /// image share the first recognition layer's input. The prior has no input, and its logits are its biases.
+  struct Kept {
+    ConstStates input;
+    Matrix<const float> logits;
+  };
+  Kept generative(const Batch& batch, int l) const;   ///< layer l = 0 .. L given l + 1
+  Kept recognition(const Batch& batch, int l) const;  ///< layer l = 1 .. L given l - 1
+
   /// log w_k in units of 2^-20 nats [images x K].
   Matrix<const std::int64_t> log_weights(const Batch& batch) const;
 
