@@ -50,6 +50,10 @@ __global__ void dense_kernel(FisherInverse inverse, std::int64_t sending, const 
   }
 }
 
+__device__ const std::uint8_t* states_of(const FisherInverse& inverse, std::int64_t row) {
+  return inverse.rows.data + row * inverse.rows.stride;
+}
+
 /// One block per receiving unit: (g - A^T Q A g) / damping.
 __global__ void woodbury_kernel(FisherInverse inverse, std::int64_t sending, const Rates* rates,
                                 GradientPair<const std::int32_t> gradient, GradientPair<float> natural) {
@@ -60,7 +64,7 @@ __global__ void woodbury_kernel(FisherInverse inverse, std::int64_t sending, con
   const UnitGradient g = gradient_of(gradient, unit, sending, rates);
   const float* q = inverse.blocks + unit * rows * rows;
   for (std::int64_t r = threadIdx.x; r < rows; r += block_threads) {
-    const std::uint8_t* states = inverse.rows.row(r);
+    const std::uint8_t* states = states_of(inverse, r);
     std::int64_t sum = g.bias;
     for (std::int64_t j = 0; j < sending; ++j) sum += states[j] * g.weights[j];
     projected[r] = static_cast<float>(sum) * g.rates.mean;
@@ -75,7 +79,7 @@ __global__ void woodbury_kernel(FisherInverse inverse, std::int64_t sending, con
   for (std::int64_t j = threadIdx.x; j <= sending; j += block_threads) {
     float sum = 0.0f;
     for (std::int64_t r = 0; r < rows; ++r) {
-      sum += j < sending ? static_cast<float>(inverse.rows.row(r)[j]) * solved[r] : solved[r];
+      sum += j < sending ? static_cast<float>(states_of(inverse, r)[j]) * solved[r] : solved[r];
     }
     element_of(natural, unit, sending, j) = (g[j] - sum) / inverse.damping;
   }
