@@ -42,11 +42,10 @@ MatrixXd curvatures(Ops& ops, Matrix<const float> logits, const std::vector<doub
   return result;
 }
 
-/// The inverse of a symmetric positive definite matrix, of which the lower half is read. Where numbers are not
-/// finite it has none either, and the update that they lead to is noted as divergence.
+/// The inverse of a symmetric positive definite matrix, of which the lower half is read. Where numbers are
+/// not finite it has none either, and the update that they lead to is noted as divergence.
 MatrixXd inverse_of(const MatrixXd& matrix) {
-  return matrix.selfadjointView<Eigen::Lower>().llt().solve(
-      MatrixXd::Identity(matrix.rows(), matrix.cols()));
+  return matrix.selfadjointView<Eigen::Lower>().llt().solve(MatrixXd::Identity(matrix.rows(), matrix.cols()));
 }
 
 /// (A^T D A + damping)^-1, D = diag(root)^2.
@@ -56,7 +55,8 @@ MatrixXd dense_inverse(const MatrixXd& a, const VectorXd& root, double damping) 
   return inverse_of(damped);
 }
 
-/// Q of the same = (1 - A^T Q A) / damping, from A A^T: Q = D^(1/2) (D^(1/2) A A^T D^(1/2) + damping)^-1 D^(1/2).
+/// Q of the same = (1 - A^T Q A) / damping, from A A^T: Q = D^(1/2) (D^(1/2) A A^T D^(1/2) + damping)^-1
+/// D^(1/2).
 MatrixXd woodbury_inner(const MatrixXd& a_a, const VectorXd& root, double damping) {
   MatrixXd damped = root.asDiagonal() * a_a * root.asDiagonal();
   damped.diagonal().array() += damping;
@@ -83,8 +83,9 @@ NaturalGradient::Kept NaturalGradient::make_kept(int index, const TrainingSettin
   if (kept.form == FisherForm::woodbury) kept.row_count = rows;
   const std::int64_t order = kept.form == FisherForm::woodbury ? rows : d;
   if (kept.form != FisherForm::diagonal && order > max_fisher_order) {
-    throw UsageError("the " + std::string(name_of(settings.fisher)) + " form of natural gradients would solve systems of " +
-                     std::to_string(order) + " equations for every unit of " + machine_.conditional_name(index) +
+    throw UsageError("the " + std::string(name_of(settings.fisher)) +
+                     " form of natural gradients would solve systems of " + std::to_string(order) +
+                     " equations for every unit of " + machine_.conditional_name(index) +
                      ", but the limit is " + std::to_string(max_fisher_order) +
                      ": choose --fisher diagonal, or woodbury with a batch of fewer rows");
   }
@@ -202,7 +203,8 @@ void NaturalGradient::upload(const Tensors& tensors) {
   for (int index = 0; index < machine_.conditionals(); ++index) {
     Kept& kept = kept_[static_cast<std::size_t>(index)];
     const bool has_rows = kept.form == FisherForm::woodbury;
-    kept.blocks.copy_in(find(name(index, has_rows ? "inner" : "inverse"), shape_of_blocks(index)).values.data());
+    kept.blocks.copy_in(
+        find(name(index, has_rows ? "inner" : "inverse"), shape_of_blocks(index)).values.data());
     if (!has_rows) continue;
     const std::int64_t units = machine_.conditional(index).sending;
     const Tensor& rows = find(name(index, "rows"), {kept.row_count, units});
@@ -220,8 +222,9 @@ void NaturalGradient::upload(const Tensors& tensors) {
     kept.rows.copy_in(states.data());
   }
   if (used != tensors.size()) {
-    throw DataError("the checkpoint holds more than the Fisher blocks of its machine: this checkpoint does not "
-                    "continue this run");
+    throw DataError(
+        "the checkpoint holds more than the Fisher blocks of its machine: this checkpoint does not "
+        "continue this run");
   }
 }
 

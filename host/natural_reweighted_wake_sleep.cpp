@@ -35,7 +35,8 @@ std::vector<double> shares_of(Ops& ops, const SampleWeights& weights, std::int64
 
 }  // namespace
 
-// Generative: F_i = 1/B sum_b sum_k w_k p_i (1 - p_i) s~ s~^T.  Recognition: F_i = 1/rows sum_r p_i (1 - p_i) s~ s~^T.
+// Generative: F_i = 1/B sum_b sum_k w_k p_i (1 - p_i) s~ s~^T.  Recognition: F_i = 1/rows sum_r p_i (1 - p_i)
+// s~ s~^T.
 void NaturalReweightedWakeSleep::samples_weighted(const Batch& batch, const PosteriorSamples& posterior,
                                                   const SampleWeights& weights) {
   const bool recorded = batch.step < 0;

@@ -25,9 +25,8 @@ constexpr std::array<Named<Schedule>, 3> schedules = {
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
-constexpr std::array<Named<FisherForm>, 3> fisher_forms = {{{FisherForm::diagonal, "diagonal"},
-                                                           {FisherForm::woodbury, "woodbury"},
-                                                           {FisherForm::dense, "dense"}}};
+constexpr std::array<Named<FisherForm>, 3> fisher_forms = {
+    {{FisherForm::diagonal, "diagonal"}, {FisherForm::woodbury, "woodbury"}, {FisherForm::dense, "dense"}}};
 constexpr std::array<Named<Algorithm>, 7> algorithms = {
     {{Algorithm::wake_sleep, "wake-sleep"},
      {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"},

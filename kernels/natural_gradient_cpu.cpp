@@ -1,5 +1,5 @@
-// Natural gradients of one receiving unit. Sums run over the rows of symmetric matrices, so that the innermost
-// loop goes along one, whatever the vectors' length, and every sum is made in ascending order.
+// Natural gradients of one receiving unit. Sums run over the rows of symmetric matrices, so that the
+// innermost loop goes along one, whatever the vectors' length, and every sum is made in ascending order.
 #include "kernels/cpu/instructions.hpp"
 
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {

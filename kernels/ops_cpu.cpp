@@ -324,8 +324,8 @@ class CpuOps : public Ops {
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
                         const std::int32_t* gradient, const std::int32_t* bias_gradient, float* natural,
                         float* natural_bias) override {
-    require(inverse.form != FisherForm::woodbury || (inverse.rows.columns == conditional.sending &&
-                                                     inverse.rows.rows <= max_fisher_order),
+    require(inverse.form != FisherForm::woodbury ||
+                (inverse.rows.columns == conditional.sending && inverse.rows.rows <= max_fisher_order),
             "natural_gradient: rows of other units than the conditional's, or too many");
     require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
             "natural_gradient: a prior has the diagonal form");
@@ -334,8 +334,8 @@ class CpuOps : public Ops {
       const Range units = part_of(conditional.receiving, thread, team_.size());
       for (std::int64_t i = units.begin; i < units.end; ++i) {
         const std::int64_t first = i * conditional.sending;
-        kernels_.natural_gradient(inverse, i, conditional.sending, *rates, gradient + first,
-                                  bias_gradient[i], natural + first, natural_bias + i);
+        kernels_.natural_gradient(inverse, i, conditional.sending, *rates, gradient + first, bias_gradient[i],
+                                  natural + first, natural_bias + i);
       }
     });
   }

@@ -350,8 +350,8 @@ class CudaOps final : public Ops {
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
                         const std::int32_t* gradient, const std::int32_t* bias_gradient, float* natural,
                         float* natural_bias) override {
-    require(inverse.form != FisherForm::woodbury || (inverse.rows.columns == conditional.sending &&
-                                                     inverse.rows.rows <= max_fisher_order),
+    require(inverse.form != FisherForm::woodbury ||
+                (inverse.rows.columns == conditional.sending && inverse.rows.rows <= max_fisher_order),
             "rows of other units than the conditional's, or too many");
     require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
             "a prior in another form than the diagonal one");

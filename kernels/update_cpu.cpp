@@ -7,8 +7,8 @@ namespace {
 
 // The optimiser is a constant of the loop, so that each of the three becomes a straight vector loop.
 template <OptimizerKind kind, bool decayed, class Gradient>
-bool update_all(float* parameters, float* first, float* second, const Gradient* gradient,
-                std::int64_t count, Optimizer optimizer, const Rates rates) {
+bool update_all(float* parameters, float* first, float* second, const Gradient* gradient, std::int64_t count,
+                Optimizer optimizer, const Rates rates) {
   optimizer.kind = kind;
   std::uint32_t not_finite = 0;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -24,8 +24,8 @@ bool update_all(float* parameters, float* first, float* second, const Gradient* 
 }
 
 template <bool decayed, class Gradient>
-bool update_as(float* parameters, float* first, float* second, const Gradient* gradient,
-               std::int64_t count, const Optimizer& optimizer, const Rates& rates) {
+bool update_as(float* parameters, float* first, float* second, const Gradient* gradient, std::int64_t count,
+               const Optimizer& optimizer, const Rates& rates) {
   switch (optimizer.kind) {
     case OptimizerKind::sgd:
       return update_all<OptimizerKind::sgd, decayed>(parameters, first, second, gradient, count, optimizer,

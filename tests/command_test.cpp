@@ -530,7 +530,8 @@ TEST_F(CommandTest, InfoShowsTheAlgorithmAndItsSettings) {
 }
 
 TEST_F(CommandTest, ARunOutsideTheContractSaysSo) {
-  const Words natural = {"--algorithm", "natural-reweighted-wake-sleep", "--fisher", "woodbury", "--samples", "2"};
+  const Words natural = {
+      "--algorithm", "natural-reweighted-wake-sleep", "--fisher", "woodbury", "--samples", "2"};
   const Result result = run(training("run", natural));
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const std::string outside = "natural gradients are outside it";

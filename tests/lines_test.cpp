@@ -1,5 +1,5 @@
-// Wake-sleep, reweighted and natural reweighted wake-sleep on data of which the likelihood is exact after every epoch:
-// the 3 x 3 lines, 9-6-1. WAKESLEEP_PRINT_CURVES=1 prints the curves that docs/results.md shows.
+// Wake-sleep, reweighted and natural reweighted wake-sleep on data of which the likelihood is exact after
+// every epoch: the 3 x 3 lines, 9-6-1. WAKESLEEP_PRINT_CURVES=1 prints the curves that docs/results.md shows.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,7 +22,8 @@ constexpr std::uint64_t seeds = 3;
 /// By epoch from 0 (untrained) to the last.
 using Curve = std::vector<double>;
 
-/// Plain SGD with K = 10 and batches of 32, 36 a epoch, at the best of a few learning rates (docs/results.md).
+/// Plain SGD with K = 10 and batches of 32, 36 an epoch, at the best of a few learning rates
+/// (docs/results.md).
 TrainingSettings settings_of(Algorithm algorithm) {
   const bool natural = algorithm == Algorithm::natural_reweighted_wake_sleep;
   TrainingSettings settings;
@@ -71,7 +72,7 @@ Curve mean_curve(Algorithm algorithm) {
   return mean;
 }
 
-// A machine that gives all 512 images alike, and one that has learnt the lines to the last bit.
+// KL(lines || uniform) is the uniform distribution's entropy less that of the lines.
 TEST(Lines, KlIsThatOfKnownDistributions) {
   const std::unique_ptr<Ops> ops = make_cpu_ops({});
   const Machine uniform(*ops, {9, 6, 1}, 16);  // all parameters 0

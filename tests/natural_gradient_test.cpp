@@ -1,4 +1,5 @@
-// Natural reweighted wake-sleep against Fisher matrices by enumeration and Gaussian elimination in long double.
+// Natural reweighted wake-sleep against Fisher matrices by enumeration and Gaussian elimination in long
+// double.
 #include "wakesleep/natural_gradient.hpp"
 
 #include <gmock/gmock.h>
@@ -38,8 +39,8 @@ void append_gradient(RealVector& gradient, const testing::NaiveConditional& cond
   }
 }
 
-// What the algorithm rests on: the Fisher matrix of all generative parameters together has no other entries than
-// the blocks of the units, E[p (1 - p) s~ s~^T].
+// What the algorithm rests on: the Fisher matrix of all generative parameters together has no other entries
+// than the blocks of the units, E[p (1 - p) s~ s~^T].
 TEST(NaturalGradientReference, TheFisherMatrixOfAMachineHasOneBlockForEachUnit) {
   for (const Sizes& sizes : {Sizes{3, 2}, Sizes{2, 2, 2}}) {
     const testing::NaiveMachine machine(testing::random_tensors(sizes, 1.5f, 7));
@@ -175,7 +176,8 @@ std::vector<std::vector<float>> natural_gradient_of(Machine& machine, int index,
   return units;
 }
 
-// Layers of awkward sizes, systems of the rows and of the units, and batches shorter than what was reserved for.
+// Layers of awkward sizes, systems of the rows and of the units, and batches shorter than what was reserved
+// for.
 TEST_P(NaturalGradientTest, IsTheGradientTimesTheInverseOfTheUnitsFisherBlock) {
   const float mean = 1.0f / (127 * 40);
   for (const FisherForm form : all_forms) {
@@ -254,10 +256,11 @@ std::vector<Joined> joined(const testing::NaiveMachine& machine) {
   return all;
 }
 
-/// What a tuple of samples of an image makes of a unit: its gradient, and its part of the Fisher block, in which
-/// samples count w_k for the generative side and 1 / K for the recognition side.
-void add_tuple(MachineMoments& moments, const testing::NaiveMachine& machine, std::size_t kind, Real probability,
-               const std::vector<testing::Configuration>& samples, const std::vector<double>& weights) {
+/// What a tuple of samples of an image makes of a unit: its gradient, and its part of the Fisher block, in
+/// which samples count w_k for the generative side and 1 / K for the recognition side.
+void add_tuple(MachineMoments& moments, const testing::NaiveMachine& machine, std::size_t kind,
+               Real probability, const std::vector<testing::Configuration>& samples,
+               const std::vector<double>& weights) {
   for (const Joined& j : joined(machine)) {
     std::vector<testing::UnitMoments>& units = moments[j.name];
     units.resize(j.conditional.receiving);
@@ -281,7 +284,8 @@ void add_tuple(MachineMoments& moments, const testing::NaiveMachine& machine, st
 }
 
 /// Over all pairs of samples (K = 2) of all kinds of images.
-MachineMoments moments_of_pairs(const testing::NaiveMachine& machine, const std::vector<testing::Bits>& kinds) {
+MachineMoments moments_of_pairs(const testing::NaiveMachine& machine,
+                                const std::vector<testing::Bits>& kinds) {
   MachineMoments moments;
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     machine.for_each_hidden(kinds[kind], [&](const testing::Configuration& first) {
@@ -297,10 +301,11 @@ MachineMoments moments_of_pairs(const testing::NaiveMachine& machine, const std:
   return moments;
 }
 
-// Gradient and Fisher blocks of a batch of 60,000 images are near their expectations, and so is the change of the
-// parameters in one step near (F + damping)^-1 g with the enumerated F and g: within six standard deviations, to
-// first order in both deviations (UnitMoments::variance), and a twentieth more for the second order. A false alarm in
-// 2e-9 of all seeds for each of the 156 comparisons; the seed is fixed, so a failure is a fault.
+// Gradient and Fisher blocks of a batch of 60,000 images are near their expectations, and so is the change of
+// the parameters in one step near (F + damping)^-1 g with the enumerated F and g: within six standard
+// deviations, to first order in both deviations (UnitMoments::variance), and a twentieth more for the second
+// order. A false alarm in 2e-9 of all seeds for each of the 156 comparisons; the seed is fixed, so a failure
+// is a fault.
 TEST_P(NaturalGradientTest, MeanUpdateIsTheInverseOfTheEnumeratedFisherMatrixTimesTheGradient) {
   const std::size_t images = 60000;
   for (const Sizes& sizes : {Sizes{4, 3}, Sizes{3, 3, 2}}) {
@@ -328,14 +333,17 @@ TEST_P(NaturalGradientTest, MeanUpdateIsTheInverseOfTheEnumeratedFisherMatrixTim
             const bool bias = a + 1 == expected.size();
             const std::vector<float>& values = change.at(j.name + (bias ? ".bias" : ".weight")).values;
             const double found = bias ? values[i] : values[i * (expected.size() - 1) + a];
-            const double deviation = std::sqrt(static_cast<double>(variance[a]) / static_cast<double>(images));
+            const double deviation =
+                std::sqrt(static_cast<double>(variance[a]) / static_cast<double>(images));
             const double allowed = 1.05 * 6 * deviation + 1e-6;
             EXPECT_LT(std::fabs(found - static_cast<double>(expected[a])), allowed)
                 << name_of(form) << " " << j.name << " unit " << i << " input " << a << ": " << found
                 << ", expected " << static_cast<double>(expected[a]) << " +- " << deviation;
             ++compared;
-            unlike_the_gradient += std::fabs(static_cast<double>(plain[a] - expected[a])) > 2 * allowed ? 1u : 0u;
-            unlike_the_other_form += std::fabs(static_cast<double>(other[a] - expected[a])) > 2 * allowed ? 1u : 0u;
+            unlike_the_gradient +=
+                std::fabs(static_cast<double>(plain[a] - expected[a])) > 2 * allowed ? 1u : 0u;
+            unlike_the_other_form +=
+                std::fabs(static_cast<double>(other[a] - expected[a])) > 2 * allowed ? 1u : 0u;
           }
         }
       }
@@ -359,7 +367,8 @@ TEST_P(NaturalGradientTest, WoodburyAndDenseAreTheSameStep) {
     return testing::change_in_one_step(ops(), before, sizes, settings, data);
   };
   for (const double damping : {0.01, 1.0}) {
-    const Tensors dense = change(FisherForm::dense, damping), woodbury = change(FisherForm::woodbury, damping);
+    const Tensors dense = change(FisherForm::dense, damping),
+                  woodbury = change(FisherForm::woodbury, damping);
     const Tensors diagonal = change(FisherForm::diagonal, damping);
     for (const auto& [name, tensor] : dense) {
       float largest = 0, to_woodbury = 0, to_diagonal = 0;
@@ -407,8 +416,8 @@ TEST_P(NaturalGradientTest, BlocksStayFromOneRefreshToTheNext) {
   }
 }
 
-/// Not one element is off by more than what the sums' rounding explains, where the parameters move along what the
-/// checkpoint holds.
+/// Not one element is off by more than what the sums' rounding explains, where the parameters move along what
+/// the checkpoint holds.
 TEST_P(NaturalGradientTest, StepsBetweenRefreshesFollowTheKeptInverse) {
   TrainingSettings settings = training_settings(FisherForm::diagonal);
   settings.optimizer = OptimizerKind::sgd;
@@ -434,7 +443,8 @@ TEST_P(NaturalGradientTest, StepsBetweenRefreshesFollowTheKeptInverse) {
       const std::int64_t place = bias ? at * d + d - 1 : at / (d - 1) * d + at % (d - 1);
       const float step = gradient_step.at(name).values[i] - tensor.values[i];
       const float expected = step * inverse.values[static_cast<std::size_t>(place)];
-      EXPECT_NEAR(after.tensors.at(name).values[i] - tensor.values[i], expected, 2e-6f) << name << "[" << i << "]";
+      EXPECT_NEAR(after.tensors.at(name).values[i] - tensor.values[i], expected, 2e-6f)
+          << name << "[" << i << "]";
     }
   }
 }
@@ -455,7 +465,8 @@ TEST_P(NaturalGradientTest, ResumesFromACheckpointFileWithTheBlocksThatItHad) {
       while (!second.finished()) second.run_epoch();
       const Model found = second.snapshot();
       EXPECT_EQ(hash_of(found.tensors), hash_of(expected.tensors)) << name_of(form) << " at step " << stop;
-      EXPECT_EQ(hash_of(found.algorithm), hash_of(expected.algorithm)) << name_of(form) << " at step " << stop;
+      EXPECT_EQ(hash_of(found.algorithm), hash_of(expected.algorithm))
+          << name_of(form) << " at step " << stop;
     }
     Model without = expected;
     without.algorithm.erase(without.algorithm.begin());
@@ -493,9 +504,7 @@ TEST_P(NaturalGradientTest, DivergenceIsNoticed) {
     TrainingSettings settings = training_settings(form);
     settings.generative_learning_rate = 1e30;
     Trainer trainer(ops(), small_data(), settings);
-    EXPECT_THROW(
-        while (!trainer.finished()) trainer.run_epoch(), DivergenceError)
-        << name_of(form);
+    EXPECT_THROW(while (!trainer.finished()) trainer.run_epoch(), DivergenceError) << name_of(form);
   }
 }
 

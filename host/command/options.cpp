@@ -114,14 +114,16 @@ Options algorithm_options() {
   return {
       setting("samples", Kind::whole, "K", "Algorithm",
               "hidden states drawn for each image; not of wake-sleep", {1, 8388608}),
-      setting("insomnia", Kind::number, "X", "Algorithm",
-              "reweighted-wake-sleep, natural or not: share of the wake phase in the recognition gradient, from "
-              "0 (sleep alone) to 1 (wake alone)",
-              {0, 1}),
-      setting("fisher", Kind::choice, "FORM", "Algorithm",
-              "natural-reweighted-wake-sleep: what is inverted of each unit's Fisher block: its diagonal, the "
-              "block through a system of the batch's rows (woodbury), or the dense block",
-              {}, {"diagonal", "woodbury", "dense"}),
+      setting(
+          "insomnia", Kind::number, "X", "Algorithm",
+          "reweighted-wake-sleep, natural or not: share of the wake phase in the recognition gradient, from "
+          "0 (sleep alone) to 1 (wake alone)",
+          {0, 1}),
+      setting(
+          "fisher", Kind::choice, "FORM", "Algorithm",
+          "natural-reweighted-wake-sleep: what is inverted of each unit's Fisher block: its diagonal, the "
+          "block through a system of the batch's rows (woodbury), or the dense block",
+          {}, {"diagonal", "woodbury", "dense"}),
       setting("fisher-damping", Kind::number, "ALPHA", "Algorithm",
               "natural-reweighted-wake-sleep: added to the diagonal of the Fisher blocks", above_zero),
       setting("fisher-refresh", Kind::whole, "STEPS", "Algorithm",

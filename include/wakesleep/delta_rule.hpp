@@ -43,8 +43,8 @@ class DeltaRule {
   /// which reads them when it runs.
   void add_to_bias_gradient(int index, const std::int32_t* terms);
 
-  /// From now on every learn() follows the natural gradient instead, which `natural_gradient` knows at the time
-  /// of the call and must outlive the last of them.
+  /// From now on every learn() follows the natural gradient instead, which `natural_gradient` knows at the
+  /// time of the call and must outlive the last of them.
   void follow(const NaturalGradient& natural_gradient);
 
   /// Throws DivergenceError naming layer and step if any parameter had left the representable range when this

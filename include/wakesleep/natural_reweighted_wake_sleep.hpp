@@ -1,5 +1,5 @@
-// Natural reweighted wake-sleep (Varady, Volpi, Malago & Ay, Neural Networks 155, 2022): reweighted wake-sleep
-// along natural gradients.
+// Natural reweighted wake-sleep (Varady, Volpi, Malago & Ay, Neural Networks 155, 2022): reweighted
+// wake-sleep along natural gradients.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,9 @@
 
 namespace wakesleep {
 
-/// Every fisher_refresh steps, beginning with the first, the Fisher blocks are taken from the step's own samples:
-/// those of the generative weights and the prior with importance weights, those of the recognition weights without.
+/// Every fisher_refresh steps, beginning with the first, the Fisher blocks are taken from the step's own
+/// samples: those of the generative weights and the prior with importance weights, those of the recognition
+/// weights without.
 class NaturalReweightedWakeSleep : public ReweightedWakeSleep {
  public:
   /// `machine` and `delta_rule` must outlive it; `delta_rule` follows its natural gradients.

@@ -265,10 +265,10 @@ class Ops {
                       const Rates* rates, const float* gradient, const float* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
 
-  /// (natural, natural_bias) of receiving unit i = P_i (mean gradient, mean bias gradient) of that unit, in the
-  /// shapes of the integer gradients; `rates` is read when the operation runs. For a prior pass null gradients
-  /// but those of the bias, and the diagonal form. Sums are made in float32 in ascending order (those over A g
-  /// in integers), so that the same P_i give the same bits on every backend.
+  /// (natural, natural_bias) of receiving unit i = P_i (mean gradient, mean bias gradient) of that unit, in
+  /// the shapes of the integer gradients; `rates` is read when the operation runs. For a prior pass null
+  /// gradients but those of the bias, and the diagonal form. Sums are made in float32 in ascending order
+  /// (those over A g in integers), so that the same P_i give the same bits on every backend.
   virtual void natural_gradient(const Conditional& conditional, const FisherInverse& inverse,
                                 const Rates* rates, const std::int32_t* gradient,
                                 const std::int32_t* bias_gradient, float* natural, float* natural_bias) = 0;

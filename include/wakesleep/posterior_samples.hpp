@@ -31,8 +31,9 @@ class PosteriorSamples {
   /// The states of hidden layer l [images * K x units].
   ConstStates hidden(const Batch& batch, int l) const { return states(l, batch.rows); }
 
-  /// The conditional of layer l's states given their inputs, with what draw() has kept of it. All samples of an
-  /// image share the first recognition layer's input. The prior has no input, and its logits are its biases.
+  /// The conditional of layer l's states given their inputs, with what draw() has kept of it. All samples of
+  /// an image share the first recognition layer's input. The prior has no input, and its logits are its
+  /// biases.
   struct Kept {
     ConstStates input;
     Matrix<const float> logits;

@@ -23,7 +23,8 @@ class ReweightedWakeSleep : public TrainingAlgorithm {
   void step(const Batch& batch) override;
 
  protected:
-  /// As above; `keeps_recognition`: the samples' recognition logits are kept even where nothing learns from them.
+  /// As above; `keeps_recognition`: the samples' recognition logits are kept even where nothing learns from
+  /// them.
   ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings,
                       bool keeps_recognition);
   /// Called in every step between the drawing of the samples and learning from them.

@@ -1,6 +1,6 @@
 // The 3 x 3 lines: the data on which wake-sleep is small enough to be seen exactly. An orientation is drawn,
-// vertical twice as often as horizontal, then one or two of the three lines in it; so six of the twelve patterns
-// have probability 2/18, and six 1/18.
+// vertical twice as often as horizontal, then one or two of the three lines in it; so six of the twelve
+// patterns have probability 2/18, and six 1/18.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// Fisher information and natural gradients as the textbook writes them: plain loops in long double, and Gaussian
-// elimination. No line shared with the engine.
+// Fisher information and natural gradients as the textbook writes them: plain loops in long double, and
+// Gaussian elimination. No line shared with the engine.
 #pragma once
 
 #include <algorithm>
@@ -68,8 +68,9 @@ inline RealMatrix damped(RealMatrix fisher, Real damping, bool diagonal) {
   return fisher;
 }
 
-/// Mean and variance of one image's contribution to the gradient and to the Fisher block of one receiving unit,
-/// over all K-tuples of hidden states of all kinds of images; and what follows for the natural gradient.
+/// Mean and variance of one image's contribution to the gradient and to the Fisher block of one receiving
+/// unit, over all K-tuples of hidden states of all kinds of images; and what follows for the natural
+/// gradient.
 class UnitMoments {
  public:
   /// One tuple of samples of an image of the kind `kind`.
@@ -100,9 +101,9 @@ class UnitMoments {
     return sum;
   }
 
-  /// Variance of sqrt(images) (P^ g^ - P g) to first order, for a batch with as many images of every kind, g^ and F^
-  /// being means over its images and P = (F + damping)^-1: of P (g_b - F_b u), u = P g, within a kind. `rounding` is
-  /// what rounding adds to the variance of an image's gradient.
+  /// Variance of sqrt(images) (P^ g^ - P g) to first order, for a batch with as many images of every kind, g^
+  /// and F^ being means over its images and P = (F + damping)^-1: of P (g_b - F_b u), u = P g, within a kind.
+  /// `rounding` is what rounding adds to the variance of an image's gradient.
   RealVector variance(Real damping, bool diagonal, Real rounding) const {
     const RealMatrix block = damped(mean_fisher(), damping, diagonal);
     const RealVector u = natural_gradient(damping, diagonal);
