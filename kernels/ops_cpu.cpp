@@ -12,6 +12,7 @@
 #include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/threads.hpp"
 #include "kernels/importance_cpu.hpp"
+#include "kernels/shuffle_cpu.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/ops.hpp"
 
@@ -57,13 +58,6 @@ std::size_t available_memory() {
   return SIZE_MAX;
 }
 
-/// A row of a data set and the key it is sorted by; equal keys go by row.
-struct KeyedRow {
-  std::uint64_t key;
-  std::uint32_t row;
-  bool operator<(const KeyedRow& other) const { return key != other.key ? key < other.key : row < other.row; }
-};
-
 class CpuReadback : public Readback {
  public:
   explicit CpuReadback(std::size_t bytes) : bytes_(bytes) {}
@@ -87,7 +81,6 @@ class CpuOps : public Ops {
         team_(options.threads) {
     check_route(*this, route_);
     for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
-    unmerged_.resize(static_cast<std::size_t>(team_.size()));
     largest_sums_.resize(static_cast<std::size_t>(team_.size()));
   }
 
@@ -162,30 +155,7 @@ class CpuOps : public Ops {
   }
 
   void shuffle(const Draw& draw, std::int64_t rows, std::uint32_t* order) override {
-    if (keyed_rows_.size() < rows) keyed_rows_ = {*this, rows};
-    KeyedRow* const keyed = keyed_rows_.data();
-    team_.run([&](int thread) {
-      const Range share = part_of(rows, thread, team_.size());
-      for (std::int64_t row = share.begin; row < share.end; ++row) {
-        const RowAddress address = address_of(draw, row, 1);
-        keyed[row] = {sorting_key(philox4x32_10(
-                          draw_counter(0, address.row, address.step, address.domain_and_layer), draw.seed)),
-                      static_cast<std::uint32_t>(row)};
-      }
-      std::sort(keyed + share.begin, keyed + share.end);
-    });
-    // The threads' sorted shares are merged: always the least of their first rows.
-    for (int thread = 0; thread < team_.size(); ++thread) {
-      unmerged_[static_cast<std::size_t>(thread)] = part_of(rows, thread, team_.size());
-    }
-    for (std::int64_t place = 0; place < rows; ++place) {
-      Range* least = nullptr;
-      for (Range& share : unmerged_) {
-        if (share.begin == share.end) continue;
-        if (least == nullptr || keyed[share.begin] < keyed[least->begin]) least = &share;
-      }
-      order[place] = keyed[least->begin++].row;
-    }
+    shuffle_(*this, team_, address_of(draw, 0, 1), rows, order);
   }
 
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
@@ -658,10 +628,9 @@ class CpuOps : public Ops {
   std::int64_t piece_rows_;
   Team team_;
   std::vector<Products> products_;
-  Buffer<KeyedRow> keyed_rows_;      ///< what shuffle sorts
+  Shuffle shuffle_;
   Buffer<std::int64_t> on_counts_;   ///< of sparsity, by unit
   std::vector<float> largest_sums_;  ///< of coefficients, by thread
-  std::vector<Range> unmerged_;      ///< each thread's share of them
 };
 
 }  // namespace

@@ -7,7 +7,7 @@
 # bundle  builds the command, the tests and the benchmarks for LIST (default: 90-real; see CMAKE_CUDA_ARCHITECTURES) and
 #         puts them into DEST, with the shared libraries that they need (not glibc, the C++ runtime and CUDA: those are
 #         the other machine's), the tests' files, the peers and the scripts; under 64 MiB in all. FOLDER holds
-#         binarized_mnist_{train,valid,test}.packed.npy (scripts/reproduce_quality.sh --help), which the stage `quality`
+#         binarized_mnist_{train,valid,test}.packed.npy (scripts/reproduce.sh --help), which the stage `quality`
 #         needs. --no-cuda: a bundle without the CUDA backend, for trying the scripts.
 # run     runs the stages (default: all), each for less than eight minutes, and prints a table; DIR (default: results)
 #         gets STAGE.json and STAGE.log. It goes on where it stopped: what this bundle has finished is not run again

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs, on Debian 12 (and on an Ubuntu that has CMake 3.25, untried), what the build needs and is not there yet.
+# Installs, on Debian 12 or Ubuntu 24.04, what the build needs and is not there yet.
 #
 # usage: scripts/install_dependencies.sh [--tests] [--demo] [--bench] [--checks]
 #   --tests   also GoogleTest

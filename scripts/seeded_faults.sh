@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Shows that the tests can fail: puts the faults of tests/faults/faults.txt into a copy of the sources, one at a time,
-# and runs the tests of the arithmetic, the operations, the training and the likelihood until one fails. The recorded
-# hashes do not count; whether they differ as well is shown beside. Fails when a fault survives. Without CUDA.
+# and runs the tests of the arithmetic, the operations, the training and the likelihood until one fails: first the
+# program that the list names, then the others. The recorded hashes do not count; whether they differ as well is shown
+# beside. Fails when a fault survives. Without CUDA.
 #
 # usage: scripts/seeded_faults.sh [--no-install] [--jobs N] [TEXT]
 #   --jobs N   compile N files at a time (default: as many as there are processors)
@@ -28,8 +29,9 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 readonly folder copy=$folder/sources build=$folder/build
 # The narrowest first, so that the test that fails says most about the fault.
-readonly tests=(arithmetic_test math_test philox_test product_test ops_test addresses_test machine_test wake_sleep_test
-  reweighted_wake_sleep_test posterior_algorithms_test sparse_wake_sleep_test natural_gradient_test trainer_test evaluate_test generate_test
+readonly tests=(arithmetic_test math_test philox_test threads_test product_test ops_test addresses_test machine_test wake_sleep_test
+  reweighted_wake_sleep_test posterior_algorithms_test sparse_wake_sleep_test natural_gradient_test trainer_test evaluate_test
+  generate_test
   fault_gaps_test)
 readonly seconds_a_test=300  # a fault may keep a loop from ending
 
@@ -54,9 +56,10 @@ first_failure() {
   echo "${failed#Backends/}"
 }
 
+# The first test that fails, with the programs $@ before all others.
 first_failure_of_all() {
   local test failed
-  for test in "${tests[@]}"; do
+  for test in "$@" "${tests[@]}"; do
     compile "$test" || return 1
     failed=$(first_failure "$test" '*')
     if [[ -n $failed ]]; then
@@ -74,17 +77,18 @@ recorded_hashes() {
 }
 
 # ------------------------------------------------------------------------------------------------ the faults
-names=() files=() befores=() afters=() needs=()
+names=() files=() befores=() afters=() needs=() programs=()
 while IFS= read -r line; do
   value=${line#*: }
   case $line in
-    'fault: '*) names+=("$value"); needs+=('') ;;
+    'fault: '*) names+=("$value"); needs+=(''); programs+=('') ;;
     'file: '*) files+=("$value") ;;
     'from: '*) befores+=("${value//\\n/$'\n'}") ;;
     'to: '*) afters+=("${value//\\n/$'\n'}") ;;
     'needs: '*) needs[-1]=$value ;;
+    'test: '*) programs[-1]=$value ;;
     '' | '#'*) ;;
-    *) stop "tests/faults/faults.txt: cannot read \"$line\": expected fault, file, from, to or needs" ;;
+    *) stop "tests/faults/faults.txt: cannot read \"$line\": expected fault, file, from, to, test or needs" ;;
   esac
 done <tests/faults/faults.txt
 if ((${#names[@]} == 0 || ${#files[@]} != ${#names[@]} || ${#befores[@]} != ${#names[@]} ||
@@ -122,7 +126,7 @@ for i in "${!names[@]}"; do
     stop "fault \"${names[i]}\": \"${befores[i]}\" does not stand exactly once in ${files[i]}"
   cp "$file" "$folder/original"
   printf '%s\n' "${text/"${befores[i]}"/"${afters[i]}"}" >"$file"
-  failed=$(first_failure_of_all) || stop "fault \"${names[i]}\" does not compile"
+  failed=$(first_failure_of_all ${programs[i]:+"${programs[i]}"}) || stop "fault \"${names[i]}\" does not compile"
   hashes=$(recorded_hashes)
   cp "$folder/original" "$file"
   if [[ -n $failed ]]; then

@@ -59,7 +59,7 @@ TEST_P(RouteTest, ForwardSumsAtTheLimits) {
 }
 
 TEST_P(RouteTest, GradientsOfManyRows) {
-  for (const std::int64_t rows : {1, 132104, 132105, 264300}) {
+  for (const std::int64_t rows : {1, 65793, 65794, 132104, 132105, 264300}) {
     const std::int64_t stride = 64;
     std::vector<std::int8_t> deltas(static_cast<std::size_t>(rows * stride));
     std::vector<std::uint8_t> states(deltas.size());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <dnnl.hpp>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -18,6 +19,9 @@ namespace {
 constexpr std::int64_t exact_in_float32 = 1 << 24;
 constexpr std::int64_t largest_limb = 128;
 constexpr std::int64_t largest_delta = 127;
+/// Rows of a batch that oneDNN sums at a time. It shifts signed left operands by 128 where the processor
+/// wants them unsigned, and passes such sums through float32 (seen in version 3.1 without VNNI).
+constexpr std::int64_t rows_of_an_int8_gradient = exact_in_float32 / (largest_delta + 128);
 
 int limbs_for(CpuRoute route, std::int64_t sending, int bits) {
   if (bits == 8) return 1;
@@ -166,8 +170,14 @@ std::array<std::int64_t, 5> forward_shape(const CpuWeights& weights, std::int64_
   return {rows, weights.limbs * weights.receiving, weights.sending, stride, 1};
 }
 std::array<std::int64_t, 5> gradient_shape(const ConstDeltas& deltas, const ConstStates& states,
-                                           const Range& range) {
-  return {range.end - range.begin, states.columns, deltas.rows, deltas.stride, states.stride};
+                                           const Range& range, std::int64_t rows) {
+  return {range.end - range.begin, states.columns, rows, deltas.stride, states.stride};
+}
+
+/// Calls piece(first, count) for a batch in pieces of at most `most` rows.
+template <class Piece>
+void in_pieces(std::int64_t rows, std::int64_t most, const Piece& piece) {
+  for (std::int64_t first = 0; first < rows; first += most) piece(first, std::min(most, rows - first));
 }
 
 }  // namespace
@@ -230,10 +240,13 @@ void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range re
     grow(float_right_, *ops_, rows * states.columns);
     grow(float_sums_, *ops_, m * states.columns);
   } else if (route_ == CpuRoute::int8) {
-    // The deltas are read transposed where they lie: unit by unit with the stride of a row.
-    Library::reserve(library_->gradient, gradient_shape(deltas, states, receiving), [&] {
-      return library_->make(*ops_, dnnl::memory::data_type::s8, {1, deltas.stride}, m, states.columns,
-                            deltas.rows, {states.stride, 1});
+    if (deltas.rows > rows_of_an_int8_gradient) grow(sums_, *ops_, m * states.columns);
+    in_pieces(deltas.rows, rows_of_an_int8_gradient, [&](std::int64_t, std::int64_t count) {
+      // The deltas are read transposed where they lie: unit by unit with the stride of a row.
+      Library::reserve(library_->gradient, gradient_shape(deltas, states, receiving, count), [&] {
+        return library_->make(*ops_, dnnl::memory::data_type::s8, {1, deltas.stride}, m, states.columns,
+                              count, {states.stride, 1});
+      });
     });
   }
 }
@@ -249,14 +262,16 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
   }
   switch (route_) {
     case CpuRoute::int8:
-      library_->execute(library_->gradient.at(gradient_shape(deltas, states, receiving)),
-                        deltas.data + receiving.begin, states.data, result);
+      in_pieces(deltas.rows, rows_of_an_int8_gradient, [&](std::int64_t first, std::int64_t count) {
+        std::int32_t* const sums = first == 0 ? result : sums_.data();
+        library_->execute(library_->gradient.at(gradient_shape(deltas, states, receiving, count)),
+                          deltas.row(first) + receiving.begin, states.row(first), sums);
+        if (first > 0) std::transform(sums, sums + m * n, result, result, std::plus<>());
+      });
       break;
-    case CpuRoute::float32: {
-      const std::int64_t rows_at_a_time = exact_in_float32 / largest_delta;
-      for (std::int64_t first = 0; first < deltas.rows; first += rows_at_a_time) {
-        const std::int64_t rows = std::min(rows_at_a_time, deltas.rows - first);
-        for (std::int64_t r = 0; r < rows; ++r) {
+    case CpuRoute::float32:
+      in_pieces(deltas.rows, exact_in_float32 / largest_delta, [&](std::int64_t first, std::int64_t count) {
+        for (std::int64_t r = 0; r < count; ++r) {
           const std::int8_t* delta_row = deltas.row(first + r) + receiving.begin;
           for (std::int64_t i = 0; i < m; ++i)
             float_left_.data()[r * m + i] = static_cast<float>(delta_row[i]);
@@ -264,15 +279,14 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
           for (std::int64_t j = 0; j < n; ++j)
             float_right_.data()[r * n + j] = static_cast<float>(state_row[j]);
         }
-        check_library(dnnl_sgemm('T', 'N', m, n, rows, 1.0f, float_left_.data(), m, float_right_.data(), n,
+        check_library(dnnl_sgemm('T', 'N', m, n, count, 1.0f, float_left_.data(), m, float_right_.data(), n,
                                  0.0f, float_sums_.data(), n));
         for (std::int64_t i = 0; i < m * n; ++i) {
           const std::int32_t sum = static_cast<std::int32_t>(float_sums_.data()[i]);
           result[i] = first == 0 ? sum : result[i] + sum;
         }
-      }
+      });
       break;
-    }
     case CpuRoute::reference:
       for (std::int64_t i = 0; i < m; ++i) {
         for (std::int64_t j = 0; j < n; ++j) {
@@ -407,6 +421,7 @@ void check_route(Ops& ops, CpuRoute route) {
   check_forward(ops, route, exact_in_float32 / largest_limb, 8);
   check_forward(ops, route, exact_in_float32 / largest_integer_weight(12), 12);
   check_forward(ops, route, exact_in_float32 / largest_integer_weight(16), 16);
+  check_gradient(ops, route, rows_of_an_int8_gradient);
   check_gradient(ops, route, exact_in_float32 / largest_delta + 33);
   checked.insert(route);
 }

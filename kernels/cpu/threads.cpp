@@ -75,6 +75,7 @@ Team::Team(int threads) {
   const int processors = available_processors();
   size_ = threads > 0 ? threads : processors;
   spinning_helps_ = size_ <= processors;
+  shares_ = std::vector<Share>(static_cast<std::size_t>(size_));
   try {
     for (int index = 1; index < size_; ++index) threads_.emplace_back([this, index] { serve(index); });
   } catch (const std::system_error& error) {
@@ -96,12 +97,18 @@ void Team::stop() {
 void Team::run(Call call, const void* context) {
   call_ = call;
   context_ = context;
+  const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
   if (size_ > 1) {
     unfinished_.store(static_cast<std::uint32_t>(size_ - 1), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
+    round_.store(round, std::memory_order_release);
     round_.notify_all();
   }
   work(0);
+  for (int index = 1; index < size_; ++index) {
+    if (!claim(index, round)) continue;
+    work(index);
+    unfinished_.fetch_sub(1, std::memory_order_relaxed);
+  }
   if (size_ > 1 && !callers_patience_.spin(
                        spinning_helps_, [&] { return unfinished_.load(std::memory_order_acquire) == 0; })) {
     for (std::uint32_t left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) {
@@ -109,6 +116,15 @@ void Team::run(Call call, const void* context) {
     }
   }
   if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+/// True for the one who is to do the share. A round does not end before each of its shares was claimed, so
+/// that a thread that comes late finds its share of the round it has seen claimed, and so does no harm.
+bool Team::claim(int index, std::uint32_t round) {
+  std::atomic<std::uint32_t>& begun = shares_[static_cast<std::size_t>(index)].begun;
+  std::uint32_t before = round - 1;
+  return begun.load(std::memory_order_relaxed) == before &&
+         begun.compare_exchange_strong(before, round, std::memory_order_acquire, std::memory_order_relaxed);
 }
 
 void Team::work(int index) {
@@ -126,8 +142,9 @@ void Team::serve(int index) {
   for (std::uint32_t seen = 0;;) {
     patience.spin(spinning_helps_, [&] { return round_.load(std::memory_order_acquire) != seen; });
     round_.wait(seen, std::memory_order_acquire);  // returns at once when the round has changed
-    ++seen;
+    seen = round_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
+    if (!claim(index, seen)) continue;
     work(index);
     if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
   }

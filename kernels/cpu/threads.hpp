@@ -19,7 +19,9 @@ struct Range {
 Range part_of(std::int64_t count, int index, int parts, std::int64_t grain = 1);
 
 /// The caller is thread 0. Operations follow each other within microseconds, so idle threads spin for a while
-/// before they sleep; with more threads than processors they sleep at once.
+/// before they sleep; with more threads than processors they sleep at once. A share of the work that its
+/// thread has not begun when the caller is done with its own, because it sleeps or because another process
+/// has its processor, is done by the caller: on a busy machine nobody waits for a thread that does not run.
 class Team {
  public:
   /// `threads` = 0: as many as this process may run on.
@@ -30,8 +32,8 @@ class Team {
 
   int size() const { return size_; }
 
-  /// Calls work(index) on every thread, index 0 .. size() - 1, and returns when all have returned. `work`
-  /// must not throw. One caller at a time.
+  /// Calls work(index) once for every index 0 .. size() - 1, at the same time as far as the threads are free,
+  /// and returns when all have returned; what one of them throws is thrown here. One caller at a time.
   template <class Work>
   void run(const Work& work) {
     run([](const void* context, int index) { (*static_cast<const Work*>(context))(index); }, &work);
@@ -41,6 +43,7 @@ class Team {
   using Call = void (*)(const void* context, int index);
   void run(Call call, const void* context);
   void serve(int index);
+  bool claim(int index, std::uint32_t round);
   void work(int index);
   void stop();
 
@@ -54,13 +57,19 @@ class Team {
     int spins_ = 1024;
   };
 
+  /// The latest round whose share somebody has begun.
+  struct alignas(64) Share {
+    std::atomic<std::uint32_t> begun{0};
+  };
+
   int size_ = 1;
   bool spinning_helps_ = false;
   Patience callers_patience_;
   Call call_ = nullptr;
   const void* context_ = nullptr;
   alignas(64) std::atomic<std::uint32_t> round_{0};       ///< counts the calls of run()
-  alignas(64) std::atomic<std::uint32_t> unfinished_{0};  ///< threads still at work in this round
+  alignas(64) std::atomic<std::uint32_t> unfinished_{0};  ///< shares of this round that are not done
+  std::vector<Share> shares_;
   std::atomic<bool> stopping_{false};
   std::mutex failure_mutex_;
   std::exception_ptr failure_;

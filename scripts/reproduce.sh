@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Trains the machine of a published figure, or of a figure of this project's documents, estimates the likelihood of the
+# test images and leaves a record of both as JSON.
+#
+# usage: scripts/reproduce.sh NAME --data FOLDER [--seed S] [--epochs N] [--samples K,K,...] [--wakesleep COMMAND]
+#                             [--out DIR] [--record FILE.json]
+#        scripts/reproduce.sh --list
+#
+# NAME             what to reproduce; --list shows the names with what is published
+# --data FOLDER    holds binarized_mnist_{train,valid,test}.packed.npy: the fixed binarization of Salakhutdinov and
+#                  Murray, 50,000 + 10,000 + 10,000 rows of 784 bits, each row packed into 98 bytes (first pixel = most
+#                  significant bit). Its text form, binarized_mnist_{train,valid,test}.amat, was published by Hugo
+#                  Larochelle with the NADE code (University of Toronto, larocheh/public/datasets/binarized_mnist) and is
+#                  mirrored in many places; Python packs it:
+#                    numpy.save("binarized_mnist_train.packed.npy",
+#                               numpy.packbits(numpy.loadtxt("binarized_mnist_train.amat", "uint8"), axis=1))
+#                  For the names that begin with fashion: {train,t10k}-images-idx3-ubyte.gz of Fashion-MNIST (default:
+#                  where Debian's package dataset-fashion-mnist puts them).
+# --seed S         of the training (default: 1)
+# --epochs N       other than the ones that --list shows
+# --samples K,...  of the estimates (default: as --list shows)
+# --wakesleep COMMAND  default: build/release/wakesleep
+# --out DIR        the run folder (default: reproduced/NAME-seed-S). A run in it is gone on with where it stopped, and a
+#                  finished one is only evaluated: a long run may be interrupted at any moment and the call given again.
+# --record FILE    default: DIR/record.json: settings, hash, seconds of training, the last line of metrics.jsonl and the
+#                  estimates
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# name | published, nats | epochs | samples of the estimates | what `wakesleep train` is told beside data, seed and epochs
+readonly experiments="
+quality                     | -      | 100  | 1000      | --layers 200,200,200 --evaluate-rows 100
+weight-bits-16              | -      | 30   | 100       | --layers 200,200,200 --weight-bits 16
+weight-bits-12              | -      | 30   | 100       | --layers 200,200,200 --weight-bits 12
+weight-bits-8               | -      | 30   | 100       | --layers 200,200,200 --weight-bits 8
+wake-sleep-200              | 116.3  | 500  | 1000,10000 | --layers 200
+wake-sleep-200-200          | 106.9  | 500  | 1000,10000 | --layers 200,200
+wake-sleep-200-200-200      | 101.3  | 500  | 1000,10000 | --layers 200,200,200
+reweighted-200              | 103.1  | 1000 | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-200          | 93.4   | 1000 | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-200-200      | 90.1   | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-50-200-200-200   | 89.0   | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
+vimco-200                   | 101.9  | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
+vimco-200-200               | 91.7   | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
+joint-200-200-200           | -      | 1000 | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 600
+bidirectional-200-200-200   | -      | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
+deep                        | 84.8   | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
+fashion-200-200-200         | 107.4  | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
+"
+
+usage_error() { echo "reproduce.sh: $1" >&2; exit 64; }
+
+list() {
+  printf '%-27s %-15s %-7s %-12s %s\n' name 'published, nats' epochs samples training
+  while IFS='|' read -r name published epochs samples options; do
+    [[ -z ${name// /} ]] || printf '%-27s %-15s %-7s %-12s %s\n' "${name// /}" "${published// /}" "${epochs// /}" \
+      "${samples// /}" "${options# }"
+  done <<<"$experiments"
+}
+
+name='' data='' seed=1 epochs='' samples='' wakesleep=build/release/wakesleep out='' record=''
+while (($# > 0)); do
+  case $1 in
+    --list) list; exit 0 ;;
+    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    --data) data=${2:?--data needs a folder}; shift ;;
+    --seed) seed=${2:?--seed needs a number}; shift ;;
+    --epochs) epochs=${2:?--epochs needs a number}; shift ;;
+    --samples) samples=${2:?--samples needs numbers}; shift ;;
+    --wakesleep) wakesleep=${2:?--wakesleep needs a command}; shift ;;
+    --out) out=${2:?--out needs a folder}; shift ;;
+    --record) record=${2:?--record needs a file}; shift ;;
+    -*) usage_error "unknown option '$1'; --help lists the options." ;;
+    *) [[ -z $name ]] || usage_error "there is a second name, '$1'; one is reproduced at a time."; name=$1 ;;
+  esac
+  shift
+done
+[[ -n $name ]] || usage_error "the name of what to reproduce is missing; --list shows them."
+
+published='' options=()
+while IFS='|' read -r row_name row_published row_epochs row_samples row_options; do
+  [[ ${row_name// /} == "$name" ]] || continue
+  published=${row_published// /} epochs=${epochs:-${row_epochs// /}} samples=${samples:-${row_samples// /}}
+  read -r -a options <<<"$row_options"
+done <<<"$experiments"
+[[ -n $published ]] || usage_error "there is nothing named '$name'; --list shows the names."
+
+case $name in
+  fashion*)
+    data=${data:-/usr/share/datasets/fashion-mnist}
+    train=$data/train-images-idx3-ubyte.gz test=$data/t10k-images-idx3-ubyte.gz
+    train_data=("$train" --validation 0.1) test_data=("$test") files=("$train" "$test")
+    ;;
+  *)
+    [[ -n $data ]] || usage_error "--data is missing; --help says what the folder holds and where it is had from."
+    train=$data/binarized_mnist_train.packed.npy valid=$data/binarized_mnist_valid.packed.npy
+    test=$data/binarized_mnist_test.packed.npy files=("$train" "$valid" "$test")
+    train_data=("$train" --row-length 784 --validation "$valid") test_data=("$test" --row-length 784)
+    ;;
+esac
+for file in "${files[@]}"; do
+  [[ -r $file ]] || { echo "reproduce.sh: $file cannot be read; --help says where it is had from." >&2; exit 66; }
+done
+if [[ ! -x $wakesleep ]]; then
+  echo "reproduce.sh: there is no $wakesleep; build it ('cmake --preset release && cmake --build --preset release') or" \
+    "name another with --wakesleep." >&2
+  exit 69
+fi
+
+out=${out:-reproduced/$name-seed-$seed}
+record=${record:-$out/record.json}
+model=$out/model.safetensors
+if [[ -e $model ]]; then
+  echo "$model is there: it is evaluated as it is"
+elif [[ -e $out/config.toml ]]; then
+  "$wakesleep" train --out "$out" --resume
+else
+  "$wakesleep" train "${train_data[@]}" "${options[@]}" --epochs "$epochs" --seed "$seed" \
+    --checkpoint-every "$(((epochs + 99) / 100))" --out "$out"
+fi
+
+estimates=()
+estimate() {  # K, then more options of `wakesleep evaluate`
+  echo "Estimating with K = $1 ${*:2}"
+  estimates+=("$("$wakesleep" evaluate "$model" "${test_data[@]}" --samples "$1" "${@:2}" --json)")
+  printf '%s\n' "${estimates[-1]}"
+}
+for k in ${samples//,/ }; do estimate "$k"; done
+if [[ $name == quality ]]; then estimate "${samples%%,*}" --limit 1000; fi
+
+# Everything that stands in the record comes from the command itself, so it is put together as text.
+processor=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
+instructions=$(grep -m 1 '^flags' /proc/cpuinfo | grep -owE 'avx2|avx512f|avx512_vnni|avx_vnni' | paste -sd ' ')
+joined=$(printf ',\n  %s' "${estimates[@]}")
+cat >"$record.new" <<JSON
+{"name": "$name", "published_nats": "$published",
+ "what": "scripts/reproduce.sh $name --seed $seed --epochs $epochs --samples $samples",
+ "processor": "$processor", "processors": $(nproc), "instructions": "$instructions",
+ "date": "$(date -u +%F)", "commit": "$(git describe --always --dirty 2>/dev/null || echo unknown)",
+ "model": $("$wakesleep" info "$model" --json),
+ "last_epoch": $(tail -n 1 "$out/metrics.jsonl"),
+ "test": [${joined:2}]}
+JSON
+mv "$record.new" "$record"
+echo "Published: $published nats. Record: $record"
