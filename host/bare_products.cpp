@@ -65,8 +65,7 @@ struct Bench {
   /// K samples an image, which share the image; their scores; the gradients of what learns from them.
   void posterior() {
     const std::int64_t rows = rows_of_a_step(settings);
-    const bool recognition_learns =
-        settings.algorithm != Algorithm::reweighted_wake_sleep || settings.insomnia > 0;
+    const bool recognition_learns = !is_used(settings, "insomnia") || settings.insomnia > 0;
     for (int l = 1; l <= machine.layers(); ++l) {
       const std::int64_t rows_below = l == 1 ? images : rows;
       up(l, rows_below);
@@ -84,6 +83,7 @@ struct Bench {
         sleep();
         break;
       case Algorithm::reweighted_wake_sleep:
+      case Algorithm::natural_reweighted_wake_sleep:
         posterior();
         if (settings.insomnia < 1) sleep();
         break;

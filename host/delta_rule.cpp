@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "wakesleep/error.hpp"
+#include "wakesleep/natural_gradient.hpp"
 
 namespace wakesleep {
 
@@ -66,7 +67,9 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
     working_.push_back(
         {Buffer<std::int8_t>(ops_, rows * padded_units(machine.widest())),
          {Buffer<std::int32_t>(ops_, largest_weight), Buffer<std::int32_t>(ops_, machine.widest())},
-         Buffer<Rates>(ops_, clip_limit_ > 0.0f ? 1 : 0)});
+         Buffer<Rates>(ops_, clip_limit_ > 0.0f ? 1 : 0),
+         {},
+         {}});
   }
   diverged_ = Buffer<std::uint32_t>(ops_, machine.conditionals());
   diverged_.fill_zero();
@@ -95,7 +98,8 @@ Deltas DeltaRule::error(int branch, std::int64_t rows, std::int64_t units) const
 void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint32_t* step,
                       ConstDeltas errors, ConstStates input) {
   const Conditional& conditional = machine_.conditional(index);
-  const Gradient& working = working_[static_cast<std::size_t>(branch)].gradient;
+  const Working& of_branch = working_[static_cast<std::size_t>(branch)];
+  const Gradient& working = of_branch.gradient;
   std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
   ops_.gradient(errors, input, gradient, working.bias.data());
   if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
@@ -108,12 +112,29 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
   if (bias_terms != nullptr) ops_.add(working.bias.data(), bias_terms, conditional.receiving);
   bias_terms = nullptr;
   if (clip_limit_ > 0.0f) {
-    Rates* const clipped = working_[static_cast<std::size_t>(branch)].clipped_rates.data();
+    Rates* const clipped = of_branch.clipped_rates.data();
     ops_.clip(conditional, gradient, working.bias.data(), clip_limit_, rates, clipped);
     rates = clipped;
   }
-  ops_.update(conditional, optimizer_state_[static_cast<std::size_t>(index)].view, optimizer_, rates,
-              gradient, working.bias.data(), diverged_.data() + index, step);
+  const OptimizerState& state = optimizer_state_[static_cast<std::size_t>(index)].view;
+  std::uint32_t* diverged = diverged_.data() + index;
+  if (natural_gradient_ == nullptr) {
+    ops_.update(conditional, state, optimizer_, rates, gradient, working.bias.data(), diverged, step);
+    return;
+  }
+  float* natural = of_branch.natural_weight.data();
+  float* natural_bias = of_branch.natural_bias.data();
+  ops_.natural_gradient(conditional, natural_gradient_->inverse(index), rates, gradient, working.bias.data(),
+                        natural, natural_bias);
+  ops_.update(conditional, state, optimizer_, rates, natural, natural_bias, diverged, step);
+}
+
+void DeltaRule::follow(const NaturalGradient& natural_gradient) {
+  natural_gradient_ = &natural_gradient;
+  for (Working& working : working_) {
+    working.natural_weight = Buffer<float>(ops_, working.gradient.weight.size());
+    working.natural_bias = Buffer<float>(ops_, working.gradient.bias.size());
+  }
 }
 
 void DeltaRule::add_to_bias_gradient(int index, const std::int32_t* terms) {

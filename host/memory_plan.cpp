@@ -5,6 +5,7 @@
 
 #include "data_bits.hpp"
 #include "wakesleep/machine.hpp"
+#include "wakesleep/natural_gradient.hpp"
 #include "wakesleep/training_algorithm.hpp"
 
 namespace wakesleep {
@@ -26,6 +27,12 @@ std::int64_t held_with_batch(Machine& machine, TrainingSettings settings, std::i
   return held(machine.ops());
 }
 
+std::int64_t fisher_bytes(Machine& machine, const TrainingSettings& settings) {
+  const std::int64_t before = held(machine.ops());
+  const NaturalGradient natural_gradient(machine, settings);
+  return held(machine.ops()) - before;
+}
+
 }  // namespace
 
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
@@ -34,10 +41,15 @@ MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const T
   Machine machine(ops, sizes, settings.weight_bits);
   MemoryPlan plan;
   plan.parameters = held(ops) - before;
-  const std::int64_t small = held_with_batch(machine, settings, small_batch);
-  const std::int64_t less_small = held_with_batch(machine, settings, less_small_batch);
+  TrainingSettings linear = settings;
+  linear.fisher = FisherForm::diagonal;  // the other forms do not grow with the rows, or by their square
+  const std::int64_t small = held_with_batch(machine, linear, small_batch);
+  const std::int64_t less_small = held_with_batch(machine, linear, less_small_batch);
   plan.per_row = (less_small - small) / (less_small_batch - small_batch);
   plan.fixed = small - before - plan.parameters - small_batch * plan.per_row;
+  if (is_used(settings, "fisher")) {
+    plan.fixed += fisher_bytes(machine, settings) - fisher_bytes(machine, linear);
+  }
   const std::int64_t without_data = plan.total(settings.batch_size);
   const std::size_t available = ops.available_memory();
   const std::size_t left = available - std::min(available, static_cast<std::size_t>(without_data));

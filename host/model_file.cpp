@@ -32,7 +32,7 @@ constexpr const char* run_prefix = "run.";
 constexpr const char* optimizer_prefix = "optimizer.";
 /// Of what the training algorithms carry.
 bool is_algorithm_state(const std::string& name) {
-  return name.starts_with("chain.") || name.starts_with("activation.");
+  return name.starts_with("chain.") || name.starts_with("activation.") || name.starts_with("fisher.");
 }
 constexpr const char* damaged = "the file is damaged; use another copy of it or an earlier checkpoint";
 

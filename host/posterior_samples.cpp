@@ -38,6 +38,17 @@ Matrix<float> PosteriorSamples::first_logits(std::int64_t images) const {
   return kept(first_logits_, images, 1);
 }
 
+PosteriorSamples::Rows PosteriorSamples::generative(const Batch& batch, int l) const {
+  if (l < machine_.layers()) return {states(l + 1, batch.rows), {}, generative_errors(l, batch.rows)};
+  const Conditional& prior = machine_.prior();
+  return {{}, {prior.bias, 1, prior.receiving, prior.receiving}, {}};
+}
+PosteriorSamples::Rows PosteriorSamples::recognition(const Batch& batch, int l) const {
+  const States input = states(l - 1, batch.rows);
+  if (l == 1) return {input, first_logits(batch.rows), {}};
+  return {input, {}, recognition_errors(l, batch.rows)};
+}
+
 Matrix<const std::int64_t> PosteriorSamples::log_weights(const Batch& batch) const {
   return {log_weights_.data(), batch.rows, samples_, samples_};
 }

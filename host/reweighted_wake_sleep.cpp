@@ -5,11 +5,15 @@ namespace wakesleep {
 
 ReweightedWakeSleep::ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule,
                                          const TrainingSettings& settings)
+    : ReweightedWakeSleep(machine, delta_rule, settings, settings.insomnia > 0) {}
+
+ReweightedWakeSleep::ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule,
+                                         const TrainingSettings& settings, bool keeps_recognition)
     : delta_rule_(delta_rule),
       ops_(machine.ops()),
       insomnia_(static_cast<float>(settings.insomnia)),
       control_variate_(settings.control_variate),
-      posterior_(machine, settings, settings.insomnia > 0),
+      posterior_(machine, settings, keeps_recognition),
       relative_weights_(ops_, rows_of_a_step(settings)),
       total_weights_(ops_, settings.batch_size) {
   if (settings.insomnia < 1) {
@@ -31,6 +35,7 @@ void ReweightedWakeSleep::step(const Batch& batch) {
   weights.relative = relative_weights_.data();
   weights.total = total_weights_.data();
   weights.samples = posterior_.samples();
+  samples_weighted(batch, posterior_, weights);
 
   posterior_.learn_generative(batch, delta_rule_, weights);
   if (insomnia_ > 0) {

@@ -27,13 +27,16 @@ constexpr std::array<Named<Schedule>, 4> schedules = {{{Schedule::constant, "con
 constexpr std::array<Named<Binarization>, 3> binarizations = {{{Binarization::threshold, "threshold"},
                                                                {Binarization::fixed, "fixed"},
                                                                {Binarization::dynamic, "dynamic"}}};
-constexpr std::array<Named<Algorithm>, 6> algorithms = {
+constexpr std::array<Named<FisherForm>, 3> fisher_forms = {
+    {{FisherForm::diagonal, "diagonal"}, {FisherForm::woodbury, "woodbury"}, {FisherForm::dense, "dense"}}};
+constexpr std::array<Named<Algorithm>, 7> algorithms = {
     {{Algorithm::wake_sleep, "wake-sleep"},
      {Algorithm::reweighted_wake_sleep, "reweighted-wake-sleep"},
      {Algorithm::joint_stochastic_approximation, "joint-stochastic-approximation"},
      {Algorithm::sparse_wake_sleep, "sparse-wake-sleep"},
      {Algorithm::bidirectional_helmholtz, "bidirectional-helmholtz"},
-     {Algorithm::vimco, "vimco"}}};
+     {Algorithm::vimco, "vimco"},
+     {Algorithm::natural_reweighted_wake_sleep, "natural-reweighted-wake-sleep"}}};
 
 template <class Kind, std::size_t count>
 const char* find_name(const std::array<Named<Kind>, count>& table, Kind kind, const char* what) {
@@ -72,6 +75,7 @@ std::string text_of(double number) { return number_text(number); }  // the short
 std::string text_of(bool value) { return value ? "true" : "false"; }
 std::string text_of(Algorithm algorithm) { return name_of(algorithm); }
 std::string text_of(OptimizerKind kind) { return name_of(kind); }
+std::string text_of(FisherForm form) { return name_of(form); }
 std::string text_of(Schedule schedule) { return name_of(schedule); }
 std::string text_of(Binarization binarization) { return name_of(binarization); }
 std::string text_of(const std::vector<std::int64_t>& numbers) {
@@ -115,6 +119,7 @@ void read(const std::string& name, const std::string& text, bool& value) {
   value = text == "true";
 }
 void read(const std::string&, const std::string& text, Algorithm& value) { value = algorithm_named(text); }
+void read(const std::string&, const std::string& text, FisherForm& value) { value = fisher_form_named(text); }
 void read(const std::string&, const std::string& text, OptimizerKind& value) {
   value = optimizer_named(text);
 }
@@ -140,8 +145,11 @@ bool is_sparse(const TrainingSettings& settings) {
 bool draws_samples(const TrainingSettings& settings) {
   return settings.algorithm != Algorithm::wake_sleep && !is_sparse(settings);
 }
+bool is_natural(const TrainingSettings& settings) {
+  return settings.algorithm == Algorithm::natural_reweighted_wake_sleep;
+}
 bool is_reweighted(const TrainingSettings& settings) {
-  return settings.algorithm == Algorithm::reweighted_wake_sleep;
+  return settings.algorithm == Algorithm::reweighted_wake_sleep || is_natural(settings);
 }
 
 bool has_chains(const TrainingSettings& settings) {
@@ -180,6 +188,9 @@ constexpr std::array fields = {
     field<&TrainingSettings::samples>("samples", draws_samples),
     field<&TrainingSettings::insomnia>("insomnia", is_reweighted),
     field<&TrainingSettings::control_variate>("control-variate", is_reweighted),
+    field<&TrainingSettings::fisher>("fisher", is_natural),
+    field<&TrainingSettings::fisher_damping>("fisher-damping", is_natural),
+    field<&TrainingSettings::fisher_refresh>("fisher-refresh", is_natural),
     field<&TrainingSettings::fresh_epochs>("fresh-epochs", has_chains),
     field<&TrainingSettings::sparsity>("sparsity", is_sparse),
     field<&TrainingSettings::target_activation>("target-activation", is_sparse),
@@ -300,6 +311,7 @@ double unwarmed_factor(const TrainingSettings& settings, std::int64_t step, std:
 
 const char* name_of(Algorithm algorithm) { return find_name(algorithms, algorithm, "algorithm"); }
 const char* name_of(OptimizerKind kind) { return find_name(optimizers, kind, "optimizer"); }
+const char* name_of(FisherForm form) { return find_name(fisher_forms, form, "form of Fisher blocks"); }
 const char* name_of(Schedule schedule) { return find_name(schedules, schedule, "schedule"); }
 const char* name_of(Binarization binarization) {
   return find_name(binarizations, binarization, "binarization");
@@ -307,6 +319,7 @@ const char* name_of(Binarization binarization) {
 
 Algorithm algorithm_named(const std::string& name) { return find_kind(algorithms, name, "algorithm"); }
 OptimizerKind optimizer_named(const std::string& name) { return find_kind(optimizers, name, "optimizer"); }
+FisherForm fisher_form_named(const std::string& name) { return find_kind(fisher_forms, name, "fisher"); }
 Schedule schedule_named(const std::string& name) { return find_kind(schedules, name, "schedule"); }
 Binarization binarization_named(const std::string& name) {
   return find_kind(binarizations, name, "binarize");
@@ -326,6 +339,9 @@ void check(const TrainingSettings& settings) {
           settings.target_activation, "a number above 0 and below 1");
   require(is_below_one_as_float(settings.activation_memory), "activation-memory", settings.activation_memory,
           "a number from 0 to below 1 (in float32)");
+  require(is_positive_float(settings.fisher_damping), "fisher-damping", settings.fisher_damping,
+          "a finite number above 0, such as 0.2");
+  require(settings.fisher_refresh >= 1, "fisher-refresh", settings.fisher_refresh, "at least 1 step");
   const bool compares = has_chains(settings) || settings.algorithm == Algorithm::bidirectional_helmholtz ||
                         settings.algorithm == Algorithm::vimco;
   if (compares && settings.samples < 2) {
@@ -375,6 +391,14 @@ void check(const TrainingSettings& settings) {
 
 std::int64_t rows_of_a_step(const TrainingSettings& settings) {
   return settings.batch_size * (draws_samples(settings) ? settings.samples : 1);
+}
+
+std::string promise_of(const TrainingSettings& settings) {
+  if (is_natural(settings)) {
+    return "natural gradients are outside it: the same seed gives the same model, bit for bit, from the same "
+           "build on the same machine";
+  }
+  return "the same seed gives the same model, bit for bit, on every device";
 }
 
 bool mixes_phases(const TrainingSettings& settings) {

@@ -117,16 +117,16 @@ Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const Placemen
 
 Trainer::~Trainer() = default;
 
-void Trainer::queue_step(std::int64_t rows) {
+void Trainer::queue_step(std::int64_t rows, std::int64_t step) {
   clock_->advance();
-  algorithm_->step({training_rows_->data(), training_rows_->order(), rows, clock_->now()});
+  algorithm_->step({training_rows_->data(), training_rows_->order(), rows, clock_->now(), step});
 }
 
 /// Once a full step has run, so that nothing is left to be made when the steps are recorded.
 void Trainer::record_steps() {
   recorded_ = true;
   recording_ = ops_.record([this] {
-    for (std::int64_t i = 0; i < steps_of_recording_; ++i) queue_step(settings_.batch_size);
+    for (std::int64_t i = 0; i < steps_of_recording_; ++i) queue_step(settings_.batch_size, -1);
   });
 }
 
@@ -151,7 +151,8 @@ double Trainer::last_schedule_factor() const {
 std::int64_t Trainer::some_steps(std::int64_t most) {
   require_estimate();
   const std::int64_t full_batches = rows_ / settings_.batch_size - step_ % steps_per_epoch();
-  if (recording_ != nullptr && std::min(full_batches, most) >= steps_of_recording_) {
+  const std::int64_t without_host = algorithm_->steps_without_host(step_);
+  if (recording_ != nullptr && std::min({full_batches, most, without_host}) >= steps_of_recording_) {
     training_rows_->prepare(step_, steps_of_recording_);
     clock_->prepare(step_, steps_of_recording_);
     recording_->replay();
@@ -159,7 +160,7 @@ std::int64_t Trainer::some_steps(std::int64_t most) {
   }
   training_rows_->prepare(step_, 1);
   clock_->prepare(step_);
-  queue_step(clock_->rows_of(step_));
+  queue_step(clock_->rows_of(step_), step_);
   if (!recorded_ && full_batches > 0) record_steps();
   return 1;
 }

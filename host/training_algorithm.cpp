@@ -3,6 +3,7 @@
 #include "wakesleep/bidirectional_helmholtz.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/joint_stochastic_approximation.hpp"
+#include "wakesleep/natural_reweighted_wake_sleep.hpp"
 #include "wakesleep/reweighted_wake_sleep.hpp"
 #include "wakesleep/sparse_wake_sleep.hpp"
 #include "wakesleep/vimco.hpp"
@@ -32,6 +33,8 @@ std::unique_ptr<TrainingAlgorithm> make_algorithm(Machine& machine, DeltaRule& d
       return std::make_unique<BidirectionalHelmholtz>(machine, delta_rule, settings);
     case Algorithm::vimco:
       return std::make_unique<Vimco>(machine, delta_rule, settings);
+    case Algorithm::natural_reweighted_wake_sleep:
+      return std::make_unique<NaturalReweightedWakeSleep>(machine, delta_rule, settings);
   }
   throw InternalError("the settings name an algorithm that is not there; report this as a defect");
 }

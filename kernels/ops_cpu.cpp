@@ -333,24 +333,33 @@ class CpuOps : public Ops {
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
+    update_with(kernels_.update, conditional, state, optimizer, rates, gradient, bias_gradient, diverged,
+                step);
+  }
+
+  void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
+              const Rates* rates, const float* gradient, const float* bias_gradient, std::uint32_t* diverged,
+              const std::uint32_t* step) override {
+    update_with(kernels_.update_along, conditional, state, optimizer, rates, gradient, bias_gradient,
+                diverged, step);
+  }
+
+  void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
+                        const std::int32_t* gradient, const std::int32_t* bias_gradient, float* natural,
+                        float* natural_bias) override {
+    require(inverse.form != FisherForm::woodbury ||
+                (inverse.rows.columns == conditional.sending && inverse.rows.rows <= max_fisher_order),
+            "natural_gradient: rows of other units than the conditional's, or too many");
+    require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
+            "natural_gradient: a prior has the diagonal form");
     const ArithmeticScope scope;
-    const auto at = [](float* values, std::int64_t index) {
-      return values == nullptr ? nullptr : values + index;
-    };
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
-      if (units.begin == units.end) return;
-      bool finite = kernels_.update(conditional.bias + units.begin, at(state.bias_first, units.begin),
-                                    at(state.bias_second, units.begin), bias_gradient + units.begin,
-                                    units.end - units.begin, false, optimizer, *rates);
-      for (std::int64_t i = units.begin; i < units.end && conditional.integers != nullptr; ++i) {
+      for (std::int64_t i = units.begin; i < units.end; ++i) {
         const std::int64_t first = i * conditional.sending;
-        kernels_.update(conditional.weight.row(i), at(state.weight_first, first),
-                        at(state.weight_second, first), gradient + first, conditional.sending, true,
-                        optimizer, *rates);
-        finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
+        kernels_.natural_gradient(inverse, i, conditional.sending, *rates, gradient + first, bias_gradient[i],
+                                  natural + first, natural_bias + i);
       }
-      if (!finite) note_divergence(diverged, step);
     });
   }
 
@@ -547,6 +556,31 @@ class CpuOps : public Ops {
     targets.centred = weights.centred;
     targets.scale = weights.scale;
     return targets;
+  }
+
+  /// `kernel` is update or update_along of the row kernels.
+  template <class Kernel, class Gradient>
+  void update_with(const Kernel& kernel, const Conditional& conditional, const OptimizerState& state,
+                   const Optimizer& optimizer, const Rates* rates, const Gradient* gradient,
+                   const Gradient* bias_gradient, std::uint32_t* diverged, const std::uint32_t* step) {
+    const ArithmeticScope scope;
+    const auto at = [](float* values, std::int64_t index) {
+      return values == nullptr ? nullptr : values + index;
+    };
+    team_.run([&](int thread) {
+      const Range units = part_of(conditional.receiving, thread, team_.size());
+      if (units.begin == units.end) return;
+      bool finite = kernel(conditional.bias + units.begin, at(state.bias_first, units.begin),
+                           at(state.bias_second, units.begin), bias_gradient + units.begin,
+                           units.end - units.begin, false, optimizer, *rates);
+      for (std::int64_t i = units.begin; i < units.end && conditional.integers != nullptr; ++i) {
+        const std::int64_t first = i * conditional.sending;
+        kernel(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
+               gradient + first, conditional.sending, true, optimizer, *rates);
+        finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
+      }
+      if (!finite) note_divergence(diverged, step);
+    });
   }
 
   static const CpuWeights& weights_of(const Conditional& conditional) {

@@ -422,23 +422,31 @@ class CudaOps final : public Ops {
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
     const CurrentDevice current(ordinal_);
-    ParameterUpdate update;
-    update.receiving = conditional.receiving;
-    update.bias = conditional.bias;
-    update.bias_gradient = bias_gradient;
-    update.state = state;
-    update.diverged = diverged;
-    update.step = step;
-    if (!is_prior(conditional)) {
-      const CudaWeights& weights = weights_of(conditional);
-      update.weight = conditional.weight;
-      update.gradient = gradient;
-      update.limbs = weights.limbs();
-      update.bits = weights.bits;
-      update.scales = weights.scales();
-    }
-    const Drafted drafted(*this, [&](Draft& draft) { draft.update(update, optimizer, rates); });
-    cuda::update(stream(), update, optimizer, rates);
+    const ParameterUpdate update = update_of(conditional, state, diverged, step);
+    const GradientPair<const std::int32_t> gradients = {gradient, bias_gradient};
+    const Drafted drafted(*this, [&](Draft& draft) { draft.update(update, gradients, optimizer, rates); });
+    cuda::update(stream(), update, gradients, optimizer, rates);
+  }
+
+  void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
+              const Rates* rates, const float* gradient, const float* bias_gradient, std::uint32_t* diverged,
+              const std::uint32_t* step) override {
+    const CurrentDevice current(ordinal_);
+    const GradientPair<const float> gradients = {gradient, bias_gradient};
+    cuda::update(stream(), update_of(conditional, state, diverged, step), gradients, optimizer, rates);
+  }
+
+  void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
+                        const std::int32_t* gradient, const std::int32_t* bias_gradient, float* natural,
+                        float* natural_bias) override {
+    require(inverse.form != FisherForm::woodbury ||
+                (inverse.rows.columns == conditional.sending && inverse.rows.rows <= max_fisher_order),
+            "rows of other units than the conditional's, or too many");
+    require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
+            "a prior in another form than the diagonal one");
+    const CurrentDevice current(ordinal_);
+    cuda::natural_gradient(stream(), inverse, conditional.receiving, conditional.sending, rates,
+                           {gradient, bias_gradient}, {natural, natural_bias});
   }
 
   void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
@@ -651,6 +659,24 @@ class CudaOps final : public Ops {
                 conditional.weight.columns == conditional.sending,
             "weights of another shape or route than the conditional");
     return weights;
+  }
+
+  ParameterUpdate update_of(const Conditional& conditional, const OptimizerState& state,
+                            std::uint32_t* diverged, const std::uint32_t* step) const {
+    ParameterUpdate update;
+    update.receiving = conditional.receiving;
+    update.bias = conditional.bias;
+    update.state = state;
+    update.diverged = diverged;
+    update.step = step;
+    if (!is_prior(conditional)) {
+      const CudaWeights& weights = weights_of(conditional);
+      update.weight = conditional.weight;
+      update.limbs = weights.limbs();
+      update.bits = weights.bits;
+      update.scales = weights.scales();
+    }
+    return update;
   }
 
   static void require_kept(Matrix<const float> kept, const Conditional& conditional, std::int64_t rows) {

@@ -6,9 +6,9 @@ namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 namespace {
 
 // The optimiser is a constant of the loop, so that each of the three becomes a straight vector loop.
-template <OptimizerKind kind, bool decayed>
-bool update_all(float* parameters, float* first, float* second, const std::int32_t* gradient,
-                std::int64_t count, Optimizer optimizer, const Rates rates) {
+template <OptimizerKind kind, bool decayed, class Gradient>
+bool update_all(float* parameters, float* first, float* second, const Gradient* gradient, std::int64_t count,
+                Optimizer optimizer, const Rates rates) {
   optimizer.kind = kind;
   std::uint32_t not_finite = 0;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -23,9 +23,9 @@ bool update_all(float* parameters, float* first, float* second, const std::int32
   return not_finite == 0;
 }
 
-template <bool decayed>
-bool update_as(float* parameters, float* first, float* second, const std::int32_t* gradient,
-               std::int64_t count, const Optimizer& optimizer, const Rates& rates) {
+template <bool decayed, class Gradient>
+bool update_as(float* parameters, float* first, float* second, const Gradient* gradient, std::int64_t count,
+               const Optimizer& optimizer, const Rates& rates) {
   switch (optimizer.kind) {
     case OptimizerKind::sgd:
       return update_all<OptimizerKind::sgd, decayed>(parameters, first, second, gradient, count, optimizer,
@@ -40,12 +40,23 @@ bool update_as(float* parameters, float* first, float* second, const std::int32_
                                                   rates);
 }
 
+template <class Gradient>
+bool update_any(float* parameters, float* first, float* second, const Gradient* gradient, std::int64_t count,
+                bool decayed, const Optimizer& optimizer, const Rates& rates) {
+  return decayed ? update_as<true>(parameters, first, second, gradient, count, optimizer, rates)
+                 : update_as<false>(parameters, first, second, gradient, count, optimizer, rates);
+}
+
 }  // namespace
 
 bool update(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
             bool decayed, const Optimizer& optimizer, const Rates& rates) {
-  return decayed ? update_as<true>(parameters, first, second, gradient, count, optimizer, rates)
-                 : update_as<false>(parameters, first, second, gradient, count, optimizer, rates);
+  return update_any(parameters, first, second, gradient, count, decayed, optimizer, rates);
+}
+
+bool update_along(float* parameters, float* first, float* second, const float* gradient, std::int64_t count,
+                  bool decayed, const Optimizer& optimizer, const Rates& rates) {
+  return update_any(parameters, first, second, gradient, count, decayed, optimizer, rates);
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

@@ -9,7 +9,7 @@
 set -euo pipefail
 
 readonly cmake_needed=3.25
-packages=(g++ cmake ninja-build libdnnl-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libstb-dev
+packages=(g++ cmake ninja-build libdnnl-dev libeigen3-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libstb-dev
   zlib1g-dev libssl-dev)
 
 for argument in "$@"; do

@@ -88,6 +88,15 @@ class RecordingOps : public Ops {
               const std::uint32_t* step) override {
     ops_->update(c, s, o, r, g, b, d, step);
   }
+  void update(const Conditional& c, const OptimizerState& s, const Optimizer& o, const Rates* r,
+              const float* g, const float* b, std::uint32_t* d, const std::uint32_t* step) override {
+    ops_->update(c, s, o, r, g, b, d, step);
+  }
+  void natural_gradient(const Conditional& c, const FisherInverse& inverse, const Rates* r,
+                        const std::int32_t* g, const std::int32_t* b, float* natural,
+                        float* natural_bias) override {
+    ops_->natural_gradient(c, inverse, r, g, b, natural, natural_bias);
+  }
   void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) override {
     ops_->add(sums, terms, count);
   }

@@ -307,7 +307,8 @@ TEST_F(CommandTest, EverySettingOfATrainingIsAnOptionWithItsDefault) {
     EXPECT_THAT(help, HasSubstr("--" + name + " "));
     EXPECT_THAT(help, HasSubstr("(default " + value + ")"));
   }
-  for (const std::string name : {"samples", "insomnia", "control-variate"}) {  // not of the default algorithm
+  for (const std::string name : {"samples", "insomnia", "control-variate", "fisher", "fisher-damping",
+                                 "fisher-refresh"}) {  // not of the default algorithm
     EXPECT_THAT(help, HasSubstr("--" + name + " "));
     EXPECT_THAT(help, HasSubstr("(default " + setting_text(TrainingSettings{}, name) + ")"));
   }
@@ -539,6 +540,23 @@ TEST_F(CommandTest, InfoShowsTheAlgorithmAndItsSettings) {
   const Result again = run({"train", "--config", "run/config.toml", "--out", "again"});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(hash_of("again/model.safetensors"), hash_of("run/model.safetensors"));
+}
+
+TEST_F(CommandTest, ARunOutsideTheContractSaysSo) {
+  const Words natural = {
+      "--algorithm", "natural-reweighted-wake-sleep", "--fisher", "woodbury", "--samples", "2"};
+  const Result result = run(training("run", natural));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string outside = "natural gradients are outside it";
+  EXPECT_THAT(result.err, HasSubstr(outside));
+  EXPECT_THAT(run({"info", "run/model.safetensors"}).out, HasSubstr(outside));
+  const nlohmann::json info = json_of({"info", "run/model.safetensors", "--json"});
+  EXPECT_THAT(info.at("promise").get<std::string>(), HasSubstr(outside));
+  EXPECT_EQ(info.at("settings").at("fisher"), "woodbury");
+  EXPECT_EQ(info.at("settings").at("fisher-damping"), "0.2");
+  EXPECT_EQ(info.at("settings").at("fisher-refresh"), "100");
+  const nlohmann::json plain = json_of({"info", trained_as("plain"), "--json"});
+  EXPECT_THAT(plain.at("promise").get<std::string>(), HasSubstr("on every device"));
 }
 
 // ------------------------------------------------------------------------------ results

@@ -63,6 +63,10 @@ TEST(Settings, UnusableOnesAreRefusedByName) {
       {"samples", [](auto& s) { s.algorithm = Algorithm::joint_stochastic_approximation, s.samples = 1; }},
       {"fresh-epochs", [](auto& s) { s.fresh_epochs = 0; }},
       {"fresh-epochs", [](auto& s) { s.fresh_epochs = std::int64_t{1} << 32; }},
+      {"fisher-damping", [](auto& s) { s.fisher_damping = 0; }},
+      {"fisher-damping", [](auto& s) { s.fisher_damping = 1e-60; }},
+      {"fisher-damping", [](auto& s) { s.fisher_damping = not_a_number_double; }},
+      {"fisher-refresh", [](auto& s) { s.fisher_refresh = 0; }},
       {"sparsity", [](auto& s) { s.sparsity = -0.1; }},
       {"sparsity", [](auto& s) { s.sparsity = 1.1; }},
       {"sparsity", [](auto& s) { s.sparsity = not_a_number_double; }},
@@ -158,9 +162,15 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
   }
   for (const auto algorithm :
        {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep, Algorithm::joint_stochastic_approximation,
-        Algorithm::sparse_wake_sleep, Algorithm::bidirectional_helmholtz, Algorithm::vimco}) {
+        Algorithm::sparse_wake_sleep, Algorithm::bidirectional_helmholtz, Algorithm::vimco,
+        Algorithm::natural_reweighted_wake_sleep}) {
     EXPECT_EQ(algorithm_named(name_of(algorithm)), algorithm);
   }
+  for (const auto form : {FisherForm::diagonal, FisherForm::woodbury, FisherForm::dense}) {
+    EXPECT_EQ(fisher_form_named(name_of(form)), form);
+  }
+  EXPECT_THAT(message_of<UsageError>([] { fisher_form_named("full"); }),
+              HasSubstr("diagonal, woodbury, dense"));
   EXPECT_THAT(message_of<UsageError>([] { algorithm_named("rws"); }),
               AllOf(HasSubstr("\"rws\""), HasSubstr("wake-sleep, reweighted-wake-sleep")));
   EXPECT_THAT(message_of<UsageError>([] { optimizer_named("Adam"); }),
@@ -388,6 +398,13 @@ TEST(Pairs, OfEveryAlgorithmReadBackWithItsOwnSettings) {
       {Algorithm::bidirectional_helmholtz, {{"samples", "7"}}},
       {Algorithm::sparse_wake_sleep,
        {{"sparsity", "0.25"}, {"target-activation", "0.2"}, {"activation-memory", "0.75"}}},
+      {Algorithm::natural_reweighted_wake_sleep,
+       {{"samples", "7"},
+        {"insomnia", "0.75"},
+        {"control-variate", "true"},
+        {"fisher", "dense"},
+        {"fisher-damping", "0.05"},
+        {"fisher-refresh", "1000"}}},
   };
   for (const auto& [algorithm, own] : cases) {
     TrainingSettings settings = unlike_the_defaults();
@@ -397,6 +414,11 @@ TEST(Pairs, OfEveryAlgorithmReadBackWithItsOwnSettings) {
     settings.sparsity = 0.25;
     settings.target_activation = 0.2;
     settings.activation_memory = 0.75;
+    settings.insomnia = 0.75;
+    settings.control_variate = true;
+    settings.fisher = FisherForm::dense;
+    settings.fisher_damping = 0.05;
+    settings.fisher_refresh = 1000;
     Pairs expected = expected_pairs;
     expected[1].second = name_of(algorithm);
     expected.insert(expected.begin() + 2, own.begin(), own.end());
@@ -454,12 +476,15 @@ TEST(Settings, AStepsRowsAndMixedPhasesFollowTheAlgorithm) {
   settings.insomnia = 0.5;
   EXPECT_EQ(rows_of_a_step(settings), 20);
   EXPECT_FALSE(mixes_phases(settings));
-  settings.algorithm = Algorithm::reweighted_wake_sleep;
-  EXPECT_EQ(rows_of_a_step(settings), 140);
-  EXPECT_TRUE(mixes_phases(settings));
-  for (const double one_phase : {0.0, 1.0}) {
-    settings.insomnia = one_phase;
-    EXPECT_FALSE(mixes_phases(settings));
+  for (const auto algorithm : {Algorithm::reweighted_wake_sleep, Algorithm::natural_reweighted_wake_sleep}) {
+    settings.algorithm = algorithm;
+    settings.insomnia = 0.5;
+    EXPECT_EQ(rows_of_a_step(settings), 140);
+    EXPECT_TRUE(mixes_phases(settings));
+    for (const double one_phase : {0.0, 1.0}) {
+      settings.insomnia = one_phase;
+      EXPECT_FALSE(mixes_phases(settings));
+    }
   }
   settings.insomnia = 0.5;
   for (const auto algorithm : {Algorithm::joint_stochastic_approximation, Algorithm::vimco,

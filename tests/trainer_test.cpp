@@ -167,7 +167,8 @@ TEST_P(TrainerTest, NoMemoryOfTheBackendIsAllocatedAfterTheFirstStep) {
 }
 
 TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
-  for (const Algorithm algorithm : {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep}) {
+  for (const Algorithm algorithm :
+       {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep, Algorithm::natural_reweighted_wake_sleep}) {
     const DataSet data = binary_rows(320, 130);
     TrainingSettings settings = small_settings(OptimizerKind::adam);
     settings.layers = {200, 70, 33};

@@ -30,6 +30,7 @@ void print_json(const Model& model) {
       {"image_height", model.height},
       {"image_width", model.width},
       {"contract", arithmetic_contract},
+      {"promise", promise_of(model.settings)},
       {"has_optimizer_state", !model.optimizer.empty()},
       {"settings", settings},
   };
@@ -52,7 +53,7 @@ void print_text(const Model& model) {
   print_line("step", with_commas(model.step));
   print_line("optimiser state",
              model.optimizer.empty() ? "none (a finished model)" : "present (a checkpoint)");
-  print_line("arithmetic contract", arithmetic_contract);
+  print_line("arithmetic contract", std::string(arithmetic_contract) + ": " + promise_of(model.settings));
   std::printf("settings (learning rates multiply the mean gradient over the batch)\n");
   for (const auto& [name, value] : to_pairs(model.settings)) print_line("  " + name, value);
 }

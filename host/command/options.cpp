@@ -123,10 +123,10 @@ Options machine_options() {
               "widths of the hidden layers from the data upward, separated by commas"),
       setting("algorithm", Kind::choice, "NAME", "Machine",
               "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, sparse-wake-sleep, "
-              "bidirectional-helmholtz or vimco",
+              "bidirectional-helmholtz, vimco or natural-reweighted-wake-sleep",
               {},
               {"wake-sleep", "reweighted-wake-sleep", "joint-stochastic-approximation", "sparse-wake-sleep",
-               "bidirectional-helmholtz", "vimco"}),
+               "bidirectional-helmholtz", "vimco", "natural-reweighted-wake-sleep"}),
       setting("weight-bits", Kind::choice, "BITS", "Machine",
               "bits of the integer weights that the products see: 16, 12 or 8", {}, {"16", "12", "8"}),
   };
@@ -136,10 +136,20 @@ Options algorithm_options() {
   return {
       setting("samples", Kind::whole, "K", "Algorithm",
               "hidden states drawn for each image; not of wake-sleep", {1, 8388608}),
-      setting("insomnia", Kind::number, "X", "Algorithm",
-              "reweighted-wake-sleep: share of the wake phase in the recognition gradient, from 0 (sleep "
-              "alone) to 1 (wake alone)",
-              {0, 1}),
+      setting(
+          "insomnia", Kind::number, "X", "Algorithm",
+          "reweighted-wake-sleep, natural or not: share of the wake phase in the recognition gradient, from "
+          "0 (sleep alone) to 1 (wake alone)",
+          {0, 1}),
+      setting(
+          "fisher", Kind::choice, "FORM", "Algorithm",
+          "natural-reweighted-wake-sleep: what is inverted of each unit's Fisher block: its diagonal, the "
+          "block through a system of the batch's rows (woodbury), or the dense block",
+          {}, {"diagonal", "woodbury", "dense"}),
+      setting("fisher-damping", Kind::number, "ALPHA", "Algorithm",
+              "natural-reweighted-wake-sleep: added to the diagonal of the Fisher blocks", above_zero),
+      setting("fisher-refresh", Kind::whole, "STEPS", "Algorithm",
+              "natural-reweighted-wake-sleep: steps from one Fisher matrix to the next", at_least_one),
       setting("fresh-epochs", Kind::whole, "N", "Algorithm",
               "joint-stochastic-approximation: epochs whose chains begin anew, before they go on where they "
               "stopped",
@@ -152,7 +162,8 @@ Options algorithm_options() {
               "sparse-wake-sleep: how much of the running mean of the activation a step keeps",
               from_zero_below_one),
       setting("control-variate", Kind::flag, "", "Algorithm",
-              "reweighted-wake-sleep: the wake phase weighs samples by w - 1/K in the recognition gradient"),
+              "reweighted-wake-sleep, natural or not: the wake phase weighs samples by w - 1/K in the "
+              "recognition gradient"),
   };
 }
 

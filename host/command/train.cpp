@@ -359,8 +359,7 @@ void Run::describe_layers() const {
 void Run::describe() const {
   const TrainingSettings& settings = trainer_.settings();
   log_.field("device", device_.reason + ": " + device_.ops->description());
-  log_.field("contract", std::string(arithmetic_contract) +
-                             ": the same seed gives the same model, bit for bit, on every device");
+  log_.field("contract", std::string(arithmetic_contract) + ": " + promise_of(settings));
   log_.field("data", summary_);
   log_.field("", placement_text(trainer_.placement(), start_.arguments.text("data-placement")));
   log_.field("evaluation", "after each epoch on " + with_commas(evaluated_.rows) + " " + evaluated_on_ +
@@ -620,7 +619,7 @@ Report Run::report(const Model& model, const EpochRecord& shown, const Picture& 
       {"Training time", duration_text(last.seconds)},
       {"Parameters", with_commas(trainer_.machine().parameters())},
       {"Device", device_.ops->description()},
-      {"Arithmetic contract", arithmetic_contract},
+      {"Arithmetic contract", std::string(arithmetic_contract) + ": " + promise_of(model.settings)},
       {"Model hash", model.hash},
   };
   report.settings = to_pairs(model.settings);

@@ -284,6 +284,11 @@ struct Rates {
   float second_correction = 1;  ///< Adam: 1 / (1 - beta2^t)
 };
 
+/// The mean over a batch, from its sum in units of 1/127.
+WAKESLEEP_HOST_DEVICE float mean_gradient(std::int32_t integer_gradient, const Rates& rates) {
+  return static_cast<float>(integer_gradient) * rates.mean;
+}
+
 /// The factor that keeps every component of a mean gradient within `limit`: 1, or limit over the largest
 /// magnitude among them, which is largest * mean.
 WAKESLEEP_HOST_DEVICE float clip_factor(std::int32_t largest, float mean, float limit) {
@@ -291,18 +296,23 @@ WAKESLEEP_HOST_DEVICE float clip_factor(std::int32_t largest, float mean, float 
   return magnitude > limit ? limit / magnitude : 1.0f;
 }
 
+/// What of (F_i + damping)^-1 natural gradients keep (NaturalGradient in natural_gradient.hpp).
+enum class FisherForm : std::uint32_t { diagonal, woodbury, dense };
+
+/// Order of the largest system that is solved for a receiving unit, of which one is kept for each.
+inline constexpr std::int64_t max_fisher_order = 512;
+
 /// Optimiser state below 2^-100 becomes zero, so that it never fades through subnormal numbers.
 WAKESLEEP_HOST_DEVICE float flush_small(float x) { return absolute(x) < 7.8886090522101181e-31f ? 0.0f : x; }
 
-/// One parameter's ascent of its log-probability. `first` and `second` are the optimiser's state (unused ones
+/// One parameter's ascent along a mean gradient. `first` and `second` are the optimiser's state (unused ones
 /// are left alone). Decay is decoupled: w <- (1 - rate * D) w + rate * direction.
 ///   sgd:      direction = g
 ///   momentum: v <- mu v + g,  direction = v
 ///   adam:     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,  direction = m^ / (sqrt(v^) + epsilon)
-WAKESLEEP_HOST_DEVICE float updated_parameter(float parameter, std::int32_t integer_gradient, bool decayed,
+WAKESLEEP_HOST_DEVICE float updated_parameter(float parameter, float gradient, bool decayed,
                                               const Optimizer& optimizer, const Rates& rates, float& first,
                                               float& second) {
-  const float gradient = static_cast<float>(integer_gradient) * rates.mean;
   const float kept = decayed ? fma(-rates.decay, parameter, parameter) : parameter;
   switch (optimizer.kind) {
     case OptimizerKind::sgd:
@@ -317,6 +327,14 @@ WAKESLEEP_HOST_DEVICE float updated_parameter(float parameter, std::int32_t inte
   second = flush_small(fma(optimizer.beta2, second, ((1.0f - optimizer.beta2) * gradient) * gradient));
   const float direction = first / (square_root(second * rates.second_correction) + optimizer.epsilon);
   return fma(rates.rate, direction, kept);
+}
+
+/// The same along an integer gradient.
+WAKESLEEP_HOST_DEVICE float updated_parameter(float parameter, std::int32_t integer_gradient, bool decayed,
+                                              const Optimizer& optimizer, const Rates& rates, float& first,
+                                              float& second) {
+  return updated_parameter(parameter, mean_gradient(integer_gradient, rates), decayed, optimizer, rates,
+                           first, second);
 }
 
 WAKESLEEP_HOST_DEVICE bool is_finite(float x) { return (float_bits(x) & 0x7F800000u) != 0x7F800000u; }

@@ -13,6 +13,8 @@
 
 namespace wakesleep {
 
+class NaturalGradient;
+
 class DeltaRule {
  public:
   /// For the rows of a step of `settings` (rows_of_a_step). `machine` must outlive it.
@@ -41,6 +43,10 @@ class DeltaRule {
   /// which reads them when it runs.
   void add_to_bias_gradient(int index, const std::int32_t* terms);
 
+  /// From now on every learn() follows the natural gradient instead, which `natural_gradient` knows at the
+  /// time of the call and must outlive the last of them.
+  void follow(const NaturalGradient& natural_gradient);
+
   /// Throws DivergenceError naming layer and step if any parameter had left the representable range when this
   /// was last called, and looks again; does not wait for what is queued since then.
   void check_divergence_of_before();
@@ -68,7 +74,8 @@ class DeltaRule {
   struct Working {
     Buffer<std::int8_t> errors;
     Gradient gradient;
-    Buffer<Rates> clipped_rates;  ///< of the latest learn(), where gradients are clipped
+    Buffer<Rates> clipped_rates;                 ///< of the latest learn(), where gradients are clipped
+    Buffer<float> natural_weight, natural_bias;  ///< empty but for natural gradients
   };
   void throw_if_any(const std::uint32_t* diverged) const;
 
@@ -79,6 +86,7 @@ class DeltaRule {
   float clip_limit_;  ///< 0: gradients are not clipped
   std::vector<State> optimizer_state_;
   std::vector<Working> working_;
+  const NaturalGradient* natural_gradient_ = nullptr;
   std::vector<const std::int32_t*> bias_terms_;  ///< by conditional, null where there are none
   std::vector<Held> held_;  ///< one per conditional, empty but for recognition; none where nothing is held
   Buffer<std::uint32_t>

@@ -30,8 +30,9 @@ struct MemoryPlan {
 
 /// Measured, not calculated: makes a machine of these sizes and what two small batches of the settings'
 /// algorithm need, and gives everything back but working memory that the backend keeps. The batch size of the
-/// settings is left out of account, but for the ring of streamed rows. `placement` decides whether they are,
-/// of binary rows, by what is left beside a batch. Throws DeviceError when not even that fits.
+/// settings is left out of account, but for the ring of streamed rows and for Woodbury's form of Fisher
+/// blocks, which grow with its square and count as fixed. `placement` decides whether rows are streamed, of
+/// binary rows, by what is left beside a batch. Throws DeviceError when not even that fits.
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
                        std::int64_t data_rows, const PlacementSettings& placement = {});
 

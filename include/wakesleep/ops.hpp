@@ -131,6 +131,17 @@ struct SampleWeights {
   const float* coefficient = nullptr;  ///< [images x samples]: where given, weights are scale * coefficient
 };
 
+/// P_i = (F_i + damping)^-1 for every receiving unit i of a conditional: what natural gradients multiply by.
+/// Rows and columns of P_i are in the order of the sending units, and the bias comes last: d = sending + 1.
+struct FisherInverse {
+  FisherForm form = FisherForm::diagonal;
+  float damping = 1.0f;
+  /// diagonal: [receiving x d], 1 / (F_i + damping) on the diagonal. dense: [receiving x d x d], P_i.
+  /// woodbury: [receiving x R x R], Q_i of P_i = (1 - A^T Q_i A) / damping, A = (rows, 1) [R x d].
+  const float* blocks = nullptr;
+  ConstStates rows;  ///< woodbury: [R x sending], R at most max_fisher_order
+};
+
 /// Bytes held through allocate(), and how often it was called.
 struct MemoryUse {
   std::size_t current = 0;
@@ -277,6 +288,19 @@ class Ops {
   virtual void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
                       const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
+
+  /// The same along mean gradients in float32, such as natural_gradient makes.
+  virtual void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
+                      const Rates* rates, const float* gradient, const float* bias_gradient,
+                      std::uint32_t* diverged, const std::uint32_t* step) = 0;
+
+  /// (natural, natural_bias) of receiving unit i = P_i (mean gradient, mean bias gradient) of that unit, in
+  /// the shapes of the integer gradients; `rates` is read when the operation runs. For a prior pass null
+  /// gradients but those of the bias, and the diagonal form. Sums are made in float32 in ascending order
+  /// (those over A g in integers), so that the same P_i give the same bits on every backend.
+  virtual void natural_gradient(const Conditional& conditional, const FisherInverse& inverse,
+                                const Rates* rates, const std::int32_t* gradient,
+                                const std::int32_t* bias_gradient, float* natural, float* natural_bias) = 0;
 
   // ---------------------------------------------------------------- chains of joint stochastic approximation
   /// Where *epoch >= from_epoch: states[i] = row order[*first + i] of `remembered`, bits as in a binary data

@@ -31,6 +31,17 @@ class PosteriorSamples {
   /// The states of hidden layer l [images * K x units].
   ConstStates hidden(const Batch& batch, int l) const { return states(l, batch.rows); }
 
+  /// The conditional of layer l's states given their inputs, with what draw() has kept of it: logits, or else
+  /// errors. Of the first recognition layer, whose input all samples of an image share, it is logits, one row
+  /// an image. The prior has no input, and its logits are its biases.
+  struct Rows {
+    ConstStates input;
+    Matrix<const float> logits;
+    Matrix<const float> errors;
+  };
+  Rows generative(const Batch& batch, int l) const;   ///< layer l = 0 .. L given l + 1
+  Rows recognition(const Batch& batch, int l) const;  ///< layer l = 1 .. L given l - 1, where it is kept
+
   /// log w_k in units of 2^-20 nats [images x K].
   Matrix<const std::int64_t> log_weights(const Batch& batch) const;
 

@@ -22,6 +22,14 @@ class ReweightedWakeSleep : public TrainingAlgorithm {
   /// control variate) and grad log q(h | x) at one dream for every image. What has no share is not computed.
   void step(const Batch& batch) override;
 
+ protected:
+  /// As above; `keeps_recognition`: the samples' recognition logits are kept even where nothing learns from
+  /// them.
+  ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings,
+                      bool keeps_recognition);
+  /// Called in every step between the drawing of the samples and learning from them.
+  virtual void samples_weighted(const Batch&, const PosteriorSamples&, const SampleWeights&) {}
+
  private:
   DeltaRule& delta_rule_;
   Ops& ops_;

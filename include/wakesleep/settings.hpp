@@ -16,7 +16,8 @@ enum class Algorithm {
   joint_stochastic_approximation,
   sparse_wake_sleep,
   bidirectional_helmholtz,
-  vimco
+  vimco,
+  natural_reweighted_wake_sleep
 };
 enum class Schedule { constant, step, cosine, plateau };
 enum class Binarization { threshold, fixed, dynamic };
@@ -32,6 +33,9 @@ struct TrainingSettings {
   double sparsity = 0.1;           ///< strength lambda of the penalty on activations (sparse wake-sleep)
   double target_activation = 0.1;  ///< rho
   double activation_memory = 0.9;  ///< beta of the running means
+  FisherForm fisher = FisherForm::diagonal;  ///< of natural gradients (natural reweighted wake-sleep)
+  double fisher_damping = 0.2;               ///< alpha
+  std::int64_t fisher_refresh = 100;         ///< steps from one Fisher matrix to the next
   std::int64_t epochs = 50;
   std::int64_t batch_size = 100;
   double generative_learning_rate = 0.003;
@@ -57,11 +61,13 @@ struct TrainingSettings {
 
 const char* name_of(Algorithm algorithm);
 const char* name_of(OptimizerKind kind);
+const char* name_of(FisherForm form);
 const char* name_of(Schedule schedule);
 const char* name_of(Binarization binarization);
 /// These throw UsageError with the valid names.
 Algorithm algorithm_named(const std::string& name);
 OptimizerKind optimizer_named(const std::string& name);
+FisherForm fisher_form_named(const std::string& name);
 Schedule schedule_named(const std::string& name);
 Binarization binarization_named(const std::string& name);
 
@@ -71,6 +77,8 @@ void check(const TrainingSettings& settings);
 
 /// Rows that a step of batch_size images works on: samples times as many where the algorithm draws several.
 std::int64_t rows_of_a_step(const TrainingSettings& settings);
+/// Which runs with these settings give the same bits (docs/numerics.md), in one clause.
+std::string promise_of(const TrainingSettings& settings);
 /// Whether the recognition gradient is mixed of two phases.
 bool mixes_phases(const TrainingSettings& settings);
 

@@ -68,7 +68,7 @@ class Trainer {
  private:
   void require_estimate() const;
   std::int64_t some_steps(std::int64_t most);
-  void queue_step(std::int64_t rows);
+  void queue_step(std::int64_t rows, std::int64_t step);
   void record_steps();
 
   Ops& ops_;

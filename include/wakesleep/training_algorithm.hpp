@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@ struct Batch {
   const std::uint32_t* order = nullptr;  ///< rows of the data set, from now->first on; null: its own order
   std::int64_t rows = 0;
   const StepScalars* now = nullptr;
+  std::int64_t step = 0;  ///< number of the step as the host knows it; negative while steps are recorded
 };
 
 class TrainingAlgorithm {
@@ -30,7 +32,13 @@ class TrainingAlgorithm {
   /// come.
   virtual void reserve(std::int64_t rows) = 0;
   /// Queues one step's operations and nothing else, so that it can be recorded. At most batch_size rows.
+  /// At a step of which steps_without_host() is 0, it works on the host as well, and blocks.
   virtual void step(const Batch& batch) = 0;
+
+  /// How many steps from number `step` on only queue operations, always the same.
+  virtual std::int64_t steps_without_host(std::int64_t) const {
+    return std::numeric_limits<std::int64_t>::max();
+  }
 
   /// What it carries from step to step beside parameters and optimiser state, by name; most carry nothing.
   /// Blocks.

@@ -16,6 +16,8 @@
 #include "wakesleep/matrix.hpp"
 #include "wakesleep/memory_plan.hpp"
 #include "wakesleep/model_file.hpp"
+#include "wakesleep/natural_gradient.hpp"
+#include "wakesleep/natural_reweighted_wake_sleep.hpp"
 #include "wakesleep/ops.hpp"
 #include "wakesleep/partition.hpp"
 #include "wakesleep/passing_states.hpp"

@@ -35,6 +35,11 @@ void count_columns(const std::uint8_t* states, std::int64_t rows, std::int64_t s
 std::int32_t largest_integer(const std::int32_t* integers, std::int64_t count);
 bool update(float* parameters, float* first, float* second, const std::int32_t* gradient, std::int64_t count,
             bool decayed, const Optimizer& optimizer, const Rates& rates);
+bool update_along(float* parameters, float* first, float* second, const float* gradient, std::int64_t count,
+                  bool decayed, const Optimizer& optimizer, const Rates& rates);
+void natural_gradient(const FisherInverse& inverse, std::int64_t unit, std::int64_t sending,
+                      const Rates& rates, const std::int32_t* gradient, std::int32_t bias_gradient,
+                      float* natural, float* natural_bias);
 float largest_magnitude(const float* weights, std::int64_t count);
 void quantize_limbs(const float* weights, std::int64_t count, float two_to_shift, std::int8_t* high,
                     std::int8_t* low);

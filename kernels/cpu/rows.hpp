@@ -94,6 +94,13 @@ struct RowKernels {
   /// updated_parameter over `count` parameters; false if one of them is no longer finite.
   bool (*update)(float* parameters, float* first, float* second, const std::int32_t* gradient,
                  std::int64_t count, bool decayed, const Optimizer& optimizer, const Rates& rates);
+  /// The same along mean gradients.
+  bool (*update_along)(float* parameters, float* first, float* second, const float* gradient,
+                       std::int64_t count, bool decayed, const Optimizer& optimizer, const Rates& rates);
+  /// Ops::natural_gradient of one receiving unit of `sending` weights.
+  void (*natural_gradient)(const FisherInverse& inverse, std::int64_t unit, std::int64_t sending,
+                           const Rates& rates, const std::int32_t* gradient, std::int32_t bias_gradient,
+                           float* natural, float* natural_bias);
   /// max |w|, or +infinity when a weight is not finite.
   float (*largest_magnitude)(const float* weights, std::int64_t count);
   /// q = rint(w 2^s) as limbs (high null: low alone, |q| <= 127) ...

@@ -30,10 +30,11 @@ __device__ inline Ascent from(const Ascent& ascent, std::int64_t index) {
           ascent.second != nullptr ? ascent.second + index : nullptr};
 }
 
-/// Moves `width` parameters. Returns the largest of their magnitude_bits.
-template <int width>
-__device__ std::uint32_t ascend(const Ascent& ascent, const Several<std::int32_t, width>& gradient,
-                                bool decayed, const Optimizer& optimizer, const Rates& rates) {
+/// Moves `width` parameters along a gradient of integers, or of means in float32. Returns the largest of
+/// their magnitude_bits.
+template <int width, class Gradient>
+__device__ std::uint32_t ascend(const Ascent& ascent, const Several<Gradient, width>& gradient, bool decayed,
+                                const Optimizer& optimizer, const Rates& rates) {
   Several<float, width> parameter = load<width>(ascent.parameters);
   Several<float, width> first = {};
   Several<float, width> second = {};
@@ -52,18 +53,19 @@ __device__ std::uint32_t ascend(const Ascent& ascent, const Several<std::int32_t
   return largest;
 }
 
-__device__ inline void ascend_bias(const ParameterUpdate& update, std::int64_t unit, std::int32_t gradient,
-                                   const Optimizer& optimizer, const Rates& rates) {
+template <class Gradient>
+__device__ void ascend_bias(const ParameterUpdate& update, std::int64_t unit, Gradient gradient,
+                            const Optimizer& optimizer, const Rates& rates) {
   const Ascent biases = {update.bias, update.state.bias_first, update.state.bias_second};
-  ascend<1>(from(biases, unit), {{gradient}}, false, optimizer, rates);
+  ascend<1>(from(biases, unit), Several<Gradient, 1>{{gradient}}, false, optimizer, rates);
   if (!is_finite(update.bias[unit])) mark_diverged(update.diverged, update.step);
 }
 
-/// Whether the weights and what belongs to them can be moved four at a time.
+/// Whether the weights and what the optimiser keeps of them can be moved four at a time.
 inline bool in_fours(const ParameterUpdate& update) {
   return update.weight.columns % 4 == 0 && update.weight.stride % 4 == 0 &&
-         fours_aligned(update.weight.data) && fours_aligned(update.gradient) &&
-         fours_aligned(update.state.weight_first) && fours_aligned(update.state.weight_second);
+         fours_aligned(update.weight.data) && fours_aligned(update.state.weight_first) &&
+         fours_aligned(update.state.weight_second);
 }
 
 }  // namespace wakesleep::cuda

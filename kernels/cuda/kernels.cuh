@@ -58,14 +58,19 @@ void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute 
 void quantize(cudaStream_t stream, Matrix<const float> weight, int bits, const Limbs& limbs, float* scales,
               std::uint32_t* diverged, const std::uint32_t* step);
 
+/// The gradients of a conditional's weights (dense) and biases: integers, or means in float32.
+template <class T>
+struct GradientPair {
+  T* weight = nullptr;
+  T* bias = nullptr;
+};
+
 /// A conditional's step along its gradient, which ends with its new integers. Gradient and optimiser state
 /// are dense. A prior has biases only, and no limbs.
 struct ParameterUpdate {
   std::int64_t receiving = 0;
   Matrix<float> weight;
   float* bias = nullptr;
-  const std::int32_t* gradient = nullptr;
-  const std::int32_t* bias_gradient = nullptr;
   OptimizerState state;
   Limbs limbs;
   int bits = 16;
@@ -73,8 +78,15 @@ struct ParameterUpdate {
   std::uint32_t* diverged = nullptr;  ///< and `step` as in Ops::quantize
   const std::uint32_t* step = nullptr;
 };
-void update(cudaStream_t stream, const ParameterUpdate& update, const Optimizer& optimizer,
-            const Rates* rates);
+void update(cudaStream_t stream, const ParameterUpdate& update,
+            const GradientPair<const std::int32_t>& gradient, const Optimizer& optimizer, const Rates* rates);
+void update(cudaStream_t stream, const ParameterUpdate& update, const GradientPair<const float>& gradient,
+            const Optimizer& optimizer, const Rates* rates);
+
+/// Of a conditional of `receiving` x `sending` weights; `inverse` as in Ops::natural_gradient.
+void natural_gradient(cudaStream_t stream, const FisherInverse& inverse, std::int64_t receiving,
+                      std::int64_t sending, const Rates* rates,
+                      const GradientPair<const std::int32_t>& gradient, const GradientPair<float>& natural);
 
 /// *clipped = *rates with its mean times the clip_factor of all the integers given. Works in memory taken
 /// from `workspace`.

@@ -139,28 +139,29 @@ void Draft::gradient(ConstDeltas errors, ConstStates input, const std::int32_t* 
   gradient_ = std::make_unique<Gradient>(Gradient{errors, input, gradient, bias_gradient});
 }
 
-void Draft::update(const ParameterUpdate& update, const Optimizer& optimizer, const Rates* rates) {
-  const std::unique_ptr<Gradient> gradient = std::move(gradient_);
-  if (gradient == nullptr || gradient->weight != update.gradient || gradient->bias != update.bias_gradient ||
-      gradient->bias == nullptr || gradient->errors.columns != update.receiving) {
+void Draft::update(const ParameterUpdate& update, const GradientPair<const std::int32_t>& gradient,
+                   const Optimizer& optimizer, const Rates* rates) {
+  const std::unique_ptr<Gradient> latest = std::move(gradient_);
+  if (latest == nullptr || latest->weight != gradient.weight || latest->bias != gradient.bias ||
+      latest->bias == nullptr || latest->errors.columns != update.receiving) {
     refuse("an update of which the gradient does not come just before");
     return;
   }
-  if (!accepts(gradient->errors.rows)) return;
+  if (!accepts(latest->errors.rows)) return;
   const auto floats = [](const float* first, std::int64_t count) {
     return range(first, count * static_cast<std::int64_t>(sizeof(float)));
   };
   const std::int64_t units = update.receiving;
   const std::int64_t weights = units * update.weight.columns;
-  Touched touched{{range(gradient->errors)},
+  Touched touched{{range(latest->errors)},
                   {floats(update.bias, units), floats(update.state.bias_first, units),
                    floats(update.state.bias_second, units),
                    range(update.diverged, static_cast<std::int64_t>(sizeof(std::uint32_t)))}};
-  LearnStage learn{gradient->errors, gradient->input, update, {}, optimizer, rates, in_fours(update)};
+  LearnStage learn{latest->errors, latest->input, update, {}, optimizer, rates, in_fours(update)};
   if (update.limbs.data != nullptr) {
     learn.integers =
         integers_in<std::int8_t>(update.limbs, update.bits, update.scales, update.diverged, update.step);
-    touched.read.push_back(range(gradient->input));
+    touched.read.push_back(range(latest->input));
     for (const MemoryRange& more : {range(update.weight), floats(update.state.weight_first, weights),
                                     floats(update.state.weight_second, weights), floats(update.scales, units),
                                     range(update.limbs.data, bytes_of_limbs(update.limbs))}) {
@@ -172,7 +173,7 @@ void Draft::update(const ParameterUpdate& update, const Optimizer& optimizer, co
     return;
   }
   if (pieces_.empty() || pieces_.back().stage.kind != StageKind::delta ||
-      pieces_.back().stage.forward.errors.data != gradient->errors.data ||
+      pieces_.back().stage.forward.errors.data != latest->errors.data ||
       pieces_.back().stage.forward.bias != update.bias) {
     refuse("an update of a prior of which the errors do not come just before");
     return;

@@ -147,7 +147,8 @@ class Draft {
   /// The update of the same gradient must come next.
   void gradient(ConstDeltas errors, ConstStates input, const std::int32_t* gradient,
                 const std::int32_t* bias_gradient);
-  void update(const ParameterUpdate& update, const Optimizer& optimizer, const Rates* rates);
+  void update(const ParameterUpdate& update, const GradientPair<const std::int32_t>& gradient,
+              const Optimizer& optimizer, const Rates* rates);
 
   /// There is no program of these operations, because there is `what` among them. The first reason stays.
   void refuse(const std::string& what);

@@ -171,7 +171,10 @@ TEST(PersistentKernel, WhereBothWaysOfReplayingAreOpenTheFasterIsKept) {
 }
 
 TEST(PersistentKernel, WhereThereIsNoneTheDescriptionSaysWhy) {
-  for (const testing::Training& training : testing::recorded_trainings()) {
+  std::vector<testing::Training> trainings = testing::recorded_trainings();
+  trainings.push_back(trainings[2]);
+  trainings.back().settings.algorithm = Algorithm::natural_reweighted_wake_sleep;
+  for (const testing::Training& training : trainings) {
     if (training.units > 100) continue;  // large for threads that take turns
     const std::string description = description_after(replayed(CudaReplay::persistent), training);
     const bool covered = training.settings.algorithm == Algorithm::wake_sleep;
