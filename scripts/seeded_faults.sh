@@ -4,22 +4,22 @@
 # program that the list names, then the others. The recorded hashes do not count; whether they differ as well is shown
 # beside. Fails when a fault survives. Without CUDA.
 #
-# usage: scripts/seeded_faults.sh [--no-install] [--jobs N] [TEXT]
+# usage: scripts/seeded_faults.sh [--no-install] [--jobs N] [TEXT...]
 #   --jobs N   compile N files at a time (default: as many as there are processors)
-#   TEXT       only the faults whose description contains TEXT
+#   TEXT       only the faults whose description contains one of the TEXTs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 install=yes
 jobs=$(nproc)
-only=
+only=()
 while (($# > 0)); do
   case $1 in
     --no-install) install=no ;;
     --jobs) jobs=${2:?--jobs needs a number}; shift ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     -*) echo "seeded_faults.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
-    *) only=$1 ;;
+    *) only+=("$1") ;;
   esac
   shift
 done
@@ -69,6 +69,14 @@ first_failure_of_all() {
   done
 }
 
+is_wanted() {
+  local text
+  for text in "${only[@]}"; do
+    if [[ $1 == *"$text"* ]]; then return; fi
+  done
+  ((${#only[@]} == 0))
+}
+
 recorded_hashes() {
   compile golden_test || return 1
   local failed
@@ -113,7 +121,7 @@ caught=0 survived=0 skipped=0
 print_row() { printf '| %-58s | %-88s | %-6s |\n' "$@"; }
 print_row fault 'the first test that failed' hashes
 for i in "${!names[@]}"; do
-  if [[ ${names[i]} != *"$only"* ]]; then continue; fi
+  is_wanted "${names[i]}" || continue
   if [[ -n ${needs[i]} ]] && ! grep -qw "${needs[i]}" /proc/cpuinfo; then
     print_row "${names[i]}" "SKIPPED: this processor has no ${needs[i]}" ''
     skipped=$((skipped + 1))
