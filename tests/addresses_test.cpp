@@ -201,8 +201,8 @@ TEST(Addresses, ARecorderThatSeesARepeatedAddressSaysSo) {
   Machine machine(ops, {5, 3}, 16);
   Buffer<std::uint8_t> states(ops, 4 * 64);
   const Draw draw{1, Domain::sleep_sample, 1, 0, 0, nullptr, SampleAddress::row};
-  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {}, {});
-  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {}, {});
+  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {}, {}, {});
+  ops.sample(machine.prior(), {}, draw, 1, {states.data(), 4, 3, 64}, {}, {}, {});
   EXPECT_LT(ops.addresses.size(), ops.draws);
 }
 
