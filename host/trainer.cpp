@@ -132,8 +132,10 @@ void Trainer::record_steps() {
 
 void Trainer::require_estimate() const {
   if (!watches_validation(settings_) || progress_.epoch() == epoch()) return;
-  throw UsageError("the schedule \"plateau\" and early stopping go by the estimates after the epochs, but that after "
-                   "epoch " + std::to_string(epoch()) + " is missing: call Trainer::observe between two epochs");
+  throw UsageError(
+      "the schedule \"plateau\" and early stopping go by the estimates after the epochs, but that after "
+      "epoch " +
+      std::to_string(epoch()) + " is missing: call Trainer::observe between two epochs");
 }
 
 void Trainer::observe(double log_likelihood) {

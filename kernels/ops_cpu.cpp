@@ -722,8 +722,8 @@ class CpuOps : public Ops {
   Team team_;
   std::vector<Products> products_;
   Shuffle shuffle_;
-  Buffer<std::int64_t> on_counts_;   ///< of sparsity, by unit
-  std::vector<float> largest_sums_;  ///< of coefficients, by thread
+  Buffer<std::int64_t> on_counts_;              ///< of sparsity, by unit
+  std::vector<float> largest_sums_;             ///< of coefficients, by thread
   std::vector<std::int32_t> largest_integers_;  ///< of a gradient, by thread
 };
 

@@ -362,7 +362,8 @@ class CudaOps final : public Ops {
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
     const Drafted drafted(*this, [&](Draft& draft) {
-      if (weighted(weights) || target.rows != deltas.rows) draft.refuse("a delta of several samples of a row");
+      if (weighted(weights) || target.rows != deltas.rows)
+        draft.refuse("a delta of several samples of a row");
       if (kept.data != nullptr) draft.refuse("a delta of kept logits");
       draft.delta(integers_of(conditional), conditional.bias, input, target, draw, weights.scale, deltas);
     });

@@ -51,7 +51,8 @@ TEST(Allocation, NoneAfterTheFirstStep) {
       if (!cpu_route_available(route)) continue;
       for (const int threads : {1, 3}) {
         for (const PlacementSettings& placement : {PlacementSettings{}, testing::streamed()}) {
-          EXPECT_EQ(allocations_after_the_first_step(training, route, threads, placement), 0) << training.name;
+          EXPECT_EQ(allocations_after_the_first_step(training, route, threads, placement), 0)
+              << training.name;
         }
       }
     }
