@@ -245,6 +245,7 @@ TEST_F(Files, AreOldOrNewAfterAKillAtAnyMoment) {
   std::mt19937 random(1);
   for (int kill = 0; kill < 50; ++kill) {
     const pid_t child = ::fork();
+    ASSERT_GE(child, 0) << "no second process; and a signal to process -1 would go to all";
     if (child == 0) {
       for (std::size_t i = 1;; ++i)
         write_file_atomically(path(), versions[i % 2].data(), versions[i % 2].size());
