@@ -5,6 +5,7 @@
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
+#include <limits>
 
 #include "floating_point.hpp"
 #include "wakesleep/error.hpp"
@@ -45,10 +46,15 @@ MatrixXd curvatures(Ops& ops, const PosteriorSamples::Rows& rows, const std::vec
   return result;
 }
 
-/// The inverse of a symmetric positive definite matrix, of which the lower half is read. Where numbers are
-/// not finite it has none either, and the update that they lead to is noted as divergence.
+/// The inverse of a symmetric positive definite matrix, of which the lower half is read. Of a matrix that is
+/// not, in double precision, or whose numbers are not finite, all is NaN: the update that it leads to is
+/// noted as divergence.
 MatrixXd inverse_of(const MatrixXd& matrix) {
-  return matrix.selfadjointView<Eigen::Lower>().llt().solve(MatrixXd::Identity(matrix.rows(), matrix.cols()));
+  const auto factors = matrix.selfadjointView<Eigen::Lower>().llt();
+  if (factors.info() != Eigen::Success) {
+    return MatrixXd::Constant(matrix.rows(), matrix.cols(), std::numeric_limits<double>::quiet_NaN());
+  }
+  return factors.solve(MatrixXd::Identity(matrix.rows(), matrix.cols()));
 }
 
 /// (A^T D A + damping)^-1, D = diag(root)^2.

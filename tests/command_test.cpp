@@ -593,6 +593,8 @@ TEST_F(CommandTest, ExactLikelihoodOfWideLayersIsRefused) {
   words[3] = "20,20";
   ASSERT_EQ(run(words).exit_code, 0);
   expect_failure({"evaluate", "wide/model.safetensors", "images.idx", "--exact"}, 64, {"24"});
+  expect_failure({"evaluate", "wide/model.safetensors", "images.idx", "--dreams", "10"}, 64,
+                 {"--dreams is for models trained as bidirectional-helmholtz", "wake-sleep"});
 }
 
 TEST_F(CommandTest, WhereTheRowsAreKeptChangesNoBitAndIsSaid) {
@@ -1322,7 +1324,8 @@ TEST_F(ResumeTest, EarlyStoppingEndsWithTheBestModel) {
   EXPECT_THAT(report, HasSubstr(epoch + " of 60 (the best of the "));
 
   const auto before = contents_of(path("run"));
-  EXPECT_THAT(run({"train", "--resume", "--out", "run"}).out, HasSubstr("is finished"));
+  EXPECT_THAT(run({"train", "--resume", "--out", "run"}).out,
+              ::testing::AllOf(HasSubstr("is finished"), HasSubstr(hash_of("run/model.safetensors"))));
   EXPECT_EQ(contents_of(path("run")), before);
   fs::remove(path("run/model.safetensors"));
   finish_run();

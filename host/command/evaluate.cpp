@@ -9,6 +9,7 @@
 #include "command/commands.hpp"
 #include "command/model_input.hpp"
 #include "command/progress.hpp"
+#include "wakesleep/error.hpp"
 #include "wakesleep/evaluate.hpp"
 #include "wakesleep/partition.hpp"
 
@@ -167,6 +168,11 @@ const CommandSpec& evaluate_spec() {
 
 int evaluate(const Arguments& arguments) {
   const OpenModel open(arguments);
+  if (arguments.given("dreams") && !is_bidirectional(open)) {
+    throw UsageError(
+        "--dreams is for models trained as bidirectional-helmholtz, and this one was trained as " +
+        std::string(name_of(open.model.settings.algorithm)) + ": leave it out");
+  }
   const DataSet data = read_data_for(open, arguments, arguments.whole("limit"));
   if (!arguments.flag("quiet")) {
     std::fprintf(stderr, "device: %s: %s\n", open.device.reason.c_str(),

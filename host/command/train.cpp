@@ -232,18 +232,18 @@ Model model_checkpoint(const RunFolder& folder, const Model& last) {
   return step == last.step ? last : load_model(folder.checkpoint(step));
 }
 
-/// A resumed run has nothing left to do when its model is there and its last checkpoint leads to that model.
-bool is_finished(const RunFolder& folder, const Start& start) {
-  if (!start.checkpoint || !folder.has_model()) return false;
+/// The model of a run that has nothing left to do: it is there, and the last checkpoint leads to it.
+std::optional<Model> finished_model(const RunFolder& folder, const Start& start) {
+  if (!start.checkpoint || !folder.has_model()) return std::nullopt;
   try {
-    const Model model = load_model(folder.model());
+    Model model = load_model(folder.model());
     const Model expected = model_checkpoint(folder, *start.checkpoint);
-    return model.step == expected.step && model.hash == expected.hash;
+    if (model.step == expected.step && model.hash == expected.hash) return model;
   } catch (const DataError& error) {
     Log::warning(std::string("wakesleep: ") + error.what() +
                  "; the model is written again from the checkpoint");
-    return false;
   }
+  return std::nullopt;
 }
 
 // -------------------------------------------------------------------------------- the run
@@ -267,6 +267,7 @@ class Run {
   bool owes_evaluation() const;
   bool keeps_best() const { return trainer_.settings().early_stopping > 0; }
   std::int64_t best_step() const { return trainer_.progress().best_epoch() * trainer_.steps_per_epoch(); }
+  Model load_best() const;
   EpochRecord restore_best(const Model& best);
   void tell_progress(std::int64_t reductions_before) const;
   EvaluationSettings evaluation_settings() const;
@@ -408,9 +409,11 @@ void Run::begin() {
               " lines that are not of steps up to " + with_commas(trainer_.step()));
   }
   if (!records_.empty()) seconds_ = records_.back().seconds;
-  // A run that was killed between an epoch's line and its checkpoint has not counted the line's estimate.
+  // A run that was killed between an epoch's line and its checkpoint has not counted the line's estimate, and
+  // still has the diagnostics that stand in the line.
   if (!records_.empty() && records_.back().step == trainer_.step()) {
     trainer_.observe(records_.back().evaluation.log_likelihood);
+    trainer_.diagnostics();
   }
   folder_.save_config(resolved_toml(start_.arguments, trainer_.settings()));
   if (!start_.checkpoint && !replaced) save_checkpoint();
@@ -524,7 +527,7 @@ void Run::tell_progress(std::int64_t reductions_before) const {
   const TrainingSettings& settings = trainer_.settings();
   const std::string best = "the best estimate is still " + decimals(progress.best(), 2) + " nats, of epoch " +
                            std::to_string(progress.best_epoch());
-  if (progress.stopped()) {
+  if (progress.stopped() && trainer_.step() < trainer_.total_steps()) {
     log_.line("stopping early after epoch " + std::to_string(progress.epoch()) + ": " + best);
   } else if (progress.reductions() != reductions_before && !trainer_.finished()) {
     const double factor =
@@ -562,13 +565,23 @@ EpochRecord Run::restore_best(const Model& best) {
   return record;
 }
 
+Model Run::load_best() const {
+  try {
+    return load_model(folder_.checkpoint(best_step()));
+  } catch (const DataError& error) {
+    throw DataError(std::string(error.what()) +
+                    "; it holds the best epoch's model, which no other checkpoint leads to: train again with "
+                    "--force, which gives the same model");
+  }
+}
+
 /// The model is written last: where it is, the run is finished.
 void Run::finish() {
   const EpochRecord& last = records_.back();
   Model model = trainer_.snapshot();
   EpochRecord record = last;
   if (keeps_best() && best_step() != trainer_.step()) {
-    model = load_model(folder_.checkpoint(best_step()));
+    model = load_best();
     record = restore_best(model);
   }
   model.optimizer.clear();
@@ -697,10 +710,9 @@ int train(const Arguments& command_line) {
   const Log log(given.flag("quiet"));
   RunFolder folder(given.required("out"));
   const Start start = start_of(folder, given, log);
-  if (is_finished(folder, start)) {
+  if (const std::optional<Model> model = finished_model(folder, start)) {
     std::printf("the run in %s is finished: step %s, model %s, hash %s\n", folder.path().c_str(),
-                with_commas(start.checkpoint->step).c_str(), folder.model().c_str(),
-                start.checkpoint->hash.c_str());
+                with_commas(model->step).c_str(), folder.model().c_str(), model->hash.c_str());
     return 0;
   }
   if (watches_validation(start.settings) && start.arguments.text("validation").empty()) {

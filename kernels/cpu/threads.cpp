@@ -76,6 +76,8 @@ Team::Team(int threads) {
   size_ = threads > 0 ? threads : processors;
   spinning_helps_ = size_ <= processors;
   shares_ = std::vector<Share>(static_cast<std::size_t>(size_));
+  threads_.reserve(
+      static_cast<std::size_t>(size_ - 1));  // before any thread runs that would have to be joined
   try {
     for (int index = 1; index < size_; ++index) threads_.emplace_back([this, index] { serve(index); });
   } catch (const std::system_error& error) {
