@@ -98,6 +98,7 @@ __device__ FourSums products(const ForwardStage& stage, std::int64_t row, std::i
   const std::int64_t lower_row = row + place.group + 8 < last_row ? row + place.group + 8 : last_row;
   const std::uint8_t* upper = element(stage.input, upper_row, 16 * place.member);
   const std::uint8_t* lower = element(stage.input, lower_row, 16 * place.member);
+  __syncwarp();  // lanes may come from work that only some of them had
   // Limbs are padded to 16 units.
   const std::int64_t weight_offset = (unit + place.group) * stage.stride + 16 * place.member;
   std::int32_t of_limb[limbs][4] = {};
@@ -277,6 +278,7 @@ __device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t firs
   // the second; its columns are receiving units, and what is summed over are the rows of the batch.
   std::int32_t sums[2][4] = {};
   GradientTile tile;
+  __syncwarp();  // lanes may come from work that only some of them had
 #pragma unroll 2
   for (std::int64_t row = 4 * place.member; row - 4 * place.member < stage.errors.rows; row += 32) {
     const std::int8_t* errors = memory.errors[place.group] + row;

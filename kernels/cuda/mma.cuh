@@ -18,7 +18,9 @@ namespace wakesleep::cuda {
 ///   sums[2..3]   the same of row group + 8
 __device__ inline void multiply_add(std::int32_t (&sums)[4], const std::uint32_t (&a)[4],
                                     const std::uint32_t (&b)[2]) {
-#if __CUDA_ARCH__ >= 800
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 750
+#error "compute capability 7.5 is the lowest that is supported: set CMAKE_CUDA_ARCHITECTURES"
+#elif __CUDA_ARCH__ >= 800
   asm volatile(
       "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"

@@ -173,7 +173,9 @@ void Draft::update(const ParameterUpdate& update, const GradientPair<const std::
     return;
   }
   if (pieces_.empty() || pieces_.back().stage.kind != StageKind::delta ||
+      pieces_.back().stage.step != steps_ - 1 ||
       pieces_.back().stage.forward.errors.data != latest->errors.data ||
+      pieces_.back().stage.forward.errors.rows != latest->errors.rows ||
       pieces_.back().stage.forward.bias != update.bias) {
     refuse("an update of a prior of which the errors do not come just before");
     return;

@@ -31,6 +31,7 @@ inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, unsigned
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 void __syncthreads();
+inline void __syncwarp() {}  // threads that take turns meet at the next exchange
 
 namespace emulation {
 /// The word that the lane `other` of the calling thread's warp gives. All lanes must call it.
