@@ -185,8 +185,15 @@ TEST_P(StreamedTest, TheBackendHoldsTheRingAndNoMoreRows) {
   const Held through_ring = held(streamed(5000));
   const std::int64_t ring_bytes = plan_ring(streamed(5000), 3, 1001, 130).bytes();
   EXPECT_LE(ring_bytes, 5000);
-  EXPECT_EQ(resident.now - through_ring.now, 1001 * 130 - ring_bytes);
-  EXPECT_EQ(resident.peak - through_ring.peak, 1001 * 130 - ring_bytes);
+  const std::int64_t saved = 1001 * 130 - ring_bytes;
+  if (GetParam().cuda && GetParam().gpu.replay == CudaReplay::persistent) {
+    // A persistent kernel's program is in the backend's memory too, and through a ring it has fewer steps.
+    EXPECT_GE(resident.now - through_ring.now, saved);
+    EXPECT_GE(resident.peak - through_ring.peak, saved);
+  } else {
+    EXPECT_EQ(resident.now - through_ring.now, saved);
+    EXPECT_EQ(resident.peak - through_ring.peak, saved);
+  }
 }
 
 TEST_P(StreamedTest, NoMemoryOfTheBackendIsAllocatedAfterTheFirstStep) {
