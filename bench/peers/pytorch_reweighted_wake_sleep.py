@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reweighted wake-sleep by hand in PyTorch: the peer that the engine's is measured against.
+"""Reweighted wake-sleep by hand in PyTorch: the peer that the engine is measured against.
 
 The algorithm is that of host/reweighted_wake_sleep.cpp (docs/math.md): K samples an image with self-normalised
 importance weights w_k train the generative weights (wake-theta) and, mixed with one dream an image (sleep-phi), the
@@ -10,8 +10,8 @@ makes the K samples fast:
     which the samples' deltas are summed first.
   * No product is done twice: the logits that draw or score a sample become the error that learns from it.
   * Log weights need no softplus of their own: they reuse the probabilities that the errors need anyway.
-  * w_k multiplies the states that send, which both directions share and which are fewer than the visible layer's errors;
-    for a bias it is the vector of its product.
+  * w_k multiplies the states that send, which both directions share and which are fewer than the visible layer's
+    errors; for a bias it is the vector of its product.
   * Wake-phi and sleep-phi add up inside their products, for one update by the optimiser.
 
 bench/README.md says how it was tuned; bench/compare.py finds its best setting on a machine and measures it.
@@ -39,7 +39,7 @@ class ReweightedWakeSleep(peer.WakeSleep):
         # Of layer l given its neighbour; probabilities, until the states are known.
         self.generative_errors = matrices(range(self.top))
         self.recognition_errors = matrices(range(2, self.top + 1))
-        self.first_probabilities, self.first_scratch = torch.zeros(batch_size, sizes[1]), torch.zeros(batch_size, sizes[1])
+        self.first_probabilities, self.first_scratch = (torch.zeros(batch_size, sizes[1]) for _ in range(2))
         shared = lambda: torch.zeros(rows * max(sizes))  # by all layers
         by_layer = lambda memory: [memory[: rows * units].view(rows, units) for units in sizes]
         self.sample_logits, self.scratch = by_layer(shared()), by_layer(shared())

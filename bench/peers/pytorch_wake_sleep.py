@@ -139,7 +139,7 @@ class WakeSleep:
         self.learn_from_dreams(self.optimizer.kept)
 
     def learn_from_dreams(self, kept, share=1.0):
-        """One dream an image, whose gradient counts `share`, added to `kept` times what the recognition gradient holds."""
+        """One dream an image; its gradient counts `share`, beside `kept` of what the memory of gradients holds."""
         states = self.states
         torch.sigmoid(self.prior, out=self.prior_probabilities)
         self.draw(self.prior_probabilities.expand_as(states[-1]), self.uniforms[-1], states[-1])
@@ -150,7 +150,7 @@ class WakeSleep:
         self.optimizer.update(self.recognition, self.step_count)
 
     def draw(self, probabilities, uniforms, out):
-        """out ~ Bernoulli(probabilities). Both ways draw one uniform a unit; torch.bernoulli takes five times as long."""
+        """out ~ Bernoulli(probabilities). Both draw one uniform a unit; torch.bernoulli takes five times as long."""
         if self.sampler == "bernoulli":
             torch.bernoulli(probabilities, out=out)
         else:
@@ -207,10 +207,14 @@ def log_bernoulli(states, logits):
 # ---------------------------------------------------------------------------------------------------- correctness
 
 
+def give_up(why):
+    sys.exit(f"{os.path.basename(sys.argv[0])}: {why}")
+
+
 def require(holds, what):
     print(("ok      " if holds else "FAILED  ") + what, file=sys.stderr)
     if not holds:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: the peer is wrong ({what}); nothing it measures may be used.")
+        give_up(f"the peer is wrong ({what}); nothing it measures may be used.")
 
 
 def randomize(machine, scale=1.0):
@@ -236,7 +240,7 @@ def conditionals(states):
 
 
 def autograd_gradients(direction, parameters, objective):
-    """Gradients of the sum of (conditionals, row weights) in `objective`, weighted log-probabilities: autograd, float64."""
+    """Gradients, by autograd in float64, of weighted log-probabilities: `objective` lists (conditionals, row weights)."""
     with torch.inference_mode(False), torch.enable_grad():
         copies = [p.clone().double().requires_grad_() for p in parameters]
         weights, biases = copies[: len(direction.weights)], copies[len(direction.weights) :]
@@ -293,9 +297,9 @@ def every_state(units):
 
 
 def check_expected_updates(machine, counts, insomnia=0.0):
-    """Mean updates of a tiny machine with layers 4-3-2 over a large batch against enumeration: samples and rule together.
+    """Mean updates of a tiny machine over a large batch against enumeration: samples and rule together.
 
-    counts(log p, log q), for [images x hidden states]: how much a hidden state counts for an image, on average over the
+    counts(log p, log q), all [images x hidden states]: how much a hidden state counts for an image, on average over the
     samples of q. `insomnia`: their share of the recognition gradient; the dreams have the rest.
     """
     rows = torch.rand(machine.batch_size, machine.sizes[0]).round()
@@ -340,8 +344,8 @@ def check_expected_updates(machine, counts, insomnia=0.0):
             deviation = torch.sqrt(variance.clamp(min=0) / machine.batch_size) + 1e-6
             largest = max(largest, ((update - mean) / deviation).abs().max().item())
             compared += update.numel()
-    require(largest < 5, f"expected updates, {machine.sampler}: {compared} parameters within {largest:.1f} standard errors "
-                         "of enumeration (false alarm below 1e-4)")  # fmt: skip
+    require(largest < 5, f"expected updates, {machine.sampler}: {compared} parameters within {largest:.1f} standard "
+                         "errors of enumeration (false alarm below 1e-4)")  # fmt: skip
 
 
 def check_log_weights(machine, x, log_weights):
@@ -354,8 +358,8 @@ def check_log_weights(machine, x, log_weights):
     ratios = torch.exp(log_weights.double() - exact[:, None])
     standard_error = ratios.std(1) / math.sqrt(log_weights.shape[1])
     largest = (ratios.mean(1) - 1).abs().div(standard_error).max().item()
-    require(largest < 5, f"importance-sampled estimate: {len(x)} rows within {largest:.1f} standard errors of enumeration "
-                         "(false alarm below 1e-5)")  # fmt: skip
+    require(largest < 5, f"importance-sampled estimate: {len(x)} rows within {largest:.1f} standard errors of "
+                         "enumeration (false alarm below 1e-5)")  # fmt: skip
     require(bool((log_weights.mean(1) < exact).all()), "the K=1 bound lies below the exact log-likelihood")
 
 
@@ -391,8 +395,8 @@ def check():
 def read_packed(path, units):
     packed = numpy.load(path)
     if packed.dtype != numpy.uint8 or packed.ndim != 2 or packed.shape[1] != (units + 7) // 8:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {path} holds {packed.dtype} {packed.shape}; expected bit-packed uint8 rows of "
-                 f"{(units + 7) // 8} bytes for {units} visible units.")  # fmt: skip
+        give_up(f"{path} holds {packed.dtype} {packed.shape}; expected bit-packed uint8 rows of {(units + 7) // 8} "
+                f"bytes for {units} visible units.")  # fmt: skip
     return torch.from_numpy(numpy.unpackbits(packed, axis=1, count=units).astype(numpy.float32))
 
 
@@ -401,7 +405,7 @@ class Minibatches:
 
     def __init__(self, data, batch_size):
         if len(data) < batch_size:
-            sys.exit(f"{os.path.basename(sys.argv[0])}: {len(data)} rows are fewer than a batch of {batch_size}.")
+            give_up(f"{len(data)} rows are fewer than a batch of {batch_size}.")
         self.data, self.batch_size = data, batch_size
         self.batch = torch.zeros(batch_size, data.shape[1])
         self.per_epoch = len(data) // batch_size
@@ -445,7 +449,7 @@ def parser_of(description):
     parser.add_argument("--test", metavar="FILE.npy", help="then estimate the likelihood of these bit-packed rows")
     parser.add_argument("--test-samples", type=int, default=1000, help="samples of the estimate")
     parser.add_argument("--limit", type=int, default=1000, help="rows of --test to use")
-    parser.add_argument("--compile", action="store_true", help="run the phases through torch.compile (needs a compiler)")
+    parser.add_argument("--compile", action="store_true", help="run the phases through torch.compile")
     parser.add_argument("--check", action="store_true", help="check the peer's correctness and stop")
     parser.add_argument("--json", action="store_true")
     return parser
@@ -499,7 +503,8 @@ def main(arguments, algorithm, make, check):
         },
     }
     if arguments.test:
-        estimate, bound = machine.estimate(read_packed(arguments.test, sizes[0])[: arguments.limit], arguments.test_samples)
+        rows = read_packed(arguments.test, sizes[0])[: arguments.limit]
+        estimate, bound = machine.estimate(rows, arguments.test_samples)
         result.update(
             nll=-estimate.mean().item(),
             standard_error=(estimate.std() / math.sqrt(len(estimate))).item(),
