@@ -240,7 +240,7 @@ def conditionals(states):
 
 
 def autograd_gradients(direction, parameters, objective):
-    """Gradients, by autograd in float64, of weighted log-probabilities: `objective` lists (conditionals, row weights)."""
+    """Gradients by autograd, in float64, of log-probabilities: `objective` lists (conditionals, row weights)."""
     with torch.inference_mode(False), torch.enable_grad():
         copies = [p.clone().double().requires_grad_() for p in parameters]
         weights, biases = copies[: len(direction.weights)], copies[len(direction.weights) :]
