@@ -6,10 +6,8 @@ namespace wakesleep {
 BidirectionalHelmholtz::BidirectionalHelmholtz(Machine& machine, DeltaRule& delta_rule,
                                                const TrainingSettings& settings)
     : delta_rule_(delta_rule),
-      ops_(machine.ops()),
       posterior_(machine, settings, true),
-      relative_weights_(ops_, rows_of_a_step(settings)),
-      total_weights_(ops_, settings.batch_size) {}
+      importance_weights_(machine.ops(), settings) {}
 
 void BidirectionalHelmholtz::reserve(std::int64_t rows) {
   delta_rule_.reserve(rows);
@@ -19,12 +17,7 @@ void BidirectionalHelmholtz::reserve(std::int64_t rows) {
 void BidirectionalHelmholtz::step(const Batch& batch) {
   posterior_.draw(batch);
   const int halved = log_fraction_bits + 1;  // the same integers, in units half as large
-  ops_.importance_weights(posterior_.log_weights(batch), halved, relative_weights_.data(),
-                          total_weights_.data());
-  SampleWeights weights;
-  weights.samples = posterior_.samples();
-  weights.relative = relative_weights_.data();
-  weights.total = total_weights_.data();
+  SampleWeights weights = importance_weights_.normalize(posterior_.log_weights(batch), halved);
   posterior_.learn_generative(batch, delta_rule_, weights);
   weights.centred = true;
   posterior_.learn_recognition(batch, delta_rule_, weights, &batch.now->recognition);

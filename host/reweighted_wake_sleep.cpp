@@ -10,14 +10,12 @@ ReweightedWakeSleep::ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule
 ReweightedWakeSleep::ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule,
                                          const TrainingSettings& settings, bool keeps_recognition)
     : delta_rule_(delta_rule),
-      ops_(machine.ops()),
       insomnia_(static_cast<float>(settings.insomnia)),
       control_variate_(settings.control_variate),
       posterior_(machine, settings, keeps_recognition),
-      relative_weights_(ops_, rows_of_a_step(settings)),
-      total_weights_(ops_, settings.batch_size) {
+      importance_weights_(machine.ops(), settings) {
   if (settings.insomnia < 1) {
-    states_.emplace(ops_, delta_rule.branches(), settings.batch_size, machine.widest());
+    states_.emplace(machine.ops(), delta_rule.branches(), settings.batch_size, machine.widest());
     sleep_.emplace(machine, delta_rule, settings.seed, 1.0f - insomnia_);
   }
 }
@@ -29,12 +27,7 @@ void ReweightedWakeSleep::reserve(std::int64_t rows) {
 
 void ReweightedWakeSleep::step(const Batch& batch) {
   posterior_.draw(batch);
-  ops_.importance_weights(posterior_.log_weights(batch), log_fraction_bits, relative_weights_.data(),
-                          total_weights_.data());
-  SampleWeights weights;
-  weights.relative = relative_weights_.data();
-  weights.total = total_weights_.data();
-  weights.samples = posterior_.samples();
+  SampleWeights weights = importance_weights_.normalize(posterior_.log_weights(batch));
   samples_weighted(batch, posterior_, weights);
 
   posterior_.learn_generative(batch, delta_rule_, weights);

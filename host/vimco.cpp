@@ -7,8 +7,7 @@ Vimco::Vimco(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& se
     : delta_rule_(delta_rule),
       ops_(machine.ops()),
       posterior_(machine, settings, true),
-      relative_weights_(ops_, rows_of_a_step(settings)),
-      total_weights_(ops_, settings.batch_size),
+      importance_weights_(ops_, settings),
       coefficients_(ops_, rows_of_a_step(settings)),
       recognition_rates_(ops_, 1) {}
 
@@ -20,13 +19,9 @@ void Vimco::reserve(std::int64_t rows) {
 void Vimco::step(const Batch& batch) {
   posterior_.draw(batch);
   const Matrix<const std::int64_t> log_weights = posterior_.log_weights(batch);
-  ops_.importance_weights(log_weights, log_fraction_bits, relative_weights_.data(), total_weights_.data());
+  const SampleWeights weights = importance_weights_.normalize(log_weights);
   ops_.vimco_weights(log_weights, coefficients_.data(), &batch.now->recognition, recognition_rates_.data());
 
-  SampleWeights weights;
-  weights.samples = posterior_.samples();
-  weights.relative = relative_weights_.data();
-  weights.total = total_weights_.data();
   posterior_.learn_generative(batch, delta_rule_, weights);
 
   SampleWeights coefficients;

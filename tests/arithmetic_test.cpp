@@ -277,10 +277,10 @@ void expect_vimco(const std::vector<std::int64_t>& log_weights) {
   for (const std::int64_t log_weight : log_weights) {
     nats.push_back(static_cast<double>(log_weight) * nats_per_log_unit);
   }
-  const std::vector<double> expected = testing::vimco_coefficients_of(nats).recognition;
+  const testing::SampleCoefficients expected = testing::vimco_coefficients_of(nats);
   double magnitudes = 0;
   for (std::size_t k = 0; k < found.size(); ++k) {
-    const double capped = std::min(expected[k], 1024.0 - testing::self_normalised(nats)[k]);
+    const double capped = std::min(expected.recognition[k], 1024.0 - expected.generative[k]);
     // The exponentials are good to 2.5e-6, and a gap of many nats is a float.
     ASSERT_NEAR(found[k], capped, 5e-6 + 1.2e-7 * std::fabs(capped)) << "sample " << k;
     ASSERT_LE(std::fabs(found[k]), 1025.0f);
@@ -292,8 +292,9 @@ void expect_vimco(const std::vector<std::int64_t>& log_weights) {
 TEST(VimcoCoefficients, AreThoseOfLeaveOneOutSums) {
   std::uint32_t index = 0;
   for (const std::size_t samples : {2u, 3u, 5u, 33u, 1024u}) {
+    const int repeats = samples < 1024 ? 8 : 1;  // the reference grows with the square of the samples
     for (const double spread : {0.0, 1e-4, 1.0, 20.0, 300.0, 3000.0}) {
-      for (int repeat = 0; repeat < 8; ++repeat) {
+      for (int repeat = 0; repeat < repeats; ++repeat) {
         SCOPED_TRACE(::testing::Message() << samples << " samples over " << spread << " nats");
         std::vector<std::int64_t> log_weights;
         for (std::size_t k = 0; k < samples; ++k) {

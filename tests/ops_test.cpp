@@ -1045,6 +1045,7 @@ TEST_P(OpsTest, ImportanceWeightsOfHalvedUnitsAreRoots) {
 TEST_P(OpsTest, VimcoWeightsAreCoefficientsOverTheLeastPowerOfTwo) {
   for (const std::int64_t samples : {2, 3, 33, 1024}) {
     for (const std::int64_t images : {0, 1, 5, 70}) {
+      if (samples * images > 5 * 1024) continue;  // the reference grows with the square of the samples
       for (const double spread : {0.1, 5.0, 200.0}) {
         std::vector<std::int64_t> log_weights;
         for (std::uint32_t i = 0; i < images * samples; ++i) {

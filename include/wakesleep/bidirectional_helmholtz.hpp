@@ -2,6 +2,7 @@
 // geometric mean of generative and recognition network, p*(x, h) = sqrt(p(x, h) q(x, h)) / Z.
 #pragma once
 
+#include "wakesleep/importance_weights.hpp"
 #include "wakesleep/posterior_samples.hpp"
 #include "wakesleep/training_algorithm.hpp"
 
@@ -19,10 +20,8 @@ class BidirectionalHelmholtz : public TrainingAlgorithm {
 
  private:
   DeltaRule& delta_rule_;
-  Ops& ops_;
   PosteriorSamples posterior_;
-  Buffer<std::int32_t> relative_weights_;
-  Buffer<std::int64_t> total_weights_;
+  ImportanceWeights importance_weights_;
 };
 
 }  // namespace wakesleep

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "wakesleep/importance_weights.hpp"
 #include "wakesleep/posterior_samples.hpp"
 #include "wakesleep/sleep_phase.hpp"
 #include "wakesleep/training_algorithm.hpp"
@@ -32,13 +33,11 @@ class ReweightedWakeSleep : public TrainingAlgorithm {
 
  private:
   DeltaRule& delta_rule_;
-  Ops& ops_;
   float insomnia_;
   bool control_variate_;
   PosteriorSamples posterior_;
-  Buffer<std::int32_t> relative_weights_;  ///< e_k
-  Buffer<std::int64_t> total_weights_;     ///< sum_k e_k
-  std::optional<PassingStates> states_;    ///< of the sleep phase, like it absent when there is none
+  ImportanceWeights importance_weights_;
+  std::optional<PassingStates> states_;  ///< of the sleep phase, like it absent when there is none
   std::optional<SleepPhase> sleep_;
 };
 

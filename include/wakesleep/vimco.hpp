@@ -1,6 +1,7 @@
 // VIMCO (Mnih & Rezende, ICML 2016): the K-sample bound by a score function with a leave-one-out baseline.
 #pragma once
 
+#include "wakesleep/importance_weights.hpp"
 #include "wakesleep/posterior_samples.hpp"
 #include "wakesleep/training_algorithm.hpp"
 
@@ -21,8 +22,7 @@ class Vimco : public TrainingAlgorithm {
   DeltaRule& delta_rule_;
   Ops& ops_;
   PosteriorSamples posterior_;
-  Buffer<std::int32_t> relative_weights_;
-  Buffer<std::int64_t> total_weights_;
+  ImportanceWeights importance_weights_;
   Buffer<float> coefficients_;       ///< over a power of two that fits them into a delta
   Buffer<Rates> recognition_rates_;  ///< which these undo
 };

@@ -10,6 +10,7 @@
 #include "wakesleep/error.hpp"
 #include "wakesleep/evaluate.hpp"
 #include "wakesleep/generate.hpp"
+#include "wakesleep/importance_weights.hpp"
 #include "wakesleep/joint_stochastic_approximation.hpp"
 #include "wakesleep/machine.hpp"
 #include "wakesleep/math.hpp"

@@ -55,13 +55,14 @@ inline double sample_bound(const std::vector<double>& log_weights) {
 inline SampleCoefficients vimco_coefficients_of(const std::vector<double>& log_weights) {
   SampleCoefficients result;
   result.generative = self_normalised(log_weights);
+  const double bound = sample_bound(log_weights);
   for (std::size_t k = 0; k < log_weights.size(); ++k) {
     std::vector<double> without = log_weights;
     without[k] = 0;
     for (std::size_t j = 0; j < log_weights.size(); ++j) {
       if (j != k) without[k] += log_weights[j] / static_cast<double>(log_weights.size() - 1);
     }
-    result.recognition.push_back(sample_bound(log_weights) - sample_bound(without) - result.generative[k]);
+    result.recognition.push_back(bound - sample_bound(without) - result.generative[k]);
   }
   return result;
 }
