@@ -6,6 +6,7 @@ AVX-512 products); the fastest is its setting from there on. Then engine and pee
 neighbours gives one ratio, so that a machine that changes its speed changes it for both.
 
     bench/compare.py --engine build/bench/wakesleep --peer-python python3
+    bench/compare.py --engine build/bench/wakesleep --peer-python python3 --algorithm reweighted-wake-sleep --samples 10
 """
 
 import argparse
@@ -23,7 +24,10 @@ import sys
 import tempfile
 
 BENCH = pathlib.Path(__file__).resolve().parent
-PEER = BENCH / "peers" / "pytorch_wake_sleep.py"
+PEERS = {
+    "wake-sleep": BENCH / "peers" / "pytorch_wake_sleep.py",
+    "reweighted-wake-sleep": BENCH / "peers" / "pytorch_reweighted_wake_sleep.py",
+}
 MKL_SHIM = BENCH / "peers" / "mkl_all_processors.c"
 SETTING_VARIABLES = ("OMP_WAIT_POLICY", "LD_PRELOAD", "LD_LIBRARY_PATH", "BLIS_NUM_THREADS")
 
@@ -51,7 +55,8 @@ class Engine:
         a = self.arguments
         # Half of the engine's time goes to its bare products, hence twice the seconds.
         return run_json(
-            [a.engine, "bench", "--layers", a.layers, "--batch-size", batch_size, "--optimizer", a.optimizer]
+            [a.engine, "bench", "--algorithm", a.algorithm, "--samples", a.samples]
+            + ["--layers", a.layers, "--batch-size", batch_size, "--optimizer", a.optimizer]
             + ["--weight-bits", a.weight_bits, "--device", "cpu", "--threads", a.threads]
             + ["--seconds", 2 * a.seconds, "--rounds", 3, "--json", "--quiet"]
         )
@@ -62,11 +67,16 @@ class Peer:
 
     def __init__(self, arguments, python, threads, environment):
         self.arguments, self.python, self.threads, self.environment = arguments, python, threads, environment
+        self.script = PEERS[arguments.algorithm]
+
+    def check(self):
+        run([self.python, self.script, "--check"])
 
     def measure(self, batch_size, seconds=None):
         a = self.arguments
         return run_json(
-            [self.python, PEER, "--layers", a.layers, "--batch-size", batch_size, "--optimizer", a.optimizer]
+            [self.python, self.script, "--layers", a.layers, "--batch-size", batch_size, "--optimizer", a.optimizer]
+            + (["--samples", a.samples] if a.algorithm == "reweighted-wake-sleep" else [])
             + ["--threads", self.threads, "--seconds", seconds or a.seconds, "--rounds", 3, "--json"],
             self.environment,
         )
@@ -94,9 +104,11 @@ def blas_environments(blas, mkl, shim):
 
 
 def candidates(arguments, shim):
-    """Every setting of the peer that is worth trying here."""
+    """Every setting of the peer that is worth trying here, once it has proved itself with each interpreter."""
     for python in arguments.peer_python:
-        probe = Peer(arguments, python, 1, {}).measure(arguments.batch_sizes[0], seconds=0.1)
+        peer = Peer(arguments, python, 1, {})
+        peer.check()
+        probe = peer.measure(arguments.batch_sizes[0], seconds=0.1)
         for environment, waiting, threads in itertools.product(
             blas_environments(probe["blas"], arguments.mkl, shim),
             ({}, {"OMP_WAIT_POLICY": "passive"}, {"OMP_WAIT_POLICY": "active"}),
@@ -177,6 +189,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", required=True, help="the wakesleep command")
     parser.add_argument("--peer-python", required=True, nargs="+", help="Python interpreters that have torch")
+    parser.add_argument("--algorithm", choices=PEERS, default="wake-sleep")
+    parser.add_argument("--samples", type=int, default=5, help="hidden states for each image, of reweighted-wake-sleep")
     parser.add_argument("--layers", default="784,200,200,200", help="widths of all layers, the visible one first")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--optimizer", choices=("sgd", "momentum", "adam"), default="momentum")
@@ -210,8 +224,6 @@ def main():
           f"load average {record['load_average_before']:.1f}")  # fmt: skip
     if record["load_average_before"] > 0.5:
         print("Something else is running: these figures describe a busy machine.")
-    for python in arguments.peer_python:
-        run([python, PEER, "--check"])
     engine = Engine(arguments)
     with tempfile.TemporaryDirectory() as folder:
         peers = list(candidates(arguments, compile_shim(folder)))
@@ -230,7 +242,7 @@ def main():
             )  # fmt: skip
     record["load_average_after"] = os.getloadavg()[0]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"compare-{date:%Y%m%dT%H%M%SZ}.json"
+    path = arguments.out / f"compare-{arguments.algorithm}-{date:%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"recorded in {path}")
 

@@ -7,6 +7,7 @@ memory allocated before the first step; one product for each gradient, into whic
 of one direction lie in one vector, so that an optimiser's update is one pass.
 
 bench/README.md says how it was tuned; bench/compare.py finds its best setting on a machine and measures it.
+pytorch_reweighted_wake_sleep.py builds on the parts of this file.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Direction:
                 biases.append(vector[bias_begin : bias_begin + receiving])
             begin += aligned(sending * receiving) + aligned(receiving)
 
-    def logits(self, index, states, out):
+    def logits(self, index, states, out=None):
         return torch.addmm(self.biases[index], states, self.weights[index], out=out)
 
 
@@ -129,56 +130,68 @@ class WakeSleep:
         states = [x] + self.states[1:]
         for l in range(1, self.top + 1):
             probabilities = self.recognition.logits(l - 1, states[l - 1], self.logits[l]).sigmoid_()
-            self.draw(probabilities, l, states[l])
-            self.learn(self.generative, l - 1, states[l], states[l - 1], self.logits[l - 1])
-        # The prior's delta is h_L - sigma(a), and sigma(a) is the same for every row.
-        gradient = self.generative.bias_gradients[-1]
-        torch.addmv(
-            gradient, states[-1].t(), self.ones, beta=self.optimizer.kept, alpha=1 / self.batch_size, out=gradient
-        )
-        gradient.sub_(torch.sigmoid(self.prior, out=self.prior_probabilities))
+            self.draw(probabilities, self.uniforms[l], states[l])
+            self.learn(self.generative, l - 1, states[l], states[l - 1], self.logits[l - 1], self.optimizer.kept)
+        self.add_prior_gradient(states[-1], self.ones)
         self.optimizer.update(self.generative, self.step_count)
 
     def sleep(self):
+        self.learn_from_dreams(self.optimizer.kept)
+
+    def learn_from_dreams(self, kept, share=1.0):
+        """One dream an image; its gradient counts `share`, beside `kept` of what the memory of gradients holds."""
         states = self.states
         torch.sigmoid(self.prior, out=self.prior_probabilities)
-        self.draw(self.prior_probabilities.expand_as(states[-1]), self.top, states[-1])
+        self.draw(self.prior_probabilities.expand_as(states[-1]), self.uniforms[-1], states[-1])
         for l in range(self.top, 0, -1):
             probabilities = self.generative.logits(l - 1, states[l], self.logits[l - 1]).sigmoid_()
-            self.draw(probabilities, l - 1, states[l - 1])
-            self.learn(self.recognition, l - 1, states[l - 1], states[l], self.logits[l])
+            self.draw(probabilities, self.uniforms[l - 1], states[l - 1])
+            self.learn(self.recognition, l - 1, states[l - 1], states[l], self.logits[l], kept, share)
         self.optimizer.update(self.recognition, self.step_count)
 
-    def draw(self, probabilities, layer, out):
-        """out ~ Bernoulli(probabilities). Both ways draw one uniform a unit; torch.bernoulli takes five times as long."""
+    def draw(self, probabilities, uniforms, out):
+        """out ~ Bernoulli(probabilities). Both draw one uniform a unit; torch.bernoulli takes five times as long."""
         if self.sampler == "bernoulli":
             torch.bernoulli(probabilities, out=out)
         else:
-            torch.lt(self.uniforms[layer].uniform_(), probabilities, out=out)
+            torch.lt(uniforms.uniform_(), probabilities, out=out)
 
-    def learn(self, direction, index, sending, receiving, scratch):
+    def learn(self, direction, index, sending, receiving, scratch, kept, share=1.0):
         """Mean gradient of log p(receiving | sending): states sent times what the prediction missed."""
         delta = direction.logits(index, sending, scratch).sigmoid_()
         torch.sub(receiving, delta, out=delta)
-        kept, mean = self.optimizer.kept, 1 / self.batch_size
+        self.add_gradient(direction, index, sending, delta, self.ones, kept, share)
+
+    def add_gradient(self, direction, index, sending, delta, weights, kept, share=1.0):
+        """gradient = kept * gradient + share / images * sum over rows. `sending` has its rows' weights in it; a bias's
+        input is always 1, so that `weights` stand in its place."""
+        mean = share / self.batch_size
         gradient = direction.weight_gradients[index]
         torch.addmm(gradient, sending.t(), delta, beta=kept, alpha=mean, out=gradient)
         gradient = direction.bias_gradients[index]
-        torch.addmv(gradient, delta.t(), self.ones, beta=kept, alpha=mean, out=gradient)
+        torch.addmv(gradient, delta.t(), weights, beta=kept, alpha=mean, out=gradient)
+
+    def add_prior_gradient(self, states, weights):
+        """The prior's delta is h_L - sigma(a), and sigma(a) is the same for every row; an image's weights sum to 1."""
+        gradient, mean = self.generative.bias_gradients[-1], 1 / self.batch_size
+        torch.addmv(gradient, states.t(), weights, beta=self.optimizer.kept, alpha=mean, out=gradient)
+        gradient.sub_(torch.sigmoid(self.prior, out=self.prior_probabilities))
 
     def log_weights(self, x, samples):
         """log p(x, h) - log q(h | x) for `samples` draws of h for each row: [rows x samples], float64."""
-        below = x.repeat_interleave(samples, 0)
-        total = torch.zeros(len(below), dtype=torch.float64)
-        for l in range(1, self.top + 1):
-            logits = torch.addmm(self.recognition.biases[l - 1], below, self.recognition.weights[l - 1])
-            above = torch.lt(torch.rand_like(logits), logits.sigmoid()).float()
-            total -= log_bernoulli(above, logits)
-            logits = torch.addmm(self.generative.biases[l - 1], above, self.generative.weights[l - 1])
-            total += log_bernoulli(below, logits)
-            below = above
-        total += log_bernoulli(below, self.prior.expand_as(below))
-        return total.view(len(x), samples)
+        states = [x.repeat_interleave(samples, 0)]
+        for weights, biases in zip(self.recognition.weights, self.recognition.biases):
+            probabilities = torch.addmm(biases, states[-1], weights).sigmoid_()
+            states.append(torch.lt(torch.rand_like(probabilities), probabilities).float())
+        return self.log_ratio(states).view(len(x), samples)
+
+    def log_ratio(self, states):
+        """log p(x, h) - log q(h | x) for rows of states, a matrix for each layer: float64."""
+        total = log_bernoulli(states[-1], self.prior.expand_as(states[-1]))
+        for index, (below, above) in enumerate(zip(states, states[1:])):
+            total += log_bernoulli(below, self.generative.logits(index, above))
+            total -= log_bernoulli(above, self.recognition.logits(index, below))
+        return total
 
     def estimate(self, x, samples):
         """Importance-sampled estimate of log p(x) and the K=1 bound, for each row."""
@@ -194,154 +207,168 @@ def log_bernoulli(states, logits):
 # ---------------------------------------------------------------------------------------------------- correctness
 
 
+def give_up(why):
+    sys.exit(f"{os.path.basename(sys.argv[0])}: {why}")
+
+
 def require(holds, what):
     print(("ok      " if holds else "FAILED  ") + what, file=sys.stderr)
     if not holds:
-        sys.exit(f"pytorch_wake_sleep.py: the peer is wrong ({what}); nothing it measures may be used.")
+        give_up(f"the peer is wrong ({what}); nothing it measures may be used.")
 
 
-def random_machine(sizes, batch_size, optimizer, sampler, scale=1.0):
-    machine = WakeSleep(sizes, batch_size, optimizer, torch.full((sizes[0],), 0.5), sampler)
+def randomize(machine, scale=1.0):
     for direction in (machine.recognition, machine.generative):
         for parameter in direction.weights + direction.biases:
             parameter.copy_(scale * torch.randn(parameter.shape))
     return machine
 
 
-def autograd_gradients(direction, parameters, steps):
-    """Gradients of the mean log-probability of (index, sending, receiving) steps, by autograd in float64."""
+def fair(units):
+    return torch.full((units,), 0.5)
+
+
+def no_input(states):
+    """What the prior's states are drawn from."""
+    return states.new_zeros(len(states), 0)
+
+
+def conditionals(states):
+    """(sending, receiving) of every conditional of the generative and of the recognition direction, by index."""
+    pairs = list(zip(states, states[1:]))
+    return [(above, below) for below, above in pairs] + [(no_input(states[-1]), states[-1])], pairs
+
+
+def autograd_gradients(direction, parameters, objective):
+    """Gradients by autograd, in float64, of log-probabilities: `objective` lists (conditionals, row weights)."""
     with torch.inference_mode(False), torch.enable_grad():
         copies = [p.clone().double().requires_grad_() for p in parameters]
         weights, biases = copies[: len(direction.weights)], copies[len(direction.weights) :]
         total = 0.0
-        for index, sending, receiving in steps:
-            receiving = receiving.clone().double()
-            logits = biases[index].expand_as(receiving)
-            if sending is not None:
-                logits = sending.clone().double() @ weights[index] + logits
-            total = total - torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, receiving, reduction="sum"
-            ) / len(receiving)
-        return torch.autograd.grad(total, copies, allow_unused=True)
+        for pairs, row_weights in objective:
+            for (sending, receiving), weight, bias in zip(pairs, weights, biases, strict=True):
+                logits, states = sending.clone().double() @ weight + bias, receiving.clone().double()
+                cost = torch.nn.functional.binary_cross_entropy_with_logits(logits, states, reduction="none")
+                total = total - row_weights.clone() @ cost.sum(1)
+        return torch.autograd.grad(total, copies)
 
 
-def check_updates(kind, sampler):
+def learn_by_wake_sleep(machine, x):
+    """Runs a step and yields, after each phase, the direction that has learnt and the objective at its states."""
+    row_weights = torch.full((len(x),), 1 / len(x), dtype=torch.float64)
+    machine.wake(x)
+    yield machine.generative, [(conditionals([x] + machine.states[1:])[0], row_weights)]
+    machine.sleep()
+    yield machine.recognition, [(conditionals(machine.states)[1], row_weights)]
+
+
+def check_updates(machine, learn):
     """Three steps of the peer against torch.optim fed with autograd's gradients at the same states."""
-    sizes, batch_size = [13, 7, 5, 3], 37
-    optimizer = Optimizer(kind, 0.05)
-    machine = random_machine(sizes, batch_size, optimizer, sampler)
-    expected, references = [], []
+    parameters = lambda direction: direction.weights + direction.biases
+    kind, rate = machine.optimizer.kind, machine.optimizer.rate
+    expected, references = {}, {}
     for direction in (machine.generative, machine.recognition):
         with torch.inference_mode(False):
-            copies = [p.clone().double() for p in direction.weights + direction.biases]
-            reference = {
-                "sgd": lambda: torch.optim.SGD(copies, lr=0.05),
-                "momentum": lambda: torch.optim.SGD(copies, lr=0.05, momentum=0.9),
-                "adam": lambda: torch.optim.Adam(copies, lr=0.05, eps=1e-8),
+            copies = expected[direction] = [p.clone().double() for p in parameters(direction)]
+            references[direction] = {
+                "sgd": lambda: torch.optim.SGD(copies, lr=rate),
+                "momentum": lambda: torch.optim.SGD(copies, lr=rate, momentum=0.9),
+                "adam": lambda: torch.optim.Adam(copies, lr=rate, eps=1e-8),
             }[kind]()
-        expected.append(copies)
-        references.append(reference)
     largest = 0.0
     for _ in range(3):
-        x = torch.rand(batch_size, sizes[0]).round()
+        x = torch.rand(machine.batch_size, machine.sizes[0]).round()
+        before = {direction: [p.clone() for p in parameters(direction)] for direction in expected}
         machine.step_count += 1
-        for phase, (direction, run) in enumerate(
-            ((machine.generative, lambda: machine.wake(x)), (machine.recognition, machine.sleep))
-        ):
-            before = [p.clone() for p in direction.weights + direction.biases]
-            run()
-            states = [x] + machine.states[1:] if phase == 0 else machine.states
-            layers = range(1, len(sizes))
-            if phase == 0:
-                steps = [(l - 1, states[l], states[l - 1]) for l in layers] + [(len(sizes) - 1, None, states[-1])]
-            else:
-                steps = [(l - 1, states[l - 1], states[l]) for l in layers]
-            gradients = autograd_gradients(direction, before, steps)
+        for direction, objective in learn(machine, x):
+            gradients = autograd_gradients(direction, before[direction], objective)
             with torch.inference_mode(False):
-                for parameter, gradient in zip(expected[phase], gradients):
-                    parameter.grad = torch.zeros_like(parameter) if gradient is None else -gradient
-                references[phase].step()
-            for ours, theirs in zip(direction.weights + direction.biases, expected[phase]):
+                for parameter, gradient in zip(expected[direction], gradients):
+                    parameter.grad = -gradient
+                references[direction].step()
+            for ours, theirs in zip(parameters(direction), expected[direction]):
                 if ours.numel() > 0:
                     largest = max(largest, (ours.double() - theirs).abs().max().item())
-    require(largest < 2e-5, f"delta rule with {kind}, {sampler}: {largest:.1e} from autograd and torch.optim")
+    require(largest < 2e-5, f"updates with {kind}, {machine.sampler}: {largest:.1e} from autograd and torch.optim")
 
 
-def check_expected_updates(sampler):
-    """Mean updates of a tiny machine over a large batch against enumeration: samples and rule together."""
-    sizes, batch_size = [4, 3, 2], 200000
-    machine = random_machine(sizes, batch_size, Optimizer("sgd", 1.0), sampler)
-    rows = torch.rand(batch_size, sizes[0]).round()
-    states = lambda n: [torch.tensor(bits, dtype=torch.float64) for bits in itertools.product((0, 1), repeat=n)]
-    copies = {name: [[t.clone().double() for t in part] for part in (d.weights, d.biases)]
-              for name, d in (("q", machine.recognition), ("p", machine.generative))}  # fmt: skip
-    (q_weights, q_biases), (p_weights, p_biases) = copies["q"], copies["p"]
-    probability = lambda s, logits: torch.exp((s * logits - torch.nn.functional.softplus(logits)).sum())
-    frequency = {}
-    for row in rows.tolist():
-        frequency[tuple(row)] = frequency.get(tuple(row), 0) + 1 / batch_size
-    sums = {"wake": [[torch.zeros_like(w) for w in p_weights[:2]], [torch.zeros_like(w) for w in p_weights[:2]]],
-            "sleep": [[torch.zeros_like(w) for w in q_weights], [torch.zeros_like(w) for w in q_weights]]}  # fmt: skip
-    for x, h1, h2 in itertools.product(*(states(n) for n in sizes)):
-        h = [x, h1, h2]
-        q = math.prod(probability(h[l], h[l - 1] @ q_weights[l - 1] + q_biases[l - 1]) for l in (1, 2))
-        p = probability(h2, p_biases[-1])
-        p = p * math.prod(probability(h[l - 1], h[l] @ p_weights[l - 1] + p_biases[l - 1]) for l in (1, 2))
-        for l in (1, 2):
-            wake = torch.outer(h[l], h[l - 1] - torch.sigmoid(h[l] @ p_weights[l - 1] + p_biases[l - 1]))
-            sleep = torch.outer(h[l - 1], h[l] - torch.sigmoid(h[l - 1] @ q_weights[l - 1] + q_biases[l - 1]))
-            for phase, mass, term in (("wake", frequency.get(tuple(x.tolist()), 0) * q, wake), ("sleep", p, sleep)):
-                sums[phase][0][l - 1] += mass * term
-                sums[phase][1][l - 1] += mass * term**2
+def every_state(units):
+    return torch.tensor(list(itertools.product((0.0, 1.0), repeat=units)))
+
+
+def check_expected_updates(machine, counts, insomnia=0.0):
+    """Mean updates of a tiny machine over a large batch against enumeration: samples and rule together.
+
+    counts(log p, log q), all [images x hidden states]: how much a hidden state counts for an image, on average over the
+    samples of q. `insomnia`: their share of the recognition gradient; the dreams have the rest.
+    """
+    rows = torch.rand(machine.batch_size, machine.sizes[0]).round()
+    images = every_state(machine.sizes[0])
+    frequency = torch.tensor([(rows == image).all(1).double().mean() for image in images])
+    every = every_state(sum(machine.sizes))  # the images vary slowest
+    states = list(every.split(machine.sizes, 1))
+    log_p = log_bernoulli(states[-1], machine.prior.expand_as(states[-1]))
+    log_q = torch.zeros_like(log_p)
+    for index, (below, above) in enumerate(zip(states, states[1:])):
+        log_p += log_bernoulli(below, machine.generative.logits(index, above))
+        log_q += log_bernoulli(above, machine.recognition.logits(index, below))
+    by_image = lambda values: values.view(len(images), -1)
+    samples = (frequency[:, None] * counts(by_image(log_p), by_image(log_q))).flatten()
+    dreams = log_p.exp()
+
+    directions = (machine.generative, machine.recognition)
+    with_bias = lambda direction: [
+        torch.cat([weight, bias[None]]).double() for weight, bias in zip(direction.weights, direction.biases)
+    ]
+    before = [with_bias(direction) for direction in directions]
+    generative = machine.generative.values.clone()
     machine.wake(rows)
+    updates = [[new - old for new, old in zip(with_bias(machine.generative), before[0])]]
     # The sleep phase dreams from the generative weights that the wake phase has just trained; undo that here.
-    wake_updates = [new.double() - old for new, old in zip(machine.generative.weights, p_weights)]
-    for parameter, old in zip(machine.generative.weights + machine.generative.biases, p_weights + p_biases):
-        parameter.copy_(old)
+    machine.generative.values.copy_(generative)
     machine.sleep()
-    sleep_updates = [new.double() - old for new, old in zip(machine.recognition.weights, q_weights)]
+    updates.append([new - old for new, old in zip(with_bias(machine.recognition), before[1])])
+
+    shares = ([(1.0, samples)], [(insomnia, samples), (1 - insomnia, dreams)])
     largest, compared = 0.0, 0
-    for phase, updates in (("wake", wake_updates), ("sleep", sleep_updates)):
-        for update, mean, square in zip(updates, *sums[phase]):
-            # Wake rows are fixed, which only makes the true deviation smaller than this one.
-            deviation = torch.sqrt((square - mean**2) / batch_size) + 1e-6
+    for pairs, parameters, parts, updated in zip(conditionals(states), before, shares, updates):
+        for (sending, receiving), parameter, update in zip(pairs, parameters, updated, strict=True):
+            sending = torch.cat([sending, torch.ones(len(sending), 1)], 1).double()
+            error = receiving - torch.sigmoid(sending @ parameter)
+            mean, variance = 0.0, 0.0
+            for share, mass in parts:
+                part = sending.t() @ (mass[:, None] * error)
+                mean = mean + share * part
+                # Rows are fixed and an image's samples are averaged: both make the true variance smaller than this one.
+                variance = variance + share**2 * (sending.t() @ (mass[:, None] * error**2) - part**2)
+            deviation = torch.sqrt(variance.clamp(min=0) / machine.batch_size) + 1e-6
             largest = max(largest, ((update - mean) / deviation).abs().max().item())
             compared += update.numel()
-    require(largest < 5, f"expected updates, {sampler}: {compared} weights within {largest:.1f} standard errors of "
-                         "enumeration (false alarm below 1e-4)")  # fmt: skip
+    require(largest < 5, f"expected updates, {machine.sampler}: {compared} parameters within {largest:.1f} standard "
+                         "errors of enumeration (false alarm below 1e-4)")  # fmt: skip
 
 
-def check_estimate():
-    """The importance-sampled estimate of a small machine meets the exact likelihood, summed over all states."""
-    sizes, samples = [6, 4, 3], 20000
-    machine = random_machine(sizes, 1, Optimizer("sgd", 1.0), "uniform", scale=0.7)
-    x = torch.rand(8, sizes[0]).round()
-    every = lambda n: torch.tensor(list(itertools.product((0.0, 1.0), repeat=n)))
-    h1 = every(sizes[1]).repeat_interleave(2 ** sizes[2], 0)
-    h2 = every(sizes[2]).repeat(2 ** sizes[1], 1)
-    joint_above = log_bernoulli(h2, machine.prior.expand_as(h2)) + log_bernoulli(
-        h1, h2 @ machine.generative.weights[1] + machine.generative.biases[1]
-    )
-    visible = h1 @ machine.generative.weights[0] + machine.generative.biases[0]
-    exact = torch.stack(
-        [torch.logsumexp(joint_above + log_bernoulli(row.expand_as(visible), visible), 0) for row in x]
-    )
-    log_weights = machine.log_weights(x, samples)
-    estimate, bound = machine.estimate(x, samples)
-    ratios = torch.exp(log_weights - exact[:, None])
-    standard_error = ratios.std(1) / math.sqrt(samples)
-    largest = ((estimate - exact).exp() - 1).abs().div(standard_error).max().item()
-    require(largest < 5, f"importance-sampled estimate: 8 rows within {largest:.1f} standard errors of enumeration "
-                         "(false alarm below 1e-5)")  # fmt: skip
-    require(bool((bound < exact).all()), "the K=1 bound lies below the exact log-likelihood")
+def check_log_weights(machine, x, log_weights):
+    """The estimate of a small three-layer machine meets the exact likelihood, summed over all states."""
+    h1 = every_state(machine.sizes[1]).repeat_interleave(2 ** machine.sizes[2], 0)
+    h2 = every_state(machine.sizes[2]).repeat(2 ** machine.sizes[1], 1)
+    above = log_bernoulli(h2, machine.prior.expand_as(h2)) + log_bernoulli(h1, machine.generative.logits(1, h2))
+    visible = machine.generative.logits(0, h1)
+    exact = torch.stack([torch.logsumexp(above + log_bernoulli(row.expand_as(visible), visible), 0) for row in x])
+    ratios = torch.exp(log_weights.double() - exact[:, None])
+    standard_error = ratios.std(1) / math.sqrt(log_weights.shape[1])
+    largest = (ratios.mean(1) - 1).abs().div(standard_error).max().item()
+    require(largest < 5, f"importance-sampled estimate: {len(x)} rows within {largest:.1f} standard errors of "
+                         "enumeration (false alarm below 1e-5)")  # fmt: skip
+    require(bool((log_weights.mean(1) < exact).all()), "the K=1 bound lies below the exact log-likelihood")
 
 
 def check_tails(sampler):
     """Frequencies of the sampler from p = 0.001 to 0.999."""
     probabilities = torch.tensor([0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
     draws = 1000000
-    machine = WakeSleep([9, 9], draws, Optimizer("sgd", 1.0), torch.full((9,), 0.5), sampler)
-    machine.draw(probabilities.expand(draws, 9).contiguous(), 0, machine.states[0])
+    machine = WakeSleep([9, 9], draws, Optimizer("sgd", 1.0), fair(9), sampler)
+    machine.draw(probabilities.expand(draws, 9).contiguous(), machine.uniforms[0], machine.states[0])
     values = machine.states[0]
     require(bool(((values == 0) | (values == 1)).all()), f"samples are 0 or 1, {sampler}")
     error = (values.mean(0, dtype=torch.float64) - probabilities).abs()
@@ -350,12 +377,16 @@ def check_tails(sampler):
 
 
 def check():
+    sgd = Optimizer("sgd", 1.0)
     for sampler in ("uniform", "bernoulli"):
         check_tails(sampler)
         for kind in ("sgd", "momentum", "adam"):
-            check_updates(kind, sampler)
-        check_expected_updates(sampler)
-    check_estimate()
+            machine = WakeSleep([13, 7, 5, 3], 37, Optimizer(kind, 0.05), fair(13), sampler)
+            check_updates(randomize(machine), learn_by_wake_sleep)
+        machine = WakeSleep([4, 3, 2], 200000, sgd, fair(4), sampler)
+        check_expected_updates(randomize(machine), lambda log_p, log_q: log_q.exp())
+    machine, x = randomize(WakeSleep([6, 4, 3], 8, sgd, fair(6)), scale=0.7), torch.rand(8, 6).round()
+    check_log_weights(machine, x, machine.log_weights(x, 20000))
 
 
 # ---------------------------------------------------------------------------------------------------- data and timing
@@ -364,8 +395,8 @@ def check():
 def read_packed(path, units):
     packed = numpy.load(path)
     if packed.dtype != numpy.uint8 or packed.ndim != 2 or packed.shape[1] != (units + 7) // 8:
-        sys.exit(f"pytorch_wake_sleep.py: {path} holds {packed.dtype} {packed.shape}; expected bit-packed uint8 rows of "
-                 f"{(units + 7) // 8} bytes for {units} visible units.")  # fmt: skip
+        give_up(f"{path} holds {packed.dtype} {packed.shape}; expected bit-packed uint8 rows of {(units + 7) // 8} "
+                f"bytes for {units} visible units.")  # fmt: skip
     return torch.from_numpy(numpy.unpackbits(packed, axis=1, count=units).astype(numpy.float32))
 
 
@@ -374,7 +405,7 @@ class Minibatches:
 
     def __init__(self, data, batch_size):
         if len(data) < batch_size:
-            sys.exit(f"pytorch_wake_sleep.py: {len(data)} rows are fewer than a batch of {batch_size}.")
+            give_up(f"{len(data)} rows are fewer than a batch of {batch_size}.")
         self.data, self.batch_size = data, batch_size
         self.batch = torch.zeros(batch_size, data.shape[1])
         self.per_epoch = len(data) // batch_size
@@ -402,8 +433,8 @@ def measure(advance, seconds, rounds):
     return [seconds_per_step(advance, steps) for _ in range(rounds)]
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", default="784,200,200,200", help="widths of all layers, the visible one first")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--optimizer", choices=("sgd", "momentum", "adam"), default="momentum")
@@ -416,16 +447,18 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=9, help="rounds of steps; medians are reported")
     parser.add_argument("--epochs", type=int, help="train for so many epochs instead, timed as one round")
     parser.add_argument("--test", metavar="FILE.npy", help="then estimate the likelihood of these bit-packed rows")
-    parser.add_argument("--samples", type=int, default=1000, help="samples of the estimate")
+    parser.add_argument("--test-samples", type=int, default=1000, help="samples of the estimate")
     parser.add_argument("--limit", type=int, default=1000, help="rows of --test to use")
-    parser.add_argument("--compile", action="store_true", help="run the phases through torch.compile (needs a compiler)")
+    parser.add_argument("--compile", action="store_true", help="run the phases through torch.compile")
     parser.add_argument("--check", action="store_true", help="check the peer's correctness and stop")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    return parser
 
 
-def main():
-    arguments = parse_arguments()
+@torch.inference_mode()
+def main(arguments, algorithm, make, check):
+    """Checks, trains or measures; `make(sizes, batch_size, optimizer, visible_means, sampler)` makes the machine and
+    `algorithm` is what the result says of it."""
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)  # before the first parallel operation, whose threads inherit it
     torch.manual_seed(arguments.seed)
@@ -439,7 +472,7 @@ def main():
     else:
         data = torch.rand(SYNTHETIC_BATCHES * arguments.batch_size, sizes[0]).round()
     optimizer = Optimizer(arguments.optimizer, arguments.learning_rate)
-    machine = WakeSleep(sizes, arguments.batch_size, optimizer, data.mean(0), arguments.sampler)
+    machine = make(sizes, arguments.batch_size, optimizer, data.mean(0), arguments.sampler)
     if arguments.compile:
         machine.wake, machine.sleep = torch.compile(machine.wake), torch.compile(machine.sleep)
     minibatches = Minibatches(data, arguments.batch_size)
@@ -454,6 +487,7 @@ def main():
         "images_per_second": arguments.batch_size / step_seconds,
         "step_ms": 1e3 * step_seconds,
         "images_per_second_rounds": [arguments.batch_size / t for t in times],
+        **algorithm,
         "layers": sizes,
         "batch_size": arguments.batch_size,
         "optimizer": arguments.optimizer,
@@ -469,12 +503,13 @@ def main():
         },
     }
     if arguments.test:
-        estimate, bound = machine.estimate(read_packed(arguments.test, sizes[0])[: arguments.limit], arguments.samples)
+        rows = read_packed(arguments.test, sizes[0])[: arguments.limit]
+        estimate, bound = machine.estimate(rows, arguments.test_samples)
         result.update(
             nll=-estimate.mean().item(),
             standard_error=(estimate.std() / math.sqrt(len(estimate))).item(),
             bound=-bound.mean().item(),
-            samples=arguments.samples,
+            test_samples=arguments.test_samples,
             rows=len(estimate),
         )
     if arguments.json:
@@ -496,5 +531,4 @@ def blas_name():
 
 
 if __name__ == "__main__":
-    with torch.inference_mode():
-        main()
+    main(parser_of(__doc__).parse_args(), {"algorithm": "wake-sleep"}, WakeSleep, check)
