@@ -22,8 +22,8 @@
 # --wakesleep COMMAND  default: build/release/wakesleep
 # --out DIR        the run folder (default: reproduced/NAME-seed-S). A run in it is gone on with where it stopped, and a
 #                  finished one is only evaluated: a long run may be interrupted at any moment and the call given again.
-# --record FILE    default: DIR/record.json: settings, hash, seconds of training, the last line of metrics.jsonl and the
-#                  estimates
+# --record FILE    default: DIR/record.json: settings, hash, seconds of training, the last line of metrics.jsonl, the
+#                  likelihood of the validation rows by epoch and seconds, and the estimates
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -132,6 +132,9 @@ if [[ $name == quality ]]; then estimate "${samples%%,*}" --limit 1000; fi
 processor=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
 instructions=$(grep -m 1 '^flags' /proc/cpuinfo | grep -owE 'avx2|avx512f|avx512_vnni|avx_vnni' | paste -sd ' ')
 joined=$(printf ',\n  %s' "${estimates[@]}")
+# At most a hundred epochs: number, seconds of training, estimate on the validation rows.
+curve=$(sed -nE 's/^\{"epoch":([0-9]+),.*"seconds":([^,]+),.*"log_likelihood":([^,]+),.*/\1 \2 \3/p' "$out/metrics.jsonl" |
+  awk -v every="$(((epochs + 99) / 100))" '$1 % every == 0 { printf "%s[%d, %.1f, %.2f]", separator, $1, $2, $3; separator = ", " }')
 cat >"$record.new" <<JSON
 {"name": "$name", "published_nats": "$published",
  "what": "scripts/reproduce.sh $name --seed $seed --epochs $epochs --samples $samples",
@@ -139,6 +142,7 @@ cat >"$record.new" <<JSON
  "date": "$(date -u +%F)", "commit": "$(git describe --always --dirty 2>/dev/null || echo unknown)",
  "model": $("$wakesleep" info "$model" --json),
  "last_epoch": $(tail -n 1 "$out/metrics.jsonl"),
+ "curve_of_epoch_seconds_log_likelihood": [$curve],
  "test": [${joined:2}]}
 JSON
 mv "$record.new" "$record"
