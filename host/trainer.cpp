@@ -90,8 +90,9 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
   clock_ = std::make_unique<StepClock>(ops, settings_, rows_, training_rows_->steps_a_round());
   const std::int64_t steps_that_fit =
       std::max<std::int64_t>(1, most_conditionals_of_recording / machine_->conditionals());
-  steps_of_recording_ = std::min(
-      {most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size, training_rows_->most_steps()});
+  // An algorithm that works on the host does so in step 0; from step 1 on it leaves the device alone longest.
+  steps_of_recording_ = std::min({most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size,
+                                  training_rows_->most_steps(), algorithm_->steps_without_host(1)});
 }
 
 Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement)
@@ -163,7 +164,7 @@ std::int64_t Trainer::some_steps(std::int64_t most) {
   training_rows_->prepare(step_, 1);
   clock_->prepare(step_);
   queue_step(clock_->rows_of(step_), step_);
-  if (!recorded_ && full_batches > 0) record_steps();
+  if (!recorded_ && full_batches > 0 && steps_of_recording_ > 0) record_steps();
   return 1;
 }
 
