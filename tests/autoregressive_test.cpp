@@ -200,7 +200,7 @@ DataSet repeated(const std::vector<testing::Bits>& kinds) {
   return testing::data_set_of(rows);
 }
 
-// |z| < 6 for each of 98 parameters: a false alarm in 2e-7 of all seeds; the seed is fixed, so a failure is a
+// |z| < 6 for each of 82 parameters: a false alarm in 2e-7 of all seeds; the seed is fixed, so a failure is a
 // fault. Parameters that do not learn are expected to change by exactly 0, which is within the deviation of
 // rounding; that they are 0 is tested below.
 TEST_P(AutoregressiveTest, WakeSleepsMeanUpdatesAreTheirExpectations) {
