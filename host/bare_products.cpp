@@ -11,7 +11,9 @@ namespace {
 
 struct Bench {
   Bench(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& training)
-      : machine(ops, sizes, training.weight_bits), settings(training), images(training.batch_size) {
+      : machine(ops, sizes, training.weight_bits, training.prior),
+        settings(training),
+        images(training.batch_size) {
     machine.initialize(std::vector<double>(static_cast<std::size_t>(sizes[0]), 0.5), 1);
     const std::int64_t rows = rows_of_a_step(settings);
     std::int64_t largest = 0;
@@ -29,6 +31,7 @@ struct Bench {
       deltas.back().copy_in(reinterpret_cast<const std::int8_t*>(random.data()));
       if (l > 0) largest = std::max(largest, units * machine.size(l - 1));
     }
+    largest = std::max(largest, machine.prior().receiving * machine.prior().sending);
     gradient = Buffer<std::int32_t>(ops, largest);
   }
 
@@ -47,6 +50,13 @@ struct Bench {
   }
   void down(int l, std::int64_t rows) { machine.ops().multiply(machine.generative(l), states_of(l, rows)); }
 
+  /// Of an autoregressive prior: scores of the top layer's states, and the gradient.
+  void prior(std::int64_t rows) {
+    if (!machine.prior().autoregressive) return;
+    machine.ops().multiply(machine.prior(), states_of(machine.layers(), rows));
+    learn(machine.layers(), machine.layers(), rows);
+  }
+
   /// A chain, a prediction and one gradient for every pair, in either direction.
   void wake() {
     for (int l = 1; l <= machine.layers(); ++l) {
@@ -54,6 +64,7 @@ struct Bench {
       down(l, images);
       learn(l - 1, l, images);
     }
+    prior(images);
   }
   void sleep() {
     for (int l = 1; l <= machine.layers(); ++l) {
@@ -73,6 +84,7 @@ struct Bench {
       learn(l - 1, l, rows);
       if (recognition_learns) learn(l, l - 1, rows_below);
     }
+    prior(rows);
   }
 
   void run() {

@@ -102,6 +102,7 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
   const Gradient& working = of_branch.gradient;
   std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
   ops_.gradient(errors, input, gradient, working.bias.data());
+  if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
   if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
     Held& held = held_[static_cast<std::size_t>(index)];
     ops_.add(gradient, held.gradient.weight.data(), held.gradient.weight.size());

@@ -56,7 +56,7 @@ IntegerConditional integer_conditional(const Tensors& tensors, const std::string
   result.receiving = static_cast<std::int64_t>(bias.size());
   result.bias.assign(bias.begin(), bias.end());
   const auto found = tensors.find(name + ".weight");
-  if (found == tensors.end()) return result;  // the prior
+  if (found == tensors.end()) return result;  // a factorial prior
 
   const std::vector<float>& weight = found->second.values;
   result.sending = found->second.shape[1];
@@ -155,9 +155,20 @@ double log_normalizer(const std::vector<double>& logits) {
   return sum;
 }
 
+/// log p(h_L) for all states. An autoregressive prior sends to itself: its logits given a state are that
+/// state's own.
 std::vector<double> prior_table(const IntegerConditional& prior) {
   std::vector<double> table(state_count(prior.receiving));
-  fill_linear(-log_normalizer(prior.bias), prior.bias, table);
+  if (prior.sending == 0) {
+    fill_linear(-log_normalizer(prior.bias), prior.bias, table);
+    return table;
+  }
+  for_each_sending_state(prior, [&](std::size_t state, const std::vector<double>& logits) {
+    table[state] = -log_normalizer(logits);
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      if ((state >> i & 1) != 0) table[state] += logits[i];
+    }
+  });
   return table;
 }
 

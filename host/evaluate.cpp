@@ -59,6 +59,7 @@ Scratch scratch_of(const Machine& machine) {
     scratch.sample = std::max(scratch.sample, of(machine.generative(l)));
     if (l > 1) scratch.sample = std::max(scratch.sample, of(machine.recognition(l)));
   }
+  scratch.sample = std::max(scratch.sample, of(machine.prior()));
   return scratch;
 }
 
@@ -203,8 +204,12 @@ class Evaluator {
       }
       below = states;
     }
-    ops_.score(machine_.prior(), {}, below, {log_weights, 1, log_p_of(machine_.layers())});
-    if (first_sample == 0) compare_probabilities(machine_.layers(), machine_.prior(), {}, visible.rows);
+    ops_.score(machine_.prior(), machine_.prior_input(below), below,
+               {log_weights, 1, log_p_of(machine_.layers())});
+    if (first_sample == 0) {
+      compare_probabilities(machine_.layers(), machine_.prior(),
+                            machine_.prior_input(first_of(below, visible.rows)), visible.rows);
+    }
     read_totals();
   }
 

@@ -40,7 +40,11 @@ class AncestralSampler {
     rows_ = rows;
   }
 
-  ConstStates sample_prior() { return sample(machine_.prior(), {}, machine_.layers(), upward_step); }
+  ConstStates sample_prior() {
+    const int top = machine_.layers();
+    machine_.sample_prior(draw(top, upward_step), states(top));
+    return states(top);
+  }
 
   /// h_{from+1} .. h_to ~ q, given the states of layer `from`.
   ConstStates sample_upward(ConstStates below, int from, int to) {
@@ -73,16 +77,23 @@ class AncestralSampler {
 
  private:
   ConstStates sample(const Conditional& conditional, ConstStates given, int layer, std::uint32_t step) {
+    ops_.sample(conditional, given, draw(layer, step), 1, states(layer));
+    return states(layer);
+  }
+
+  Draw draw(int layer, std::uint32_t step) const {
     Draw draw;
     draw.seed = seed_;
     draw.domain = domain_;
     draw.layer = static_cast<std::uint32_t>(layer);
     draw.first_row = static_cast<std::uint32_t>(first_);
     draw.first_step = step;
-    const std::int64_t units = conditional.receiving;
-    const States output{states_[layer % 2].data(), rows_, units, padded_units(units)};
-    ops_.sample(conditional, given, draw, 1, output);
-    return output;
+    return draw;
+  }
+
+  States states(int layer) const {
+    const std::int64_t units = machine_.size(layer);
+    return {states_[layer % 2].data(), rows_, units, padded_units(units)};
   }
 
   const Machine& machine_;

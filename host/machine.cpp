@@ -9,7 +9,7 @@
 
 namespace wakesleep {
 
-Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits)
+Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior kind_of_prior)
     : ops_(&ops), sizes_(std::move(sizes)), weight_bits_(weight_bits) {
   if (sizes_.size() < 2) {
     throw UsageError("a machine needs a visible and at least one hidden layer, but " +
@@ -23,7 +23,7 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits)
                      " hidden layers is too deep for the addresses of " + "random draws: at most " +
                      std::to_string(max_layers));
   }
-  // Every layer sends to another: checked before anything is allocated.
+  // Every layer sends to another or to itself: checked before anything is allocated.
   const std::int64_t widest = max_integer_sum / largest_integer_weight(weight_bits);
   std::int64_t units = 0;
   for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
@@ -48,11 +48,12 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits)
     Part part;
     Conditional& c = part.conditional;
     c.receiving = prior ? size(layers()) : upward ? size(l) : size(l - 1);
-    c.sending = prior ? 0 : upward ? size(l - 1) : size(l);
+    c.autoregressive = prior && kind_of_prior == Prior::autoregressive;
+    c.sending = c.autoregressive ? c.receiving : prior ? 0 : upward ? size(l - 1) : size(l);
     part.bias = Buffer<float>(ops, c.receiving);
     part.bias.fill_zero();
     c.bias = part.bias.data();
-    if (!prior) {
+    if (c.sending > 0) {
       part.integers = ops.make_integer_weights(c.receiving, c.sending, weight_bits);
       part.weight = Buffer<float>(ops, c.receiving * c.sending);
       part.weight.fill_zero();
@@ -70,6 +71,15 @@ std::int64_t Machine::parameters() const {
   std::int64_t count = 0;
   for (const Part& part : parts_) count += part.weight.size() + part.bias.size();
   return count;
+}
+
+void Machine::sample_prior(const Draw& draw, States top, const ScoreSink& score) const {
+  if (!prior().autoregressive) {
+    ops_->sample(prior(), {}, draw, 1, top, score);
+    return;
+  }
+  ops_->sample_in_order(prior(), draw, top);
+  if (score.rows != nullptr || score.total != nullptr) ops_->score(prior(), top, top, score);
 }
 
 std::string Machine::conditional_name(int index) const {
@@ -135,6 +145,10 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
                  logit);
   std::vector<float>& prior = tensors["prior.bias"].values;
   std::fill(prior.begin(), prior.end(), -1.0f);
+  if (this->prior().autoregressive) {
+    std::vector<float>& weight = tensors["prior.weight"].values;
+    std::fill(weight.begin(), weight.end(), 0.0f);
+  }
   upload(tensors);
 }
 
@@ -174,6 +188,7 @@ void Machine::upload(const Tensors& tensors) {
       }
     }
   }
+  if (prior().autoregressive) check_below_diagonal("prior.weight", tensors.at("prior.weight"));
   for (int index = 0; index < conditionals(); ++index) {
     Part& part = parts_[static_cast<std::size_t>(index)];
     const std::string name = conditional_name(index);
@@ -188,6 +203,23 @@ void Machine::upload(const Tensors& tensors) {
     if (left_range != 0) {
       throw DataError("tensor \"" + name + ".weight\" holds weights too large for " +
                       std::to_string(weight_bits_) + "-bit integers with a shift of -30 or more");
+    }
+  }
+}
+
+Prior prior_of(const Tensors& tensors) {
+  return tensors.contains("prior.weight") ? Prior::autoregressive : Prior::factorial;
+}
+
+void check_below_diagonal(const std::string& name, const Tensor& tensor) {
+  const std::int64_t units = tensor.shape.at(0);
+  for (std::int64_t i = 0; i < units; ++i) {
+    for (std::int64_t j = i; j < units; ++j) {
+      if (tensor.values[static_cast<std::size_t>(i * units + j)] == 0.0f) continue;
+      throw DataError("tensor " + name + " is not 0 at row " + std::to_string(i) + ", column " +
+                      std::to_string(j) +
+                      ", but in an autoregressive prior a unit receives only from units before it: give a "
+                      "matrix that is 0 on and above its diagonal");
     }
   }
 }

@@ -38,7 +38,7 @@ std::int64_t fisher_bytes(Machine& machine, const TrainingSettings& settings) {
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
                        std::int64_t data_rows, const PlacementSettings& placement) {
   const std::int64_t before = held(ops);
-  Machine machine(ops, sizes, settings.weight_bits);
+  Machine machine(ops, sizes, settings.weight_bits, settings.prior);
   MemoryPlan plan;
   plan.parameters = held(ops) - before;
   TrainingSettings linear = settings;

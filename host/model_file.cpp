@@ -616,6 +616,19 @@ void check_finite(const Tensors& tensors) {
   }
 }
 
+/// Of an autoregressive prior, weights and what the optimiser keeps of them.
+void check_prior_weights(const Model& model, std::int64_t units) {
+  for (const Tensors* tensors : {&model.tensors, &model.optimizer}) {
+    for (const char* name :
+         {"prior.weight", "optimizer.prior.weight.first", "optimizer.prior.weight.second"}) {
+      const auto found = tensors->find(name);
+      if (found == tensors->end()) continue;
+      check_shape(*tensors, name, {units, units});
+      check_below_diagonal(name, found->second);
+    }
+  }
+}
+
 /// What must hold of every model, before it is written as after it is read.
 void check_model(const Model& model) {
   const std::vector<std::int64_t> sizes = sizes_of(model.tensors);
@@ -636,6 +649,12 @@ void check_model(const Model& model) {
                     ", but it has " + std::to_string(sizes[0]) +
                     " visible units; give the shape of its own images");
   }
+  if (model.settings.prior != prior_of(model.tensors)) {
+    throw DataError(std::string("its setting prior is ") + name_of(model.settings.prior) +
+                    ", but its tensors are those of a machine with the prior " +
+                    name_of(prior_of(model.tensors)) + "; give the settings of this machine");
+  }
+  check_prior_weights(model, sizes.back());
   check_finite(model.tensors);
   check_finite(model.optimizer);
   check_finite(model.algorithm);
@@ -770,7 +789,7 @@ void write(const std::string& path, const Make& make_content) {
 
 std::vector<std::int64_t> sizes_of(const Tensors& tensors) {
   std::vector<std::int64_t> sizes;
-  std::size_t expected_tensors = 1;  // the prior
+  std::size_t expected_tensors = 1;  // the prior's biases
   for (std::size_t layer = 1; layer == 1 || tensors.count(weight_of("recognition", layer)) > 0; ++layer) {
     const std::string name = weight_of("recognition", layer);
     const Tensor& weight = tensor_named(tensors, name);
@@ -789,6 +808,10 @@ std::vector<std::int64_t> sizes_of(const Tensors& tensors) {
     expected_tensors += 4;
   }
   check_shape(tensors, "prior.bias", {sizes.back()});
+  if (prior_of(tensors) == Prior::autoregressive) {
+    check_shape(tensors, "prior.weight", {sizes.back(), sizes.back()});
+    ++expected_tensors;
+  }
   if (tensors.size() != expected_tensors) {
     throw DataError("it has " + std::to_string(tensors.size()) + " parameter tensors where a machine of " +
                     joined(sizes) + " has " + std::to_string(expected_tensors) +

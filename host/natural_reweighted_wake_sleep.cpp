@@ -46,7 +46,8 @@ void NaturalReweightedWakeSleep::samples_weighted(const Batch& batch, const Post
   for (int l = 0; l < top; ++l) {
     natural_gradient_.refresh(Machine::generative_index(l + 1), posterior.generative(batch, l), shares);
   }
-  natural_gradient_.refresh(machine_.prior_index(), posterior.generative(batch, top), {1.0});
+  natural_gradient_.refresh(machine_.prior_index(), posterior.generative(batch, top),
+                            machine_.prior().autoregressive ? shares : std::vector<double>{1.0});
   for (int l = 1; l <= top; ++l) {
     const PosteriorSamples::Rows drawn = posterior.recognition(batch, l);
     const auto rows = static_cast<std::size_t>(drawn.input.rows);

@@ -48,7 +48,7 @@ class DreamScores {
   ConstStates dream() {
     const int top = machine_.layers();
     States h = states(top % 2, top);
-    ops_.sample(machine_.prior(), {}, draw(Domain::partition_dream, top), 1, h, minus());
+    machine_.sample_prior(draw(Domain::partition_dream, top), h, minus());
     for (int l = top; l >= 1; --l) {
       const States below = states(l == 1 ? visible : (l - 1) % 2, l - 1);
       ops_.sample(machine_.generative(l), h, draw(Domain::partition_dream, l - 1), 1, below, minus());
@@ -66,7 +66,7 @@ class DreamScores {
       ops_.score(machine_.generative(l), h, below, plus());
       below = h;
     }
-    ops_.score(machine_.prior(), {}, below, plus());
+    ops_.score(machine_.prior(), machine_.prior_input(below), below, plus());
   }
 
   ScoreSink plus() const { return {scores_.data(), 1}; }

@@ -39,9 +39,10 @@ Matrix<float> PosteriorSamples::first_logits(std::int64_t images) const {
 }
 
 PosteriorSamples::Rows PosteriorSamples::generative(const Batch& batch, int l) const {
-  if (l < machine_.layers()) return {states(l + 1, batch.rows), {}, generative_errors(l, batch.rows)};
   const Conditional& prior = machine_.prior();
-  return {{}, {prior.bias, 1, prior.receiving, prior.receiving}, {}};
+  const bool top = l == machine_.layers();
+  if (top && !prior.autoregressive) return {{}, {prior.bias, 1, prior.receiving, prior.receiving}, {}};
+  return {states(top ? l : l + 1, batch.rows), {}, generative_errors(l, batch.rows)};
 }
 PosteriorSamples::Rows PosteriorSamples::recognition(const Batch& batch, int l) const {
   const States input = states(l - 1, batch.rows);
@@ -81,7 +82,8 @@ void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {
     ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_errors(l - 1, batch.rows));
   }
   const int top = machine_.layers();
-  ops_.score(machine_.prior(), {}, states(top, batch.rows), {log_weights, 1},
+  const States h = states(top, batch.rows);
+  ops_.score(machine_.prior(), machine_.prior_input(h), h, {log_weights, 1},
              generative_errors(top, batch.rows));
 }
 
@@ -100,7 +102,7 @@ void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rul
     });
   };
   for (int l = 1; l <= top; ++l) learn(l - 1, Machine::generative_index(l), states(l, batch.rows));
-  learn(top, machine_.prior_index(), {});
+  learn(top, machine_.prior_index(), machine_.prior_input(states(top, batch.rows)));
 }
 
 // dR_l = sum_k w_k (h_l^k - sigma(R_l h_{l-1}^k + c_l)) h_{l-1}^k^T. In the first layer all k share h_0 = x,

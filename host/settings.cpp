@@ -18,6 +18,8 @@ namespace {
 template <class Kind>
 using Named = std::pair<Kind, const char*>;
 
+constexpr std::array<Named<Prior>, 2> priors = {
+    {{Prior::factorial, "factorial"}, {Prior::autoregressive, "autoregressive"}}};
 constexpr std::array<Named<OptimizerKind>, 3> optimizers = {
     {{OptimizerKind::sgd, "sgd"}, {OptimizerKind::momentum, "momentum"}, {OptimizerKind::adam, "adam"}}};
 constexpr std::array<Named<Schedule>, 4> schedules = {{{Schedule::constant, "constant"},
@@ -73,6 +75,7 @@ std::string text_of(std::uint64_t number) { return number_text(number); }
 std::string text_of(int number) { return number_text(number); }
 std::string text_of(double number) { return number_text(number); }  // the shortest that reads back the same
 std::string text_of(bool value) { return value ? "true" : "false"; }
+std::string text_of(Prior prior) { return name_of(prior); }
 std::string text_of(Algorithm algorithm) { return name_of(algorithm); }
 std::string text_of(OptimizerKind kind) { return name_of(kind); }
 std::string text_of(FisherForm form) { return name_of(form); }
@@ -118,6 +121,7 @@ void read(const std::string& name, const std::string& text, bool& value) {
   }
   value = text == "true";
 }
+void read(const std::string&, const std::string& text, Prior& value) { value = prior_named(text); }
 void read(const std::string&, const std::string& text, Algorithm& value) { value = algorithm_named(text); }
 void read(const std::string&, const std::string& text, FisherForm& value) { value = fisher_form_named(text); }
 void read(const std::string&, const std::string& text, OptimizerKind& value) {
@@ -162,20 +166,26 @@ bool has_plateaus(const TrainingSettings& settings) { return settings.schedule =
 bool warms_up(const TrainingSettings& settings) { return settings.warm_up != 0; }
 bool clips(const TrainingSettings& settings) { return settings.clip_gradient != 0; }
 bool stops_early(const TrainingSettings& settings) { return settings.early_stopping != 0; }
+bool is_autoregressive(const TrainingSettings& settings) { return settings.prior == Prior::autoregressive; }
 
 /// One setting: by what it is written and read, and who uses it. The table below is the only list of them.
 struct Field {
   const char* name;
   bool (*used)(const TrainingSettings&);
-  const char* needed;  ///< what a setting that is not used would need
+  const char* needed;                        ///< what a setting that is not used would need
+  bool (*written)(const TrainingSettings&);  ///< whether it stands in files, for which it must be used
   std::string (*text)(const TrainingSettings&);
   void (*read)(TrainingSettings&, const std::string& text, const std::string& name);
 };
 
 template <auto member>
 constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always,
-                      const char* needed = "another --algorithm") {
-  return {field_name, used, needed,
+                      const char* needed = "another --algorithm",
+                      bool (*written)(const TrainingSettings&) = nullptr) {
+  return {field_name,
+          used,
+          needed,
+          written != nullptr ? written : used,
           [](const TrainingSettings& settings) { return text_of(settings.*member); },
           [](TrainingSettings& settings, const std::string& text, const std::string& name) {
             read(name, text, settings.*member);
@@ -184,6 +194,7 @@ constexpr Field field(const char* field_name, bool (*used)(const TrainingSetting
 
 constexpr std::array fields = {
     field<&TrainingSettings::layers>("layers"),
+    field<&TrainingSettings::prior>("prior", always, "", is_autoregressive),
     field<&TrainingSettings::algorithm>("algorithm"),
     field<&TrainingSettings::samples>("samples", draws_samples),
     field<&TrainingSettings::insomnia>("insomnia", is_reweighted),
@@ -309,6 +320,7 @@ double unwarmed_factor(const TrainingSettings& settings, std::int64_t step, std:
 
 }  // namespace
 
+const char* name_of(Prior prior) { return find_name(priors, prior, "prior"); }
 const char* name_of(Algorithm algorithm) { return find_name(algorithms, algorithm, "algorithm"); }
 const char* name_of(OptimizerKind kind) { return find_name(optimizers, kind, "optimizer"); }
 const char* name_of(FisherForm form) { return find_name(fisher_forms, form, "form of Fisher blocks"); }
@@ -317,6 +329,7 @@ const char* name_of(Binarization binarization) {
   return find_name(binarizations, binarization, "binarization");
 }
 
+Prior prior_named(const std::string& name) { return find_kind(priors, name, "prior"); }
 Algorithm algorithm_named(const std::string& name) { return find_kind(algorithms, name, "algorithm"); }
 OptimizerKind optimizer_named(const std::string& name) { return find_kind(optimizers, name, "optimizer"); }
 FisherForm fisher_form_named(const std::string& name) { return find_kind(fisher_forms, name, "fisher"); }
@@ -477,7 +490,7 @@ std::string needed_for(const std::string& name) { return field_named(name).neede
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings) {
   std::vector<std::pair<std::string, std::string>> pairs;
   for (const Field& f : fields) {
-    if (f.used(settings)) pairs.emplace_back(f.name, f.text(settings));
+    if (f.written(settings)) pairs.emplace_back(f.name, f.text(settings));
   }
   return pairs;
 }
@@ -494,11 +507,11 @@ TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, st
     }
     for (const Field& f : fields) {
       const bool stands_there = seen.count(f.name) != 0;
-      if (stands_there && !f.used(settings)) {
+      if (stands_there && !f.written(settings)) {
         throw DataError("the setting " + std::string(f.name) + " is of no use to " +
                         name_of(settings.algorithm) + " as it is set; remove it");
       }
-      if (!stands_there && f.used(settings)) {
+      if (!stands_there && f.written(settings)) {
         throw DataError("the setting " + std::string(f.name) +
                         " is missing; use the version of the program that wrote the others");
       }

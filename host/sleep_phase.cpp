@@ -17,8 +17,7 @@ void SleepPhase::run(const Batch& batch, const PassingStates& states) {
     return Draw{seed_, domain, static_cast<std::uint32_t>(layer), 0, 0, &now->step, SampleAddress::row};
   };
   const int top = machine_.layers();
-  ops_.sample(machine_.prior(), {}, draw(Domain::sleep_sample, top), 1,
-              states.at(0, batch.rows, machine_.size(top)));
+  machine_.sample_prior(draw(Domain::sleep_sample, top), states.at(0, batch.rows, machine_.size(top)));
   for (int l = top; l >= 1; --l) {
     const int place = top - l + 1;
     const States h = states.at(place - 1, batch.rows, machine_.size(l));

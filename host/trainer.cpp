@@ -77,7 +77,7 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
   }
   std::vector<std::int64_t> sizes = {data.units};
   sizes.insert(sizes.end(), settings_.layers.begin(), settings_.layers.end());
-  machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits);
+  machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits, settings_.prior);
   machine_->initialize(unit_means(data), settings_.seed);
   delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_);
   algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_, rows_);

@@ -48,7 +48,8 @@ void WakeSleep::wake(const Batch& batch) {
     hidden_sampled(l, h);
     learn(branch, Machine::generative_index(l), h, h_below, l - 1);
   }
-  learn((top + 1) % delta_rule_.branches(), machine_.prior_index(), {}, states(top), top);
+  learn((top + 1) % delta_rule_.branches(), machine_.prior_index(), machine_.prior_input(states(top)),
+        states(top), top);
   delta_rule_.await_branches();
 }
 

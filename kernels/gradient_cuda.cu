@@ -1,5 +1,6 @@
 // What the integer gradient needs beside its product (kernels/cuda/product.cu): transposed operands, since
-// the sum runs over rows and products want their summed dimension contiguous, and the bias gradient.
+// the sum runs over rows and products want their summed dimension contiguous, the bias gradient, and what an
+// autoregressive prior leaves out.
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/kernels.cuh"
@@ -45,6 +46,11 @@ __global__ void transpose_kernel(Matrix<const std::int8_t> matrix, Element* tran
   }
 }
 
+__global__ void keep_below_diagonal_kernel(std::int32_t* gradient, std::int64_t units) {
+  const auto [row, column] = position();
+  if (row < units && column >= row && column < units) gradient[row * units + column] = 0;
+}
+
 Shape over_tiles(std::int64_t rows, std::int64_t columns) {
   return {dim3(blocks_for(rows, tile, 2147483647), blocks_for(columns, tile, 65535)),
           dim3(tile_threads, tile_threads)};
@@ -62,6 +68,10 @@ void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute 
     launch(transpose_kernel<__half>, shape, stream, matrix, static_cast<__half*>(transposed), columns_padded,
            rows_padded);
   }
+}
+
+void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units) {
+  launch(keep_below_diagonal_kernel, over_rows(units, units), stream, gradient, units);
 }
 
 void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient) {

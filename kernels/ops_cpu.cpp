@@ -96,6 +96,7 @@ class CpuOps : public Ops {
     }
     check_route(*this, route_);
     for (int thread = 0; thread < team_.size(); ++thread) products_.emplace_back(*this, route_);
+    ordered_sums_.resize(static_cast<std::size_t>(team_.size()));
     largest_sums_.resize(static_cast<std::size_t>(team_.size()));
     largest_integers_.resize(static_cast<std::size_t>(team_.size()));
   }
@@ -166,6 +167,7 @@ class CpuOps : public Ops {
     const ConstStates input{nullptr, rows, conditional.sending, padded_units(conditional.sending)};
     reserve_forward(weights_of(conditional), input);
     reserve_gradient({nullptr, rows, conditional.receiving, padded_units(conditional.receiving)}, input);
+    if (conditional.autoregressive) reserve_in_order(conditional.receiving);
   }
 
   // -------------------------------------------------------------------------------------------- the step
@@ -201,6 +203,7 @@ class CpuOps : public Ops {
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
               States output, const ScoreSink& score, Matrix<float> kept, Matrix<float> errors) override {
     const bool prior = conditional.integers == nullptr;
+    require(!conditional.autoregressive, "sample: an autoregressive prior is sampled in order");
     require(samples > 0 && output.rows % samples == 0, "sample: output rows are no multiple of the samples");
     require(output.columns == conditional.receiving, "sample: output and conditional differ in units");
     if (output.rows == 0) return;
@@ -225,6 +228,31 @@ class CpuOps : public Ops {
           }
           add_total(score, log_probability);
         });
+  }
+
+  void sample_in_order(const Conditional& conditional, const Draw& draw, States output) override {
+    const std::int64_t units = conditional.receiving;
+    require(conditional.autoregressive && output.columns == units,
+            "sample_in_order: no autoregressive prior, or one of other units than the output");
+    if (output.rows == 0) return;
+    const ArithmeticScope scope;
+    reserve_in_order(units);
+    team_.run([&](int thread) {
+      const Range part = part_of(units, thread, team_.size());
+      for (std::int64_t i = part.begin; i < part.end; ++i) write_to_columns(conditional, i);
+    });
+    const OrderedWeights weights{ordered_columns_.data(), units, weights_of(conditional).scale.data(),
+                                 conditional.bias};
+    team_.run([&](int thread) {
+      each_piece(output.rows, rows_in_order, thread, [&](std::int64_t first, std::int64_t count) {
+        std::array<RowAddress, rows_in_order> addresses;
+        for (std::int64_t r = 0; r < count; ++r) {
+          addresses[static_cast<std::size_t>(r)] = address_of(draw, first + r, 1);
+        }
+        kernels_.sample_in_order(weights, units, addresses.data(), output.row(first), output.stride, count,
+                                 ordered_sums_[static_cast<std::size_t>(thread)].data());
+      });
+    });
   }
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
@@ -289,6 +317,15 @@ class CpuOps : public Ops {
       if (bias_gradient != nullptr) {
         kernels_.sum_columns(deltas.data + units.begin, deltas.rows, deltas.stride, units.end - units.begin,
                              bias_gradient + units.begin);
+      }
+    });
+  }
+
+  void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) override {
+    team_.run([&](int thread) {
+      const Range part = gradient_part(units, thread);
+      for (std::int64_t i = part.begin; i < part.end; ++i) {
+        std::fill(gradient + i * units + i, gradient + (i + 1) * units, 0);
       }
     });
   }
@@ -613,6 +650,29 @@ class CpuOps : public Ops {
     }
   }
 
+  void reserve_in_order(std::int64_t units) {
+    const auto grow = [&](auto& buffer, std::int64_t count) {
+      if (buffer.size() < count) buffer = {*this, count};
+    };
+    grow(ordered_columns_, units * units);
+    for (Buffer<std::int32_t>& sums : ordered_sums_) grow(sums, rows_in_order * ordered_sums_stride(units));
+  }
+
+  /// What unit i of an autoregressive prior receives, in the columns of the units before it.
+  void write_to_columns(const Conditional& conditional, std::int64_t i) {
+    constexpr std::int64_t stretch = 1024;
+    const float two_to_shift = 1.0f / weights_of(conditional).scale.data()[i];
+    for (std::int64_t first = 0; first < i; first += stretch) {
+      std::array<std::int16_t, stretch> words;
+      const std::int64_t count = std::min(stretch, i - first);
+      kernels_.quantize_words(conditional.weight.row(i) + first, count, two_to_shift, words.data());
+      std::int16_t* to = ordered_columns_.data() + first * conditional.receiving + i;
+      for (std::int64_t j = 0; j < count; ++j) {
+        to[j * conditional.receiving] = words[static_cast<std::size_t>(j)];
+      }
+    }
+  }
+
   /// The receiving units whose gradient a thread sums.
   Range gradient_part(std::int64_t receiving, int thread) const {
     return part_of(receiving, thread, team_.size(), 16);
@@ -722,9 +782,11 @@ class CpuOps : public Ops {
   Team team_;
   std::vector<Products> products_;
   Shuffle shuffle_;
-  Buffer<std::int64_t> on_counts_;              ///< of sparsity, by unit
-  std::vector<float> largest_sums_;             ///< of coefficients, by thread
-  std::vector<std::int32_t> largest_integers_;  ///< of a gradient, by thread
+  Buffer<std::int64_t> on_counts_;                  ///< of sparsity, by unit
+  Buffer<std::int16_t> ordered_columns_;            ///< of sample_in_order
+  std::vector<Buffer<std::int32_t>> ordered_sums_;  ///< likewise, by thread
+  std::vector<float> largest_sums_;                 ///< of coefficients, by thread
+  std::vector<std::int32_t> largest_integers_;      ///< of a gradient, by thread
 };
 
 }  // namespace

@@ -327,6 +327,7 @@ class CudaOps final : public Ops {
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
               States output, const ScoreSink& sink, Matrix<float> kept, Matrix<float> errors) override {
     require(output.columns == conditional.receiving, "an output of another width than the conditional");
+    require(!conditional.autoregressive, "an autoregressive prior to sample at once instead of in order");
     if (output.rows == 0) return;
     require(samples > 0 && output.rows % samples == 0, "output rows that are no multiple of the samples");
     require_lines(output);
@@ -343,6 +344,17 @@ class CudaOps final : public Ops {
     const Logits logits = logits_of(conditional, input);
     keep(logits, conditional, output.rows / rows_per_input, kept);
     cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink, errors);
+  }
+
+  void sample_in_order(const Conditional& conditional, const Draw& draw, States output) override {
+    require(conditional.autoregressive && output.columns == conditional.receiving,
+            "a conditional to sample in order that is no autoregressive prior, or has other units than the "
+            "output");
+    if (output.rows == 0) return;
+    require_lines(output);
+    const CurrentDevice current(ordinal_);
+    const CudaWeights& weights = weights_of(conditional);
+    cuda::sample_in_order(stream(), weights.limbs(), weights.scales(), conditional.bias, draw, output);
   }
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
@@ -410,6 +422,11 @@ class CudaOps final : public Ops {
       products().gradient(deltas, states, gradient);
     }
     if (bias_gradient != nullptr) cuda::bias_gradient(stream(), deltas, bias_gradient);
+  }
+
+  void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) override {
+    const CurrentDevice current(ordinal_);
+    cuda::keep_below_diagonal(stream(), gradient, units);
   }
 
   void clip(const Conditional& conditional, const std::int32_t* gradient, const std::int32_t* bias_gradient,

@@ -64,6 +64,12 @@ class RecordingOps : public Ops {
     }
     ops_->sample(c, input, draw, samples, output, sink, logits, errors);
   }
+  void sample_in_order(const Conditional& c, const Draw& draw, States output) override {
+    for (std::int64_t r = 0; r < output.rows; ++r) {
+      note(draw, draw.first_row + static_cast<std::uint32_t>(r), 0, output.columns, 4);
+    }
+    ops_->sample_in_order(c, draw, output);
+  }
   void delta(const Conditional& c, ConstStates input, ConstStates target, const Draw& draw, Deltas deltas,
              const SampleWeights& weights, Matrix<const float> logits) override {
     for (std::int64_t r = 0; r < deltas.rows; ++r)
@@ -78,6 +84,9 @@ class RecordingOps : public Ops {
   }
   void gradient(ConstDeltas d, ConstStates s, std::int32_t* g, std::int32_t* b) override {
     ops_->gradient(d, s, g, b);
+  }
+  void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) override {
+    ops_->keep_below_diagonal(gradient, units);
   }
   void clip(const Conditional& c, const std::int32_t* g, const std::int32_t* b, float limit,
             const Rates* rates, Rates* clipped) override {

@@ -308,7 +308,7 @@ TEST_F(CommandTest, EverySettingOfATrainingIsAnOptionWithItsDefault) {
     EXPECT_THAT(help, HasSubstr("(default " + value + ")"));
   }
   for (const std::string name : {"samples", "insomnia", "control-variate", "fisher", "fisher-damping",
-                                 "fisher-refresh"}) {  // not of the default algorithm
+                                 "fisher-refresh", "prior"}) {  // not of the default algorithm, or in no file
     EXPECT_THAT(help, HasSubstr("--" + name + " "));
     EXPECT_THAT(help, HasSubstr("(default " + setting_text(TrainingSettings{}, name) + ")"));
   }
@@ -540,6 +540,36 @@ TEST_F(CommandTest, InfoShowsTheAlgorithmAndItsSettings) {
   const Result again = run({"train", "--config", "run/config.toml", "--out", "again"});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(hash_of("again/model.safetensors"), hash_of("run/model.safetensors"));
+}
+
+TEST_F(CommandTest, AnAutoregressivePriorIsTrainedDescribedEvaluatedAndReadOut) {
+  ASSERT_EQ(run(training("run", {"--prior", "autoregressive"})).exit_code, 0);
+  const std::string model = "run/model.safetensors";
+  const nlohmann::json info = json_of({"info", model, "--json"});
+  EXPECT_EQ(info.at("prior"), "autoregressive");
+  EXPECT_EQ(info.at("settings").at("prior"), "autoregressive");
+  EXPECT_EQ(info.at("parameters"), 30 * 9 * 2 + 9 + 30 + 9 * 5 * 2 + 5 + 9 + 5 + 5 * 5);
+  EXPECT_THAT(run({"info", model}).out, HasSubstr("autoregressive"));
+  const nlohmann::json plain = json_of({"info", trained_as("plain"), "--json"});
+  EXPECT_EQ(plain.at("prior"), "factorial");
+  EXPECT_FALSE(plain.at("settings").contains("prior"));
+  EXPECT_NE(plain.at("hash"), info.at("hash"));
+  ASSERT_EQ(run(training("explicit", {"--prior", "factorial"})).exit_code, 0);
+  EXPECT_EQ(hash_of("explicit/model.safetensors"), plain.at("hash"));
+
+  const double exact =
+      json_of({"evaluate", model, "images.idx", "--exact", "--json"}).at("exact_log_likelihood");
+  const double estimate =
+      json_of({"evaluate", model, "images.idx", "--samples", "2000", "--json"}).at("log_likelihood");
+  EXPECT_NEAR(estimate, exact, 0.1);
+  ASSERT_EQ(run({"sample", model, "--count", "7", "--out", "dreams.png"}).exit_code, 0);
+  ASSERT_EQ(run({"reconstruct", model, "images.idx", "--out", "again.png", "--limit", "5"}).exit_code, 0);
+  EXPECT_THAT(read_text(path("run/report.html")), HasSubstr("autoregressive"));
+
+  write_text(path("prior.toml"), "prior = \"autoregressive\"\n");
+  ASSERT_EQ(run(training("config", {"--config", "prior.toml"})).exit_code, 0);
+  EXPECT_EQ(hash_of("config/model.safetensors"), info.at("hash"));
+  expect_failure(training("none", {"--prior", "regressive"}), 64, {"--prior", "'regressive'"});
 }
 
 TEST_F(CommandTest, ARunOutsideTheContractSaysSo) {
@@ -1340,6 +1370,18 @@ TEST_F(ResumeTest, SettingsThatTheRunDoesWithoutAreRefused) {
   expect_failure({"train", "--resume", "--out", "run", "--clip-gradient", "0.5", "--warm-up", "9"}, 64,
                  {"clip-gradient 0.5", "warm-up 9", "the run has none"});
   EXPECT_EQ(contents_of(path("run")), before);
+}
+
+TEST_F(ResumeTest, AnotherPriorIsRefused) {
+  trained();
+  ASSERT_EQ(run(training("ordered", {"--prior", "autoregressive"})).exit_code, 0);
+  for (const std::string folder : {"run", "ordered"}) fs::remove(path(folder + "/model.safetensors"));
+  expect_failure({"train", "--resume", "--out", "run", "--prior", "autoregressive"}, 64,
+                 {"prior autoregressive", "the run has factorial"});
+  expect_failure({"train", "--resume", "--out", "ordered", "--prior", "factorial"}, 64,
+                 {"prior factorial", "the run has autoregressive"});
+  EXPECT_EQ(run({"train", "--resume", "--out", "ordered"}).exit_code, 0);
+  EXPECT_EQ(run({"train", "--resume", "--out", "run", "--prior", "factorial"}).exit_code, 0);
 }
 
 TEST_F(ResumeTest, AcceptanceRatesCountTheWholeEpoch) {

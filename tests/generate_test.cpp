@@ -56,8 +56,10 @@ std::vector<Bits> rows_of(const std::vector<std::uint8_t>& states, std::size_t u
 // machine.
 TEST_P(Generate, DreamsFollowTheMachinesDistribution) {
   constexpr std::size_t count = 20000;
-  for (const Sizes& sizes : {Sizes{3, 2, 2}, Sizes{3, 2}, Sizes{3, 5, 2, 4}}) {
-    const Tensors tensors = random_tensors(sizes, 3.0f, 201);
+  for (const Sizes& sizes : {Sizes{3, 2, 2}, Sizes{3, 2}, Sizes{3, 5, 2, 4}, Sizes{3, 2, 5}}) {
+    const bool autoregressive = sizes.back() == 5;
+    const Tensors tensors =
+        autoregressive ? random_autoregressive_tensors(sizes, 3.0f, 201) : random_tensors(sizes, 3.0f, 201);
     const Machine machine = machine_of(ops(), sizes, tensors);
     const NaiveMachine naive(tensors, 16);
     const std::vector<float> dreams = dream(machine, count, 202);

@@ -427,6 +427,21 @@ TEST(Pairs, OfEveryAlgorithmReadBackWithItsOwnSettings) {
   }
 }
 
+TEST(Pairs, OnlyAnAutoregressivePriorStandsInFiles) {
+  // expected_pairs has no prior, so every older file reads as it did: factorial.
+  EXPECT_EQ(settings_from_pairs(expected_pairs).prior, Prior::factorial);
+  TrainingSettings settings = unlike_the_defaults();
+  settings.prior = Prior::autoregressive;
+  Pairs expected = expected_pairs;
+  expected.insert(expected.begin() + 1, {"prior", "autoregressive"});
+  EXPECT_EQ(to_pairs(settings), expected);
+  EXPECT_EQ(settings_from_pairs(expected).prior, Prior::autoregressive);
+  expected[1].second = "factorial";
+  EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(expected); }), HasSubstr("setting prior"));
+  EXPECT_THAT(message_of<UsageError>([] { prior_named("regressive"); }),
+              AllOf(HasSubstr("\"regressive\""), HasSubstr("factorial, autoregressive")));
+}
+
 TEST(Pairs, WhatIsOffStandsInNoFile) {
   // expected_pairs has none of these, so every older file reads as it did, with all of them off.
   const TrainingSettings old = settings_from_pairs(expected_pairs);

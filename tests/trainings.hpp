@@ -136,6 +136,12 @@ inline std::vector<Training> recorded_trainings() {
         s.clip_gradient = 0.05;
         s.warm_up = 11;
       });
+  const auto autoregressive = [](TrainingSettings& s) { s.prior = Prior::autoregressive; };
+  add("65-37-19 autoregressive momentum decay", 110, 65, {37, 19}, rates(0.2, 0.1),
+      with(momentum, cosine, dynamic, 16), autoregressive,
+      [](TrainingSettings& s) { s.weight_decay = 0.01; });
+  add("41-33 autoregressive reweighted K=3 adam", 90, 41, {33}, rates(0.02, 0.02),
+      with(adam, cosine, fixed, 8), reweighted(3, 0.5, true), autoregressive);
   return all;
 }
 

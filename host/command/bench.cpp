@@ -45,6 +45,7 @@ Subject subject_of(const Arguments& arguments) {
   settings.weight_bits = static_cast<int>(arguments.whole("weight-bits"));
   settings.optimizer = optimizer_named(arguments.text("optimizer"));
   settings.algorithm = algorithm_named(arguments.text("algorithm"));
+  settings.prior = prior_named(arguments.text("prior"));
   settings.samples = arguments.whole("samples");
   settings.seed = arguments.seed("seed");
   check(settings);
@@ -177,6 +178,7 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"weight_bits", subject.settings.weight_bits},
       {"optimizer", name_of(subject.settings.optimizer)},
       {"algorithm", name_of(subject.settings.algorithm)},
+      {"prior", name_of(subject.settings.prior)},
       {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
       {"streamed", subject.placement.placement == DataPlacement::streamed},
       {"threads", arguments.whole("threads")},
@@ -198,6 +200,7 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
   print("algorithm, samples",
         std::string(name_of(subject.settings.algorithm)) + ", " +
             with_commas(rows_of_a_step(subject.settings) / subject.settings.batch_size));
+  print("prior", name_of(subject.settings.prior));
   print("images per second", with_commas(std::llround(images)));
   print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
   print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
@@ -220,6 +223,9 @@ const CommandSpec& bench_spec() {
     OptionSpec algorithm = call("algorithm", Kind::choice, "NAME", name_of(TrainingSettings{}.algorithm),
                                 "Machine", "the training algorithm, as in `wakesleep train`");
     algorithm.choices = train_spec().find("algorithm")->choices;
+    OptionSpec prior = call("prior", Kind::choice, "KIND", name_of(TrainingSettings{}.prior), "Machine",
+                            "the prior, as in `wakesleep train`");
+    prior.choices = train_spec().find("prior")->choices;
     return CommandSpec{
         "bench",
         "Times the training step and its own bare integer products on random data.",
@@ -227,7 +233,7 @@ const CommandSpec& bench_spec() {
         joined({{call("layers", Kind::layers, "WIDTHS", "784,200,200,200", "Machine",
                       "widths of all layers, the visible one first"),
                  call("batch-size", Kind::whole, "N", "100", "Machine", "rows of a step", {1, 524288}), bits,
-                 optimizer, algorithm,
+                 optimizer, algorithm, prior,
                  call("samples", Kind::whole, "K", std::to_string(TrainingSettings{}.samples), "Machine",
                       "hidden states drawn for each image, where the algorithm draws several", {1, 1048576}),
                  call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",

@@ -26,6 +26,7 @@ void print_json(const Model& model) {
       {"seed", model.settings.seed},
       {"algorithm", name_of(model.settings.algorithm)},
       {"layers", model.sizes},
+      {"prior", name_of(model.settings.prior)},
       {"parameters", parameters_of(model.tensors)},
       {"image_height", model.height},
       {"image_width", model.width},
@@ -46,6 +47,7 @@ void print_text(const Model& model) {
   for (const std::int64_t size : model.sizes) sizes += (sizes.empty() ? "" : "-") + std::to_string(size);
   print_line("hash", model.hash);
   print_line("layers", sizes + " (visible units first)");
+  print_line("prior", name_of(model.settings.prior));
   print_line("parameters", with_commas(parameters_of(model.tensors)));
   if (model.height > 0) {
     print_line("images", std::to_string(model.height) + " x " + std::to_string(model.width));

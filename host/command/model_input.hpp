@@ -22,7 +22,7 @@ struct OpenModel {
       : path(arguments.required("model")),
         model(load_model(path)),
         device(choose_device(arguments)),
-        machine(*device.ops, model.sizes, model.settings.weight_bits) {
+        machine(*device.ops, model.sizes, model.settings.weight_bits, model.settings.prior) {
     machine.upload(model.tensors);
   }
 

@@ -121,6 +121,10 @@ Options machine_options() {
   return {
       setting("layers", Kind::layers, "WIDTHS", "Machine",
               "widths of the hidden layers from the data upward, separated by commas"),
+      setting("prior", Kind::choice, "KIND", "Machine",
+              "distribution of the top layer's states: factorial, or autoregressive (each unit given those "
+              "before it, which makes dreams sequential in the units)",
+              {}, {"factorial", "autoregressive"}),
       setting("algorithm", Kind::choice, "NAME", "Machine",
               "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, sparse-wake-sleep, "
               "bidirectional-helmholtz, vimco or natural-reweighted-wake-sleep",

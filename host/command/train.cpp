@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <limits>
 #include <optional>
+#include <set>
 
 #include "command/commands.hpp"
 #include "command/config_file.hpp"
@@ -150,12 +151,15 @@ void refuse_differences(const RunFolder& folder, const Arguments& given, const T
                         const Start& start) {
   std::string differences;
   // Settings that only one of the two algorithms uses differ with the algorithm, which is named.
+  std::set<std::string> compared;
   for (const auto& [name, own] : to_pairs(base)) {
     note_difference(differences, given, name, own, setting_text(start.settings, name));
+    compared.insert(name);
   }
   for (const auto& [name, wanted] : to_pairs(start.settings)) {
-    if (is_used(base, name) || !given.given(name)) continue;
-    note_difference(differences, given, name, "none", wanted);
+    if (compared.contains(name) || !given.given(name)) continue;
+    note_difference(differences, given, name, is_used(base, name) ? setting_text(base, name) : "none",
+                    wanted);
   }
   const Metadata recorded = start.checkpoint ? start.checkpoint->run : Metadata{};
   for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {

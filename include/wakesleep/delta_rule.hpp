@@ -30,7 +30,7 @@ class DeltaRule {
   Deltas error(int branch, std::int64_t rows, std::int64_t units) const;
 
   /// Queues the step of conditional `index` along errors^T . input, on the branch that the caller has
-  /// entered. Rates and step are read when the operations run. A prior has no input.
+  /// entered. Rates and step are read when the operations run. A factorial prior has no input.
   /// What hold() has kept for the conditional is added.
   void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas errors,
              ConstStates input);

@@ -1,4 +1,4 @@
-// The Helmholtz machine: recognition weights upward, generative weights downward, a factorial prior on top.
+// The Helmholtz machine: recognition weights upward, generative weights downward, a prior on top.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "wakesleep/ops.hpp"
+#include "wakesleep/prior.hpp"
 
 namespace wakesleep {
 
@@ -21,12 +22,14 @@ using Tensors = std::map<std::string, Tensor>;
 /// Layers 0 .. L with n_0 visible units. For l = 1 .. L:
 ///   recognition(l):  q(h_l | h_{l-1}) = Bernoulli(sigma(R_l h_{l-1} + c_l)),  R_l [n_l x n_{l-1}]
 ///   generative(l):   p(h_{l-1} | h_l) = Bernoulli(sigma(G_l h_l + b_{l-1})),  G_l [n_{l-1} x n_l]
-///   prior():         p(h_L)           = Bernoulli(sigma(a))
+///   prior():         p(h_L)           = Bernoulli(sigma(a)), or, where it is autoregressive,
+///                                       Bernoulli(sigma(A h_L + a)),         A [n_L x n_L]
+/// A is strictly lower triangular, so that each top unit is given those before it.
 class Machine {
  public:
   /// `sizes` from the visible layer upward, at least two. All parameters zero. Throws UsageError, with the
   /// limit named, when sums could leave the exact range (docs/numerics.md).
-  Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits);
+  Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior prior = Prior::factorial);
 
   Ops& ops() const { return *ops_; }
   int layers() const { return static_cast<int>(sizes_.size()) - 1; }  ///< L
@@ -44,6 +47,12 @@ class Machine {
   }
   const Conditional& prior() const { return parts_.back().conditional; }
 
+  /// What the prior receives where the top layer's states are `top`: these, or nothing if it is factorial.
+  ConstStates prior_input(ConstStates top) const { return prior().autoregressive ? top : ConstStates{}; }
+  /// Queues top ~ p(h_L), one row for each row of the batch, and its log-probability where `score` has a
+  /// sink.
+  void sample_prior(const Draw& draw, States top, const ScoreSink& score = {}) const;
+
   /// "recognition.1", "generative.1", ..., "prior": index and name of every conditional, 0 .. 2L.
   int conditionals() const { return static_cast<int>(parts_.size()); }
   const Conditional& conditional(int index) const {
@@ -56,13 +65,15 @@ class Machine {
 
   /// Visible biases logit(clamp(mean, 1e-4, 1 - 1e-4)); hidden and prior biases -1; weights uniform within
   /// +-sqrt(6 / (n_in + n_out)) / n_in, n_in the sending units (Bornschein & Bengio 2015), by addressed
-  /// draws.
+  /// draws; those of an autoregressive prior 0, so that it begins as the factorial one.
   void initialize(const std::vector<double>& visible_means, std::uint64_t seed);
 
   /// The parameters, named as in model files: recognition.{l}.weight, recognition.{l}.bias,
-  /// generative.{l}.weight, generative.{l}.bias, prior.bias. download() blocks.
+  /// generative.{l}.weight, generative.{l}.bias, prior.bias, and prior.weight where the prior is
+  /// autoregressive. download() blocks.
   Tensors download() const;
-  /// Throws DataError naming the tensor that is missing, unknown, of another shape or not finite.
+  /// Throws DataError naming the tensor that is missing, unknown, of another shape or not finite, or the
+  /// weight of an autoregressive prior that is not 0 although it is on or above the diagonal.
   void upload(const Tensors& tensors);
 
  private:
@@ -80,6 +91,13 @@ class Machine {
 
 /// The layer sizes, from the visible layer upward, that a set of model tensors describes. Throws DataError.
 std::vector<std::int64_t> sizes_of(const Tensors& tensors);
+
+/// The kind of prior that a set of model tensors describes.
+Prior prior_of(const Tensors& tensors);
+
+/// Throws DataError naming row and column of the first element of the square matrix that is not 0 although it
+/// is on or above the diagonal.
+void check_below_diagonal(const std::string& name, const Tensor& tensor);
 
 /// SHA-256 of the parameters: over name, shape and little-endian values of every tensor in the order of the
 /// names (docs/file-format.md), as 64 hexadecimal digits.

@@ -36,12 +36,16 @@ class IntegerWeights {
 
 /// One factorial conditional distribution p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)).
 /// For a prior `integers` is null, `weight` is empty and the logits are the biases.
+/// An autoregressive prior is no prior in this sense: it has weights [receiving x receiving], 0 on and above
+/// the diagonal, so that unit i receives from the units before it. The states that it is asked about are then
+/// also its input, and operations treat it like any other conditional; but it is sampled by sample_in_order.
 struct Conditional {
   Matrix<float> weight;   ///< [receiving x sending], master weights
   float* bias = nullptr;  ///< [receiving]
   std::int64_t receiving = 0;
   std::int64_t sending = 0;  ///< 0 for a prior
   IntegerWeights* integers = nullptr;
+  bool autoregressive = false;
 };
 
 /// Optimiser state of one conditional: shapes as the parameters', or null where the optimiser keeps none.
@@ -251,6 +255,11 @@ class Ops {
                       std::int64_t samples, States output, const ScoreSink& score = {},
                       Matrix<float> logits = {}, Matrix<float> errors = {}) = 0;
 
+  /// output[r] ~ an autoregressive prior, one unit after the other: unit i ~ Bernoulli(sigma(a)), a its logit
+  /// given units 0 .. i - 1 of the same row, to the last bit the one that `score` gives it with output[r] as
+  /// input. Draws are addressed as those of `sample` with one sample for each row of the batch.
+  virtual void sample_in_order(const Conditional& conditional, const Draw& draw, States output) = 0;
+
   /// deltas[r] = round_delta(w_r (target[r] - sigma(logits of input[r]))): the delta rule's error, weighted
   /// and stochastically rounded. Kept `logits` stand for the product, and the input is then left out.
   ///   * A target row may stand for several consecutive rows of deltas: target[r / (deltas.rows /
@@ -269,6 +278,9 @@ class Ops {
   /// For a prior pass empty states and a null gradient; a null bias_gradient is left out.
   virtual void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
                         std::int32_t* bias_gradient) = 0;
+
+  /// gradient[i][j] = 0 for all j >= i of a gradient [units x units]: what an autoregressive prior may learn.
+  virtual void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) = 0;
 
   /// sums[i] += terms[i].
   virtual void add(std::int32_t* sums, const std::int32_t* terms, std::int64_t count) = 0;

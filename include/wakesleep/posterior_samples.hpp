@@ -33,7 +33,7 @@ class PosteriorSamples {
 
   /// The conditional of layer l's states given their inputs, with what draw() has kept of it: logits, or else
   /// errors. Of the first recognition layer, whose input all samples of an image share, it is logits, one row
-  /// an image. The prior has no input, and its logits are its biases.
+  /// an image. A factorial prior has no input, and its logits are its biases.
   struct Rows {
     ConstStates input;
     Matrix<const float> logits;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "wakesleep/arithmetic.hpp"
+#include "wakesleep/prior.hpp"
 
 namespace wakesleep {
 
@@ -25,6 +26,7 @@ enum class Binarization { threshold, fixed, dynamic };
 /// The settings of a training run. Learning rates multiply the MEAN gradient over the batch.
 struct TrainingSettings {
   std::vector<std::int64_t> layers = {200, 200, 200};  ///< hidden layers, from the data upward
+  Prior prior = Prior::factorial;                      ///< of the top layer
   Algorithm algorithm = Algorithm::wake_sleep;
   std::int64_t samples = 5;        ///< K: hidden states drawn for each image; not of wake_sleep
   double insomnia = 0.5;           ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
@@ -59,12 +61,14 @@ struct TrainingSettings {
   int threshold = 128;  ///< grey values of at least this (0..255) are on
 };
 
+const char* name_of(Prior prior);
 const char* name_of(Algorithm algorithm);
 const char* name_of(OptimizerKind kind);
 const char* name_of(FisherForm form);
 const char* name_of(Schedule schedule);
 const char* name_of(Binarization binarization);
 /// These throw UsageError with the valid names.
+Prior prior_named(const std::string& name);
 Algorithm algorithm_named(const std::string& name);
 OptimizerKind optimizer_named(const std::string& name);
 FisherForm fisher_form_named(const std::string& name);
@@ -110,7 +114,7 @@ bool is_used(const TrainingSettings& settings, const std::string& name);
 std::string needed_for(const std::string& name);
 
 /// The settings that are used as (name, value) pairs in a fixed order, as they stand in models and in the
-/// resolved TOML file.
+/// resolved TOML file: but for the factorial prior, which stands in none.
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings);
 /// Reads such pairs back; throws DataError naming a missing, unknown or unusable one.
 TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, std::string>>& pairs);

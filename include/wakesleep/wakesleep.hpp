@@ -24,6 +24,7 @@
 #include "wakesleep/passing_states.hpp"
 #include "wakesleep/philox.hpp"
 #include "wakesleep/posterior_samples.hpp"
+#include "wakesleep/prior.hpp"
 #include "wakesleep/reweighted_wake_sleep.hpp"
 #include "wakesleep/settings.hpp"
 #include "wakesleep/sleep_phase.hpp"

@@ -16,6 +16,8 @@ void pack_bits(const std::uint8_t* states, std::int64_t units, std::int64_t row_
 std::int64_t sample(const LogitRow& logits, std::int64_t units, const RowAddress* addresses,
                     std::uint8_t* states, std::int64_t stride, std::int64_t rows,
                     const StateResults& results);
+void sample_in_order(const OrderedWeights& weights, std::int64_t units, const RowAddress* addresses,
+                     std::uint8_t* states, std::int64_t stride, std::int64_t rows, std::int32_t* sums);
 void delta(const LogitRow& logits, const std::uint8_t* target, float weight, std::int64_t units,
            const RowAddress& address, std::int8_t* deltas);
 void round_errors(const float* errors, float weight, std::int64_t units, const RowAddress& address,

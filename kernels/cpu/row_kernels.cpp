@@ -13,6 +13,7 @@ const RowKernels table = {
     .gather_grey = gather_grey,
     .pack_bits = pack_bits,
     .sample = sample,
+    .sample_in_order = sample_in_order,
     .delta = delta,
     .round_errors = round_errors,
     .shared_delta = shared_delta,

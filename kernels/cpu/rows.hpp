@@ -41,6 +41,20 @@ struct SharedTargets {
   float scale = 1.0f;
 };
 
+/// The integers of an autoregressive prior, those that one unit sends side by side: columns[j * stride + i] =
+/// q_ij for i > j; what else stands there is not read.
+struct OrderedWeights {
+  const std::int16_t* columns = nullptr;
+  std::int64_t stride = 0;
+  const float* scale = nullptr;
+  const float* bias = nullptr;
+};
+
+/// Rows that sample_in_order takes through their units together, and how far apart their sums lie: where a
+/// layer is as wide as a power of two, the sums of one unit must not all fall into the same set of a cache.
+inline constexpr std::int64_t rows_in_order = 16;
+constexpr std::int64_t ordered_sums_stride(std::int64_t units) { return units + 16; }
+
 /// What is wanted of rows of states beside the states: their log-probabilities, in 2^-20 nats, and their
 /// errors, state - sigma(a).
 struct StateResults {
@@ -67,6 +81,10 @@ struct RowKernels {
   std::int64_t (*sample)(const LogitRow& logits, std::int64_t units, const RowAddress* addresses,
                          std::uint8_t* states, std::int64_t stride, std::int64_t rows,
                          const StateResults& results);
+  /// Ops::sample_in_order of up to rows_in_order rows, row r with the draws at addresses[r]. `sums` is
+  /// working memory of rows_in_order * ordered_sums_stride(units) integers.
+  void (*sample_in_order)(const OrderedWeights& weights, std::int64_t units, const RowAddress* addresses,
+                          std::uint8_t* states, std::int64_t stride, std::int64_t rows, std::int32_t* sums);
   void (*delta)(const LogitRow& logits, const std::uint8_t* target, float weight, std::int64_t units,
                 const RowAddress& address, std::int8_t* deltas);
   /// deltas = round_delta(weight * errors).

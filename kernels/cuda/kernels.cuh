@@ -29,6 +29,9 @@ void gather(cudaStream_t stream, const DataRows& data, const std::uint32_t* orde
 void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
             std::int64_t samples, States output, const ScoreSink& sink, Matrix<float> errors);
 void probabilities(cudaStream_t stream, const Logits& logits, Matrix<float> probabilities);
+/// Limbs and scales are those of an autoregressive prior's weights.
+void sample_in_order(cudaStream_t stream, const Limbs& limbs, const float* scales, const float* bias,
+                     const Draw& draw, States output);
 
 /// kept = the logits themselves.
 void keep_logits(cudaStream_t stream, const Logits& logits, Matrix<float> kept);
@@ -48,6 +51,9 @@ void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::in
 
 /// bias_gradient = column sums of the deltas.
 void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient);
+
+/// gradient [units x units]: 0 on and above the diagonal.
+void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units);
 
 /// The columns of a matrix of bytes as rows of `rows_padded` elements of the route's kind, `columns_padded`
 /// of them; zeros where the matrix has no row or column. Both extents are multiples of 16.

@@ -61,6 +61,16 @@ T __shfl_xor_sync(unsigned int, T value, int mask) {
   return value;
 }
 
+template <class T>
+T __shfl_sync(unsigned int, T value, int from) {
+  static_assert(sizeof(T) <= sizeof(std::uint64_t));
+  std::uint64_t word = 0;
+  std::memcpy(&word, &value, sizeof(value));
+  word = emulation::exchange(word, static_cast<unsigned int>(from));
+  std::memcpy(&value, &word, sizeof(value));
+  return value;
+}
+
 inline unsigned long long atomicAdd(unsigned long long* sum, unsigned long long value) {
   const unsigned long long old = *sum;
   *sum = old + value;

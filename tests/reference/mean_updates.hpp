@@ -22,7 +22,7 @@ inline bool is_recognition(const std::string& tensor) { return tensor.rfind("rec
 
 inline Tensors after_one_step(Ops& ops, const Tensors& before, const std::vector<std::int64_t>& sizes,
                               const TrainingSettings& settings, const DataSet& data) {
-  Machine machine(ops, sizes, settings.weight_bits);
+  Machine machine(ops, sizes, settings.weight_bits, settings.prior);
   machine.upload(before);
   one_step(machine, settings, data);
   return machine.download();

@@ -35,18 +35,25 @@ inline double naive_log_sigmoid(double a) {
   return a > 0 ? -std::log1p(std::exp(-a)) : a - std::log1p(std::exp(a));
 }
 
-/// p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)); a prior has no sending units.
+/// p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)); a factorial prior has no sending units,
+/// and unit i of an autoregressive one receives from units 0 .. i - 1 of its own layer.
 struct NaiveConditional {
   std::size_t receiving = 0;
   std::size_t sending = 0;
   std::vector<double> weight;  ///< [receiving x sending]
   std::vector<double> bias;    ///< [receiving]
+  bool autoregressive = false;
+
+  /// What receiving unit i has from sending unit j in the given states.
+  double input(std::size_t i, std::size_t j, const Bits& given) const {
+    return autoregressive && j >= i ? 0.0 : static_cast<double>(given[j]);
+  }
 
   std::vector<double> logits(const Bits& given) const {
     std::vector<double> result(receiving);
     for (std::size_t i = 0; i < receiving; ++i) {
       result[i] = bias[i];
-      for (std::size_t j = 0; j < sending; ++j) result[i] += weight[i * sending + j] * given[j];
+      for (std::size_t j = 0; j < sending; ++j) result[i] += weight[i * sending + j] * input(i, j, given);
     }
     return result;
   }
@@ -99,15 +106,20 @@ struct NaiveMachine {
       generative.push_back(conditional_from(tensors, "generative." + std::to_string(l), weight_bits));
     }
     prior = conditional_from(tensors, "prior", weight_bits);
+    prior.autoregressive = prior.sending > 0;
     for (const NaiveConditional& g : generative) sizes.push_back(static_cast<std::int64_t>(g.receiving));
     sizes.push_back(static_cast<std::int64_t>(prior.receiving));
   }
 
   std::size_t layers() const { return generative.size(); }  ///< L
 
+  /// What the prior is given: the top layer itself if it is autoregressive.
+  Bits prior_input(const Configuration& h) const { return prior.autoregressive ? h[layers()] : Bits{}; }
+
   /// log p(h_l | h_{l+1}), the prior's for l = L.
   double log_p(std::size_t l, const Configuration& h) const {
-    return l == layers() ? prior.log_probability(h[l], {}) : generative[l].log_probability(h[l], h[l + 1]);
+    return l == layers() ? prior.log_probability(h[l], prior_input(h))
+                         : generative[l].log_probability(h[l], h[l + 1]);
   }
   /// log q(h_l | h_{l-1}) for l = 1 .. L.
   double log_q(std::size_t l, const Configuration& h) const {
@@ -200,7 +212,7 @@ struct NaiveMachine {
         for (std::size_t l = 1; l <= layers(); ++l) {
           add_moments(row, "generative." + std::to_string(l), generative[l - 1], h[l - 1], h[l], probability);
         }
-        add_moments(row, "prior", prior, h[layers()], {}, probability);
+        add_moments(row, "prior", prior, h[layers()], prior_input(h), probability);
       });
       centre_moments(row);
       add_share(total, row, 1.0 / static_cast<double>(rows.size()));
@@ -305,7 +317,7 @@ struct NaiveMachine {
         add_gradient(draw.gradients, "generative." + std::to_string(l), generative[l - 1], h[l - 1], h[l]);
         add_gradient(draw.gradients, "recognition." + std::to_string(l), recognition[l - 1], h[l], h[l - 1]);
       }
-      add_gradient(draw.gradients, "prior", prior, h[layers()], {});
+      add_gradient(draw.gradients, "prior", prior, h[layers()], prior_input(h));
       draws.push_back(draw);
     });
     return draws;
@@ -317,7 +329,7 @@ struct NaiveMachine {
     for (std::size_t i = 0; i < conditional.receiving; ++i) {
       gradients[name + ".bias"].push_back(target[i] - p[i]);
       for (std::size_t j = 0; j < conditional.sending; ++j) {
-        gradients[name + ".weight"].push_back((target[i] - p[i]) * given[j]);
+        gradients[name + ".weight"].push_back((target[i] - p[i]) * conditional.input(i, j, given));
       }
     }
   }
@@ -386,7 +398,7 @@ struct NaiveMachine {
     const Tensor& bias = tensors.at(name + ".bias");
     conditional.receiving = bias.values.size();
     conditional.bias.assign(bias.values.begin(), bias.values.end());
-    if (tensors.count(name + ".weight") == 0) return conditional;  // the prior
+    if (tensors.count(name + ".weight") == 0) return conditional;  // a factorial prior
     const Tensor& weight = tensors.at(name + ".weight");
     conditional.sending = static_cast<std::size_t>(weight.shape.at(1));
     conditional.weight.assign(weight.values.begin(), weight.values.end());
@@ -431,7 +443,7 @@ struct NaiveMachine {
         with_size(updates[name + ".weight"], conditional.receiving * conditional.sending);
     for (std::size_t i = 0; i < conditional.receiving; ++i) {
       for (std::size_t j = 0; j < conditional.sending; ++j) {
-        const double product = (target[i] - p[i]) * given[j];
+        const double product = (target[i] - p[i]) * conditional.input(i, j, given);
         weight.mean[i * conditional.sending + j] += probability * product;
         weight.variance[i * conditional.sending + j] += probability * product * product;
       }

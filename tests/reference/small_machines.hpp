@@ -44,6 +44,20 @@ inline Tensors random_tensors(const std::vector<std::int64_t>& sizes, float scal
   return tensors;
 }
 
+/// The same with an autoregressive prior, whose weights are likewise.
+inline Tensors random_autoregressive_tensors(const std::vector<std::int64_t>& sizes, float scale,
+                                             std::uint64_t seed) {
+  std::mt19937_64 generator(seed + 1000);
+  Tensors tensors = random_tensors(sizes, scale, seed);
+  const auto units = static_cast<std::size_t>(sizes.back());
+  std::vector<float> weights = random_values(units * units, scale, generator);
+  for (std::size_t i = 0; i < units; ++i) {
+    for (std::size_t j = i; j < units; ++j) weights[i * units + j] = 0;
+  }
+  tensors["prior.weight"] = {{sizes.back(), sizes.back()}, weights};
+  return tensors;
+}
+
 inline std::vector<Bits> random_rows(std::size_t rows, std::int64_t units, std::uint64_t seed) {
   std::mt19937_64 generator(seed);
   std::vector<Bits> result(rows);
@@ -72,7 +86,7 @@ inline DataSet data_set_of(const std::vector<Bits>& rows) {
 
 inline Machine machine_of(Ops& ops, const std::vector<std::int64_t>& sizes, const Tensors& tensors,
                           int weight_bits = 16) {
-  Machine machine(ops, sizes, weight_bits);
+  Machine machine(ops, sizes, weight_bits, prior_of(tensors));
   machine.upload(tensors);
   return machine;
 }
