@@ -42,6 +42,8 @@ reweighted-200-200-200      | 90.1   | 1000 | 1000,10000 | --layers 200,200,200 
 reweighted-50-200-200-200   | 89.0   | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
 vimco-200                   | 101.9  | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
 vimco-200-200               | 91.7   | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
+autoregressive-wake-sleep   | -      | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
+autoregressive-reweighted   | -      | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
 joint-200-200-200           | -      | 1000 | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 600
 bidirectional-200-200-200   | -      | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
 deep                        | 84.8   | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
