@@ -33,17 +33,10 @@ constexpr double hair = 2e-6;  // float32 errors of a logit and of sigma, genero
 class AutoregressiveTest : public testing::BackendTest {
  protected:
   static TrainingSettings settings_of(Algorithm algorithm, const Sizes& sizes) {
-    TrainingSettings settings;
-    settings.algorithm = algorithm;
+    TrainingSettings settings = testing::gradient_settings(algorithm, sizes, 2029);
     settings.prior = Prior::autoregressive;
-    settings.layers.assign(sizes.begin() + 1, sizes.end());
     settings.samples = 2;
     settings.insomnia = 1;
-    settings.optimizer = OptimizerKind::sgd;
-    settings.weight_bits = 16;
-    settings.schedule = Schedule::constant;
-    settings.generative_learning_rate = settings.recognition_learning_rate = 1;
-    settings.seed = 2029;
     return settings;
   }
 

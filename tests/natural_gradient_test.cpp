@@ -87,17 +87,11 @@ TEST(NaturalGradientReference, TheFisherMatrixOfAMachineHasOneBlockForEachUnit) 
 class NaturalGradientTest : public testing::BackendTest {};
 
 TrainingSettings settings_of(const Sizes& sizes, FisherForm form) {
-  TrainingSettings settings;
-  settings.algorithm = Algorithm::natural_reweighted_wake_sleep;
-  settings.layers.assign(sizes.begin() + 1, sizes.end());
+  TrainingSettings settings =
+      testing::gradient_settings(Algorithm::natural_reweighted_wake_sleep, sizes, 2029);
   settings.fisher = form;
   settings.fisher_damping = 0.1;
   settings.insomnia = 1;
-  settings.optimizer = OptimizerKind::sgd;
-  settings.weight_bits = 16;
-  settings.schedule = Schedule::constant;
-  settings.generative_learning_rate = settings.recognition_learning_rate = 1;
-  settings.seed = 2029;
   return settings;
 }
 

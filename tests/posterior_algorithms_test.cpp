@@ -24,15 +24,8 @@ using Coefficients = std::vector<testing::SampleCoefficients>;
 using Sizes = std::vector<std::int64_t>;
 
 TrainingSettings settings_of(Algorithm algorithm, const Sizes& sizes, std::int64_t samples) {
-  TrainingSettings settings;
-  settings.algorithm = algorithm;
-  settings.layers.assign(sizes.begin() + 1, sizes.end());
+  TrainingSettings settings = testing::gradient_settings(algorithm, sizes, 2028);
   settings.samples = samples;
-  settings.optimizer = OptimizerKind::sgd;
-  settings.weight_bits = 16;
-  settings.schedule = Schedule::constant;
-  settings.generative_learning_rate = settings.recognition_learning_rate = 1;
-  settings.seed = 2028;
   return settings;
 }
 

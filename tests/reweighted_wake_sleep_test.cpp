@@ -26,16 +26,9 @@ using testing::no_learning;
 class ReweightedWakeSleepTest : public testing::BackendTest {
  protected:
   static TrainingSettings settings_of(const Sizes& sizes, std::int64_t samples) {
-    TrainingSettings settings;
-    settings.algorithm = Algorithm::reweighted_wake_sleep;
-    settings.layers.assign(sizes.begin() + 1, sizes.end());
+    TrainingSettings settings = testing::gradient_settings(Algorithm::reweighted_wake_sleep, sizes, 2027);
     settings.samples = samples;
     settings.insomnia = 1;
-    settings.optimizer = OptimizerKind::sgd;
-    settings.weight_bits = 16;
-    settings.schedule = Schedule::constant;
-    settings.generative_learning_rate = settings.recognition_learning_rate = 1;
-    settings.seed = 2027;
     return settings;
   }
 

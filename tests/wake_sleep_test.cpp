@@ -4,10 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <cstring>
-
 #include "backends.hpp"
+#include "reference/mean_updates.hpp"
 #include "reference/naive_machine.hpp"
 #include "reference/small_machines.hpp"
 #include "trainings.hpp"
@@ -15,53 +13,23 @@
 namespace wakesleep {
 namespace {
 
-constexpr double no_learning = 1e-30;  // too small to change a weight
+const std::vector<std::int64_t> small_sizes = {5, 4, 3, 2};
+constexpr std::int64_t batch = 120000;
 
 class WakeSleepTest : public testing::BackendTest {
  protected:
-  /// The change of every parameter in one step of plain SGD: the mean gradient over the batch, times the
-  /// rate 1.
   Tensors change_in_one_step(const Tensors& before, const std::vector<std::int64_t>& sizes,
                              const DataSet& data, double generative_rate, double recognition_rate) {
-    TrainingSettings settings;
-    settings.layers.assign(sizes.begin() + 1, sizes.end());
-    settings.batch_size = data.rows;
-    settings.optimizer = OptimizerKind::sgd;
-    settings.weight_bits = 16;
-    settings.schedule = Schedule::constant;
+    TrainingSettings settings = testing::gradient_settings(Algorithm::wake_sleep, sizes, 2026);
     settings.generative_learning_rate = generative_rate;
     settings.recognition_learning_rate = recognition_rate;
-    settings.seed = 2026;
-    Machine machine(ops(), sizes, settings.weight_bits);
-    machine.upload(before);
-    testing::one_step(machine, settings, data);
-    Tensors change = machine.download();
-    for (auto& [name, tensor] : change) {
-      for (std::size_t i = 0; i < tensor.values.size(); ++i) tensor.values[i] -= before.at(name).values[i];
-    }
-    return change;
+    return testing::change_in_one_step(ops(), before, sizes, settings, data);
   }
 
-  static void expect_mean(const Tensors& change, const testing::ExpectedUpdates& expected, double rows) {
-    std::size_t parameters = 0;
-    for (const auto& [name, update] : expected) {
-      const std::vector<float>& found = change.at(name).values;
-      ASSERT_EQ(found.size(), update.mean.size()) << name;
-      for (std::size_t i = 0; i < found.size(); ++i) {
-        // Stochastic rounding to 1/127 adds at most a quarter of a squared quantum to the variance of a row.
-        const double deviation = std::sqrt((update.variance[i] + 0.25 / (127 * 127)) / rows);
-        EXPECT_LT(std::fabs(found[i] - update.mean[i]), 6 * deviation + 1e-6)
-            << name << "[" << i << "]: " << found[i] << ", expected " << update.mean[i] << " +- "
-            << deviation;
-        ++parameters;
-      }
-    }
-    EXPECT_GT(parameters, 10u);
+  static void expect_mean(const Tensors& change, const testing::ExpectedUpdates& expected, bool recognition) {
+    testing::expect_mean(change, expected, recognition, testing::rounding_variance, batch);
   }
 };
-
-const std::vector<std::int64_t> small_sizes = {5, 4, 3, 2};
-constexpr std::int64_t batch = 120000;
 
 // |z| < 6 for each of 52 (wake) and 47 (sleep) parameters: a false alarm in 2e-9 x 99 = 2e-7 of all seeds;
 // the seed is fixed, so a failure is a fault.
@@ -71,10 +39,10 @@ TEST_P(WakeSleepTest, MeanWakeUpdateIsItsExpectation) {
   std::vector<testing::Bits> rows;
   for (std::int64_t r = 0; r < batch; ++r) rows.push_back(kinds[static_cast<std::size_t>(r % 6)]);
   const Tensors change =
-      change_in_one_step(before, small_sizes, testing::data_set_of(rows), 1.0, no_learning);
-  expect_mean(change, testing::NaiveMachine(before, 16).expected_wake(kinds), static_cast<double>(batch));
+      change_in_one_step(before, small_sizes, testing::data_set_of(rows), 1.0, testing::no_learning);
+  expect_mean(change, testing::NaiveMachine(before, 16).expected_wake(kinds), false);
   for (const auto& [name, tensor] : change) {
-    if (name.rfind("recognition", 0) == 0) {
+    if (testing::is_recognition(name)) {
       for (const float value : tensor.values) EXPECT_EQ(value, 0.0f) << "the wake phase changed " << name;
     }
   }
@@ -84,10 +52,10 @@ TEST_P(WakeSleepTest, MeanSleepUpdateIsItsExpectation) {
   const Tensors before = testing::random_tensors(small_sizes, 1.5f, 8);
   const std::vector<testing::Bits> rows(batch, testing::random_rows(1, small_sizes[0], 4)[0]);
   const Tensors change =
-      change_in_one_step(before, small_sizes, testing::data_set_of(rows), no_learning, 1.0);
-  expect_mean(change, testing::NaiveMachine(before, 16).expected_sleep(), static_cast<double>(batch));
+      change_in_one_step(before, small_sizes, testing::data_set_of(rows), testing::no_learning, 1.0);
+  expect_mean(change, testing::NaiveMachine(before, 16).expected_sleep(), true);
   for (const auto& [name, tensor] : change) {
-    if (name.rfind("recognition", 0) != 0) {
+    if (!testing::is_recognition(name)) {
       for (const float value : tensor.values) EXPECT_EQ(value, 0.0f) << "the sleep phase changed " << name;
     }
   }
@@ -101,10 +69,10 @@ TEST_P(WakeSleepTest, SleepFollowsWakeWithinAStep) {
   Tensors change = change_in_one_step(before, sizes, testing::data_set_of(rows), 4.0, 1.0);
   Tensors after = before;
   for (auto& [name, tensor] : after) {
-    if (name.rfind("recognition", 0) == 0) continue;
+    if (testing::is_recognition(name)) continue;
     for (std::size_t i = 0; i < tensor.values.size(); ++i) tensor.values[i] += change.at(name).values[i];
   }
-  expect_mean(change, testing::NaiveMachine(after, 16).expected_sleep(), static_cast<double>(batch));
+  expect_mean(change, testing::NaiveMachine(after, 16).expected_sleep(), true);
 }
 
 TEST_P(WakeSleepTest, AShortBatchIsTheMeanOverItsOwnRows) {

@@ -18,6 +18,20 @@ inline constexpr double no_learning = 1e-30;  ///< a rate too small to change a 
 /// Stochastic rounding to 1/127 adds at most a quarter of a squared quantum to the variance of a delta.
 inline constexpr double rounding_variance = 0.25 / (127 * 127);
 
+/// Plain ascent at rate 1: one step changes every parameter by its mean gradient over the batch.
+inline TrainingSettings gradient_settings(Algorithm algorithm, const std::vector<std::int64_t>& sizes,
+                                          std::uint64_t seed) {
+  TrainingSettings settings;
+  settings.algorithm = algorithm;
+  settings.layers.assign(sizes.begin() + 1, sizes.end());
+  settings.optimizer = OptimizerKind::sgd;
+  settings.weight_bits = 16;
+  settings.schedule = Schedule::constant;
+  settings.generative_learning_rate = settings.recognition_learning_rate = 1;
+  settings.seed = seed;
+  return settings;
+}
+
 inline bool is_recognition(const std::string& tensor) { return tensor.rfind("recognition", 0) == 0; }
 
 inline Tensors after_one_step(Ops& ops, const Tensors& before, const std::vector<std::int64_t>& sizes,
