@@ -11,7 +11,7 @@ namespace {
 
 struct Bench {
   Bench(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& training)
-      : machine(ops, sizes, training.weight_bits, training.prior),
+      : machine(ops, sizes, training.weight_bits, training.prior, visible_units_of(training)),
         settings(training),
         images(training.batch_size) {
     machine.initialize(std::vector<double>(static_cast<std::size_t>(sizes[0]), 0.5), 1);
@@ -40,10 +40,12 @@ struct Bench {
   }
   /// The gradient of the conditional of layer `receiving` given layer `sending`.
   void learn(int receiving, int sending, std::int64_t rows) {
+    const bool from_visible = sending == 0 && receiving == 1;
+    const std::int32_t largest_state = from_visible ? machine.recognition(1).largest_input : 1;
     const std::int64_t units = machine.size(receiving);
     const ConstDeltas errors{deltas[static_cast<std::size_t>(receiving)].data(), rows, units,
                              padded_units(units)};
-    machine.ops().gradient(errors, states_of(sending, rows), gradient.data(), nullptr);
+    machine.ops().gradient(errors, states_of(sending, rows), gradient.data(), nullptr, largest_state);
   }
   void up(int l, std::int64_t rows) {
     machine.ops().multiply(machine.recognition(l), states_of(l - 1, rows));

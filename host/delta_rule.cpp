@@ -27,6 +27,13 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
                      std::to_string(rows) + " with its samples, cannot be summed exactly: choose 1 to " +
                      std::to_string(max_batch_rows));
   }
+  // A recognition gradient of fixed-point states has a row for each image, and two that are mixed are added.
+  const std::int64_t most_images = max_fixed_point_rows / (mixes_phases(settings) ? 2 : 1);
+  if (machine.has_gaussian_visible() && settings.batch_size > most_images) {
+    throw UsageError("a batch of " + std::to_string(settings.batch_size) +
+                     " rows of Gaussian visible units cannot be summed exactly: choose 1 to " +
+                     std::to_string(most_images));
+  }
   if (settings.weight_bits != machine.weight_bits()) {
     throw InternalError("the settings say " + std::to_string(settings.weight_bits) +
                         "-bit weights, but the machine has " + std::to_string(machine.weight_bits()) +
@@ -101,7 +108,7 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
   const Working& of_branch = working_[static_cast<std::size_t>(branch)];
   const Gradient& working = of_branch.gradient;
   std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
-  ops_.gradient(errors, input, gradient, working.bias.data());
+  ops_.gradient(errors, input, gradient, working.bias.data(), conditional.largest_input);
   if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
   if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
     Held& held = held_[static_cast<std::size_t>(index)];
@@ -144,7 +151,8 @@ void DeltaRule::add_to_bias_gradient(int index, const std::int32_t* terms) {
 
 void DeltaRule::hold(int index, ConstDeltas errors, ConstStates input) {
   Held& held = held_.at(static_cast<std::size_t>(index));
-  ops_.gradient(errors, input, held.gradient.weight.data(), held.gradient.bias.data());
+  ops_.gradient(errors, input, held.gradient.weight.data(), held.gradient.bias.data(),
+                machine_.conditional(index).largest_input);
   held.pending = true;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -140,7 +141,7 @@ void for_each_sending_state(const IntegerConditional& conditional, Visit visit) 
 /// sum_i log(1 + exp(logit_i)): log p(state | .) = sum of the logits of the units that are on, minus this.
 /// As log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), and that factor is at most 2, many factors share a
 /// logarithm.
-double log_normalizer(const std::vector<double>& logits) {
+double log_bernoulli_normalizer(const std::vector<double>& logits) {
   constexpr std::size_t factors_a_logarithm = 512;
   double sum = 0;
   double product = 1;
@@ -160,11 +161,11 @@ double log_normalizer(const std::vector<double>& logits) {
 std::vector<double> prior_table(const IntegerConditional& prior) {
   std::vector<double> table(state_count(prior.receiving));
   if (prior.sending == 0) {
-    fill_linear(-log_normalizer(prior.bias), prior.bias, table);
+    fill_linear(-log_bernoulli_normalizer(prior.bias), prior.bias, table);
     return table;
   }
   for_each_sending_state(prior, [&](std::size_t state, const std::vector<double>& logits) {
-    table[state] = -log_normalizer(logits);
+    table[state] = -log_bernoulli_normalizer(logits);
     for (std::size_t i = 0; i < logits.size(); ++i) {
       if ((state >> i & 1) != 0) table[state] += logits[i];
     }
@@ -177,7 +178,7 @@ std::vector<double> push_down(const IntegerConditional& conditional, const std::
   std::vector<LogSum> sums(state_count(conditional.receiving));
   std::vector<double> joint(sums.size());
   for_each_sending_state(conditional, [&](std::size_t above, const std::vector<double>& logits) {
-    fill_linear(log_p_above[above] - log_normalizer(logits), logits, joint);
+    fill_linear(log_p_above[above] - log_bernoulli_normalizer(logits), logits, joint);
     for (std::size_t s = 0; s < sums.size(); ++s) sums[s].add(joint[s]);
   });
   std::vector<double> log_p(sums.size());
@@ -189,19 +190,59 @@ bool is_on(const std::uint8_t* packed_row, std::int64_t unit) {
   return (packed_row[unit / 8] >> (7 - unit % 8) & 1) != 0;
 }
 
+/// The values of a row as the machine sees them.
+std::vector<double> values_of_row(const DataSet& data, std::int64_t r) {
+  std::vector<double> values;
+  for (std::int64_t i = 0; i < data.units; ++i) {
+    values.push_back(data.grey ? fixed_point_of_grey(data.row(r)[i]) / double{largest_fixed_point_state}
+                               : (is_on(data.row(r), i) ? 1.0 : 0.0));
+  }
+  return values;
+}
+
+/// log p(x | a) = precision (x . a) + log_of_values(x) - log_normalizer(a), with a the visible units' logits.
+class VisibleDistribution {
+ public:
+  explicit VisibleDistribution(const Machine& machine) : gaussian_(machine.has_gaussian_visible()) {
+    if (!gaussian_) return;
+    const double deviation = machine.visible().deviation;
+    precision_ = 1 / (deviation * deviation);
+    log_normalizer_of_unit_ = std::log(deviation) + 0.5 * std::log(2 * 3.14159265358979323846);
+  }
+
+  double precision() const { return precision_; }
+  double log_of_values(const std::vector<double>& x) const {
+    return gaussian_ ? -0.5 * precision_ * sum_of_squares(x) : 0.0;
+  }
+  double log_normalizer(const std::vector<double>& logits) const {
+    if (!gaussian_) return log_bernoulli_normalizer(logits);
+    return 0.5 * precision_ * sum_of_squares(logits) +
+           static_cast<double>(logits.size()) * log_normalizer_of_unit_;
+  }
+
+ private:
+  static double sum_of_squares(const std::vector<double>& values) {
+    return std::inner_product(values.begin(), values.end(), values.begin(), 0.0);
+  }
+  bool gaussian_;
+  double precision_ = 1;
+  double log_normalizer_of_unit_ = 0;
+};
+
 /// log p(x) for one x, where log_weight[s] = log p(h_1 = s) - log_normalizer(logits given s): what remains of
-/// log p(x | h_1) is x . (W h_1 + b), linear in h_1.
-double log_likelihood_of(const std::uint8_t* packed_row, const IntegerConditional& visible,
-                         const std::vector<double>& log_weight, std::vector<double>& x_dot_logits) {
-  double constant = 0;
+/// log p(x | h_1) is precision x . (W h_1 + b), linear in h_1, and what x alone decides.
+double log_likelihood_of(const std::vector<double>& x, const IntegerConditional& visible,
+                         const VisibleDistribution& distribution, const std::vector<double>& log_weight,
+                         std::vector<double>& x_dot_logits) {
+  double constant = distribution.log_of_values(x);
   std::vector<double> coefficients(static_cast<std::size_t>(visible.sending), 0.0);
-  for (std::int64_t i = 0; i < visible.receiving; ++i) {
-    if (!is_on(packed_row, i)) continue;
-    const auto unit = static_cast<std::size_t>(i);
-    constant += visible.bias[unit];
+  for (std::size_t unit = 0; unit < x.size(); ++unit) {
+    if (x[unit] == 0) continue;
+    const double factor = x[unit] * distribution.precision();
+    constant += factor * visible.bias[unit];
     for (std::size_t j = 0; j < coefficients.size(); ++j) {
       const std::size_t at = j * static_cast<std::size_t>(visible.receiving) + unit;
-      coefficients[j] += visible.weight[at] * visible.scale[unit];
+      coefficients[j] += factor * (visible.weight[at] * visible.scale[unit]);
     }
   }
   fill_linear(constant, coefficients, x_dot_logits);
@@ -229,13 +270,14 @@ std::vector<double> exact_log_likelihood(const Machine& machine, const DataSet& 
   for (int l = machine.layers(); l > 1; --l) table = push_down(generative(l), table);
 
   const IntegerConditional visible = generative(1);
+  const VisibleDistribution distribution(machine);
   for_each_sending_state(visible, [&](std::size_t state, const std::vector<double>& logits) {
-    table[state] -= log_normalizer(logits);
+    table[state] -= distribution.log_normalizer(logits);
   });
   std::vector<double> scratch(table.size());
   std::vector<double> result;
   for (std::int64_t r = 0; r < rows; ++r) {
-    result.push_back(log_likelihood_of(data.row(r), visible, table, scratch));
+    result.push_back(log_likelihood_of(values_of_row(data, r), visible, distribution, table, scratch));
     if (progress) progress(r + 1, rows);
   }
   return result;

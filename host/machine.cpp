@@ -9,8 +9,9 @@
 
 namespace wakesleep {
 
-Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior kind_of_prior)
-    : ops_(&ops), sizes_(std::move(sizes)), weight_bits_(weight_bits) {
+Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior kind_of_prior,
+                 VisibleUnits visible)
+    : ops_(&ops), sizes_(std::move(sizes)), weight_bits_(weight_bits), visible_(visible) {
   if (sizes_.size() < 2) {
     throw UsageError("a machine needs a visible and at least one hidden layer, but " +
                      std::to_string(sizes_.size()) + " layer sizes were given");
@@ -25,6 +26,14 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Pri
   }
   // Every layer sends to another or to itself: checked before anything is allocated.
   const std::int64_t widest = max_integer_sum / largest_integer_weight(weight_bits);
+  const std::int64_t widest_fixed_point = widest / largest_fixed_point_state;
+  if (has_gaussian_visible() && sizes_[0] > widest_fixed_point) {
+    throw UsageError("a visible layer of " + std::to_string(sizes_[0]) +
+                     " Gaussian units is too wide for exact sums with " + std::to_string(weight_bits) +
+                     "-bit weights: at most " + std::to_string(widest_fixed_point) +
+                     (weight_bits == 8 ? " units; use fewer units"
+                                       : " units; use fewer weight bits (--weight-bits 8) or fewer units"));
+  }
   std::int64_t units = 0;
   for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
     if (sizes_[layer] < 1)
@@ -50,11 +59,13 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Pri
     c.receiving = prior ? size(layers()) : upward ? size(l) : size(l - 1);
     c.autoregressive = prior && kind_of_prior == Prior::autoregressive;
     c.sending = c.autoregressive ? c.receiving : prior ? 0 : upward ? size(l - 1) : size(l);
+    if (has_gaussian_visible() && index == generative_index(1)) c.deviation = visible_.deviation;
+    if (has_gaussian_visible() && index == recognition_index(1)) c.largest_input = largest_fixed_point_state;
     part.bias = Buffer<float>(ops, c.receiving);
     part.bias.fill_zero();
     c.bias = part.bias.data();
     if (c.sending > 0) {
-      part.integers = ops.make_integer_weights(c.receiving, c.sending, weight_bits);
+      part.integers = ops.make_integer_weights(c.receiving, c.sending, weight_bits, c.largest_input);
       part.weight = Buffer<float>(ops, c.receiving * c.sending);
       part.weight.fill_zero();
       c.integers = part.integers.get();
@@ -71,6 +82,12 @@ std::int64_t Machine::parameters() const {
   std::int64_t count = 0;
   for (const Part& part : parts_) count += part.weight.size() + part.bias.size();
   return count;
+}
+
+void Machine::gather_visible(DataRows data, const std::uint32_t* order, const std::uint32_t* first,
+                             const Draw& draw, States states) const {
+  data.fixed_point = has_gaussian_visible();
+  ops_->gather(data, order, first, draw, states);
 }
 
 void Machine::sample_prior(const Draw& draw, States top, const ScoreSink& score) const {
@@ -141,8 +158,11 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
     std::vector<float>& below = tensors[layer_name("generative", l, "bias")].values;
     std::fill(below.begin(), below.end(), -1.0f);
   }
+  const auto initial = [&](double mean) {
+    return has_gaussian_visible() ? static_cast<float>(mean) : logit(mean);
+  };
   std::transform(visible_means.begin(), visible_means.end(), tensors["generative.1.bias"].values.begin(),
-                 logit);
+                 initial);
   std::vector<float>& prior = tensors["prior.bias"].values;
   std::fill(prior.begin(), prior.end(), -1.0f);
   if (this->prior().autoregressive) {

@@ -38,7 +38,7 @@ std::int64_t fisher_bytes(Machine& machine, const TrainingSettings& settings) {
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
                        std::int64_t data_rows, const PlacementSettings& placement) {
   const std::int64_t before = held(ops);
-  Machine machine(ops, sizes, settings.weight_bits, settings.prior);
+  Machine machine(ops, sizes, settings.weight_bits, settings.prior, visible_units_of(settings));
   MemoryPlan plan;
   plan.parameters = held(ops) - before;
   TrainingSettings linear = settings;
@@ -53,8 +53,9 @@ MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const T
   const std::int64_t without_data = plan.total(settings.batch_size);
   const std::size_t available = ops.available_memory();
   const std::size_t left = available - std::min(available, static_cast<std::size_t>(without_data));
+  const std::int64_t row_bytes = machine.has_gaussian_visible() ? sizes.front() : packed_bytes(sizes.front());
   const PlacementDecision decision =
-      decide_placement(placement, settings.batch_size, data_rows, packed_bytes(sizes.front()), left);
+      decide_placement(placement, settings.batch_size, data_rows, row_bytes, left);
   plan.streamed = decision.streamed;
   plan.data = decision.held() + data_rows * static_cast<std::int64_t>(sizeof(std::uint32_t));
   return plan;

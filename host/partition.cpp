@@ -124,6 +124,11 @@ PartitionEstimate log_mean_of_roots(const std::vector<std::int64_t>& scores) {
 
 PartitionEstimate estimate_partition(const Machine& machine, const PartitionSettings& settings) {
   const FloatingPointScope scope;
+  if (machine.has_gaussian_visible()) {
+    throw UsageError(
+        "the normalising constant is that of machines with Bernoulli visible units, but those of "
+        "this machine are Gaussian: use the log density that evaluate() estimates");
+  }
   if (settings.dreams < 1 || settings.dreams > most_dreams) {
     throw UsageError("the number of dreams is " + std::to_string(settings.dreams) +
                      ", but must be between 1 and " + std::to_string(most_dreams));

@@ -60,8 +60,8 @@ Draw PosteriorSamples::draw_at(Domain domain, int layer, const std::uint32_t* st
 
 void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {
   const StepScalars* now = batch.now;
-  ops_.gather(batch.data, batch.order, &now->first, draw_at(Domain::binarize_dynamic, 0, &now->epoch),
-              states(0, batch.rows));
+  machine_.gather_visible(batch.data, batch.order, &now->first,
+                          draw_at(Domain::binarize_dynamic, 0, &now->epoch), states(0, batch.rows));
   log_weights_.fill_zero();
   std::int64_t* log_weights = log_weights_.data();
   for (int l = 1; l <= machine_.layers(); ++l) {

@@ -20,6 +20,8 @@ using Named = std::pair<Kind, const char*>;
 
 constexpr std::array<Named<Prior>, 2> priors = {
     {{Prior::factorial, "factorial"}, {Prior::autoregressive, "autoregressive"}}};
+constexpr std::array<Named<Visible>, 2> visibles = {
+    {{Visible::bernoulli, "bernoulli"}, {Visible::gaussian, "gaussian"}}};
 constexpr std::array<Named<OptimizerKind>, 3> optimizers = {
     {{OptimizerKind::sgd, "sgd"}, {OptimizerKind::momentum, "momentum"}, {OptimizerKind::adam, "adam"}}};
 constexpr std::array<Named<Schedule>, 4> schedules = {{{Schedule::constant, "constant"},
@@ -76,6 +78,7 @@ std::string text_of(int number) { return number_text(number); }
 std::string text_of(double number) { return number_text(number); }  // the shortest that reads back the same
 std::string text_of(bool value) { return value ? "true" : "false"; }
 std::string text_of(Prior prior) { return name_of(prior); }
+std::string text_of(Visible visible) { return name_of(visible); }
 std::string text_of(Algorithm algorithm) { return name_of(algorithm); }
 std::string text_of(OptimizerKind kind) { return name_of(kind); }
 std::string text_of(FisherForm form) { return name_of(form); }
@@ -122,6 +125,7 @@ void read(const std::string& name, const std::string& text, bool& value) {
   value = text == "true";
 }
 void read(const std::string&, const std::string& text, Prior& value) { value = prior_named(text); }
+void read(const std::string&, const std::string& text, Visible& value) { value = visible_named(text); }
 void read(const std::string&, const std::string& text, Algorithm& value) { value = algorithm_named(text); }
 void read(const std::string&, const std::string& text, FisherForm& value) { value = fisher_form_named(text); }
 void read(const std::string&, const std::string& text, OptimizerKind& value) {
@@ -167,6 +171,8 @@ bool warms_up(const TrainingSettings& settings) { return settings.warm_up != 0; 
 bool clips(const TrainingSettings& settings) { return settings.clip_gradient != 0; }
 bool stops_early(const TrainingSettings& settings) { return settings.early_stopping != 0; }
 bool is_autoregressive(const TrainingSettings& settings) { return settings.prior == Prior::autoregressive; }
+bool is_gaussian(const TrainingSettings& settings) { return settings.visible == Visible::gaussian; }
+bool binarizes(const TrainingSettings& settings) { return !is_gaussian(settings); }
 
 /// One setting: by what it is written and read, and who uses it. The table below is the only list of them.
 struct Field {
@@ -195,6 +201,8 @@ constexpr Field field(const char* field_name, bool (*used)(const TrainingSetting
 constexpr std::array fields = {
     field<&TrainingSettings::layers>("layers"),
     field<&TrainingSettings::prior>("prior", always, "", is_autoregressive),
+    field<&TrainingSettings::visible>("visible", always, "", is_gaussian),
+    field<&TrainingSettings::visible_deviation>("visible-deviation", is_gaussian, "--visible gaussian"),
     field<&TrainingSettings::algorithm>("algorithm"),
     field<&TrainingSettings::samples>("samples", draws_samples),
     field<&TrainingSettings::insomnia>("insomnia", is_reweighted),
@@ -226,8 +234,8 @@ constexpr std::array fields = {
     field<&TrainingSettings::weight_decay>("weight-decay"),
     field<&TrainingSettings::weight_bits>("weight-bits"),
     field<&TrainingSettings::seed>("seed"),
-    field<&TrainingSettings::binarization>("binarize"),
-    field<&TrainingSettings::threshold>("threshold"),
+    field<&TrainingSettings::binarization>("binarize", binarizes, "--visible bernoulli"),
+    field<&TrainingSettings::threshold>("threshold", binarizes, "--visible bernoulli"),
 };
 
 const Field& field_named(const std::string& name) {
@@ -269,6 +277,22 @@ void check_layers(const std::vector<std::int64_t>& layers) {
                      std::to_string(max_layers));
   }
   for (const std::int64_t width : layers) require(width >= 1, "a width in layers", width, "at least 1");
+}
+
+void check_visible(const TrainingSettings& settings) {
+  require(settings.visible_deviation >= 0.00390625 && settings.visible_deviation <= 1, "visible-deviation",
+          settings.visible_deviation, "0.00390625 (2^-8) to 1, in units of the values, which go from 0 to 1");
+  if (!is_gaussian(settings)) return;
+  if (is_natural(settings)) {
+    throw UsageError(
+        "visible is gaussian, but the Fisher blocks of natural-reweighted-wake-sleep are those of Bernoulli "
+        "units that receive 0/1 states; choose another algorithm, such as reweighted-wake-sleep");
+  }
+  if (settings.algorithm == Algorithm::bidirectional_helmholtz) {
+    throw UsageError(
+        "visible is gaussian, but bidirectional-helmholtz takes the geometric mean of two distributions of "
+        "0/1 states; choose another algorithm, such as reweighted-wake-sleep");
+  }
 }
 
 // ------------------------------------------------------------------------------------------ mathematics
@@ -321,6 +345,7 @@ double unwarmed_factor(const TrainingSettings& settings, std::int64_t step, std:
 }  // namespace
 
 const char* name_of(Prior prior) { return find_name(priors, prior, "prior"); }
+const char* name_of(Visible visible) { return find_name(visibles, visible, "kind of visible units"); }
 const char* name_of(Algorithm algorithm) { return find_name(algorithms, algorithm, "algorithm"); }
 const char* name_of(OptimizerKind kind) { return find_name(optimizers, kind, "optimizer"); }
 const char* name_of(FisherForm form) { return find_name(fisher_forms, form, "form of Fisher blocks"); }
@@ -330,6 +355,7 @@ const char* name_of(Binarization binarization) {
 }
 
 Prior prior_named(const std::string& name) { return find_kind(priors, name, "prior"); }
+Visible visible_named(const std::string& name) { return find_kind(visibles, name, "visible"); }
 Algorithm algorithm_named(const std::string& name) { return find_kind(algorithms, name, "algorithm"); }
 OptimizerKind optimizer_named(const std::string& name) { return find_kind(optimizers, name, "optimizer"); }
 FisherForm fisher_form_named(const std::string& name) { return find_kind(fisher_forms, name, "fisher"); }
@@ -340,6 +366,7 @@ Binarization binarization_named(const std::string& name) {
 
 void check(const TrainingSettings& settings) {
   check_layers(settings.layers);
+  check_visible(settings);
   require(settings.epochs >= 1, "epochs", settings.epochs, "at least 1");
   require(settings.batch_size >= 1 && settings.batch_size <= max_batch_rows, "batch-size",
           settings.batch_size, "1 to " + std::to_string(max_batch_rows));
@@ -457,6 +484,14 @@ Optimizer optimizer_of(const TrainingSettings& settings) {
   optimizer.beta2 = static_cast<float>(settings.second_momentum);
   optimizer.epsilon = static_cast<float>(settings.epsilon);
   return optimizer;
+}
+
+VisibleUnits visible_units_of(const TrainingSettings& settings) {
+  const FloatingPointScope scope;
+  VisibleUnits visible;
+  visible.kind = settings.visible;
+  visible.deviation = static_cast<float>(settings.visible_deviation);
+  return visible;
 }
 
 Sparsity sparsity_of(const TrainingSettings& settings) {

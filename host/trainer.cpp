@@ -39,7 +39,9 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
     throw UsageError("the data has " + std::to_string(data.rows) + " rows, more than the " +
                      std::to_string(max_data_rows) + " that random draws can address: split it");
   }
-  if (data.grey && settings.binarization != Binarization::dynamic) {
+  const bool takes_grey =
+      settings.visible == Visible::gaussian || settings.binarization == Binarization::dynamic;
+  if (data.grey && !takes_grey) {
     throw UsageError("the data is grey, but binarization \"" + std::string(name_of(settings.binarization)) +
                      "\" needs binary rows: binarize() it first, or choose dynamic");
   }
@@ -77,7 +79,8 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
   }
   std::vector<std::int64_t> sizes = {data.units};
   sizes.insert(sizes.end(), settings_.layers.begin(), settings_.layers.end());
-  machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits, settings_.prior);
+  machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits, settings_.prior,
+                                       visible_units_of(settings_));
   machine_->initialize(unit_means(data), settings_.seed);
   delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_);
   algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_, rows_);

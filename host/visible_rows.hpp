@@ -16,7 +16,7 @@ namespace wakesleep {
 inline constexpr std::int64_t max_addressed_rows = std::int64_t{1} << 32;
 
 /// How many rows to use: the first `limit`, all where `limit` is 0. Throws DataError when the data does not
-/// fit the machine and UsageError when it is grey or `limit` is negative.
+/// fit the machine and UsageError when it is grey where the visible units are 0 or 1, or `limit` is negative.
 inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std::int64_t limit) {
   const std::string name = data.source.empty() ? "the data" : data.source;
   if (limit < 0) {
@@ -28,7 +28,7 @@ inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std
                     " units, but the machine has " + std::to_string(machine.size(0)) +
                     " visible units: use data of the kind that it was trained on");
   }
-  if (data.grey) {
+  if (data.grey && !machine.has_gaussian_visible()) {
     throw UsageError("the values of " + name +
                      " are grey, but the machine's visible units are 0 or 1: binarize the data first");
   }
@@ -41,11 +41,12 @@ inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std
   return rows;
 }
 
-/// Brings rows of binary data to the machine's backend, a chunk at a time. The data must outlive it.
+/// Brings rows of data to the machine's backend, a chunk at a time. The data must outlive it.
 class VisibleRows {
  public:
   VisibleRows(const Machine& machine, const DataSet& data, std::int64_t most_rows)
-      : ops_(machine.ops()),
+      : machine_(machine),
+        ops_(machine.ops()),
         data_(data),
         bytes_(ops_, most_rows * data.row_bytes),
         first_(ops_, 1),
@@ -59,12 +60,13 @@ class VisibleRows {
   ConstStates read(std::int64_t first, std::int64_t count) {
     ops_.copy_in(bytes_.data(), data_.row(first), static_cast<std::size_t>(count * data_.row_bytes));
     const States states{states_.data(), count, data_.units, stride_};
-    ops_.gather({bytes_.data(), count, data_.units, data_.row_bytes, false}, nullptr, first_.data(), Draw{},
-                states);
+    machine_.gather_visible({bytes_.data(), count, data_.units, data_.row_bytes, data_.grey}, nullptr,
+                            first_.data(), Draw{}, states);
     return states;
   }
 
  private:
+  const Machine& machine_;
   Ops& ops_;
   const DataSet& data_;
   Buffer<std::uint8_t> bytes_;

@@ -37,8 +37,8 @@ void WakeSleep::wake(const Batch& batch) {
       delta_rule_.learn(branch, index, &now->generative, &now->step, error, input);
     });
   };
-  ops_.gather(batch.data, batch.order, &now->first, draw(Domain::binarize_dynamic, 0, &now->epoch),
-              states(0));
+  machine_.gather_visible(batch.data, batch.order, &now->first,
+                          draw(Domain::binarize_dynamic, 0, &now->epoch), states(0));
   for (int l = 1; l <= top; ++l) {
     const States h_below = states(l - 1);
     const States h = states(l);

@@ -23,9 +23,10 @@ __global__ void largest_integer_kernel(const std::int32_t* integers, std::int64_
   if (threadIdx.x == 0) atomicMax(largest, own);
 }
 
-__global__ void clip_kernel(const std::int32_t* largest, float limit, const Rates* rates, Rates* clipped) {
+__global__ void clip_kernel(const std::int32_t* largest_weight, const std::int32_t* largest_bias,
+                            GradientUnits units, float limit, const Rates* rates, Rates* clipped) {
   Rates kept = *rates;
-  kept.mean *= clip_factor(*largest, kept.mean, limit);
+  kept.mean *= clip_factor(*largest_weight, *largest_bias, units, kept.mean, limit);
   *clipped = kept;
 }
 
@@ -38,14 +39,15 @@ void find_largest(cudaStream_t stream, const std::int32_t* integers, std::int64_
 }  // namespace
 
 void clip(cudaStream_t stream, const std::int32_t* gradient, std::int64_t count,
-          const std::int32_t* bias_gradient, std::int64_t bias_count, float limit, const Rates* rates,
-          Rates* clipped, Workspace& workspace) {
-  std::int32_t* largest = workspace.get<std::int32_t>(1);
-  WAKESLEEP_CUDA_CHECK(cudaMemsetAsync(largest, 0, sizeof(std::int32_t), stream));
-  find_largest(stream, gradient, count, largest);
-  find_largest(stream, bias_gradient, bias_count, largest);
-  launch(clip_kernel, {dim3(1), dim3(1)}, stream, static_cast<const std::int32_t*>(largest), limit, rates,
-         clipped);
+          const std::int32_t* bias_gradient, std::int64_t bias_count, const GradientUnits& units, float limit,
+          const Rates* rates, Rates* clipped, Workspace& workspace) {
+  std::int32_t* largest_weight = workspace.get<std::int32_t>(2);
+  std::int32_t* largest_bias = largest_weight + 1;
+  WAKESLEEP_CUDA_CHECK(cudaMemsetAsync(largest_weight, 0, 2 * sizeof(std::int32_t), stream));
+  find_largest(stream, gradient, count, largest_weight);
+  find_largest(stream, bias_gradient, bias_count, largest_bias);
+  launch(clip_kernel, {dim3(1), dim3(1)}, stream, static_cast<const std::int32_t*>(largest_weight),
+         static_cast<const std::int32_t*>(largest_bias), units, limit, rates, clipped);
 }
 
 }  // namespace wakesleep::cuda

@@ -1,8 +1,9 @@
-// The delta rule's error, weight * (state - sigma(a)), stochastically rounded to a multiple of 1/127.
+// The delta rule's error, weight * (state - sigma(a)) or weight * (value - mean), stochastically rounded to a
+// multiple of 1/127.
 #include <bit>
 #include <cstring>
 
-#include "kernels/cpu/bernoulli.hpp"
+#include "kernels/cpu/distributions.hpp"
 #include "kernels/cpu/instructions.hpp"
 #include "kernels/cpu/random_words.hpp"
 
@@ -65,19 +66,18 @@ void sum_states(const SharedTargets& targets, std::int64_t first, std::int64_t c
 
 void delta(const LogitRow& row, const std::uint8_t* target, float weight, std::int64_t units,
            const RowAddress& address, std::int8_t* deltas) {
-  Bernoulli bernoulli;
-  Halves halves;
-  alignas(64) std::uint32_t states[stretch_units];
-  alignas(64) float errors[stretch_units];
-  for (std::int64_t first = 0; first < units; first += stretch_units) {
-    bernoulli.read(row, first, units, false);
-    halves.draw(address, first, bernoulli.vectors);
-    widen_states(target + first, bernoulli.count, states);
-    for (std::int64_t i = 0; i < bernoulli.vectors; ++i) {
-      errors[i] = state_minus_probability(states[i], bernoulli.logits[i], bernoulli.minor[i]);
+  with_distribution(row, [&](auto& distribution) {
+    Halves halves;
+    alignas(64) std::uint32_t states[stretch_units];
+    alignas(64) float errors[stretch_units];
+    for (std::int64_t first = 0; first < units; first += stretch_units) {
+      distribution.read(row, first, units, false);
+      halves.draw(address, first, distribution.vectors);
+      widen_states(target + first, distribution.count, states);
+      for (std::int64_t i = 0; i < distribution.vectors; ++i) errors[i] = distribution.error(i, states[i]);
+      round_stretch(errors, weight, distribution.count, halves, deltas + first);
     }
-    round_stretch(errors, weight, bernoulli.count, halves, deltas + first);
-  }
+  });
 }
 
 void round_errors(const float* errors, float weight, std::int64_t units, const RowAddress& address,

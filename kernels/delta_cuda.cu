@@ -31,7 +31,7 @@ __global__ void delta_kernel(Logits logits, ConstStates target, std::int64_t row
     if (first_unit + i >= deltas.columns) break;
     const std::uint32_t state = static_cast<std::uint32_t>(states >> (8 * i)) & 0xFFu;
     const std::int32_t value =
-        round_delta(weight * state_minus_probability(state, a.unit[i]), half_word(random, i));
+        round_delta(weight * error_of_state(logits, state, a.unit[i]), half_word(random, i));
     rounded |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(value)) << (8 * i);
   }
   *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;

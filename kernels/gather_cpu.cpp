@@ -1,18 +1,19 @@
-// Data rows as states: bits expanded to bytes, grey values binarized by addressed draws; and states as bits.
+// Data rows as states: bits expanded to bytes, grey values binarized by addressed draws or as fixed point;
+// and states as bits.
 #include "kernels/cpu/instructions.hpp"
 #include "kernels/cpu/random_words.hpp"
 
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 
-void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* states) {
+void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t on, std::uint8_t* states) {
   const std::int64_t whole_bytes = units / 8;
   for (std::int64_t byte = 0; byte < whole_bytes; ++byte) {
     for (int bit = 0; bit < 8; ++bit) {
-      states[8 * byte + bit] = static_cast<std::uint8_t>((bits[byte] >> (7 - bit)) & 1);
+      states[8 * byte + bit] = static_cast<std::uint8_t>(on * ((bits[byte] >> (7 - bit)) & 1));
     }
   }
   for (std::int64_t u = 8 * whole_bytes; u < units; ++u) {
-    states[u] = static_cast<std::uint8_t>((bits[u / 8] >> (7 - u % 8)) & 1);
+    states[u] = static_cast<std::uint8_t>(on * ((bits[u / 8] >> (7 - u % 8)) & 1));
   }
 }
 
@@ -33,6 +34,10 @@ void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress&
     for (std::int64_t i = 0; i < count; ++i)
       states[first + i] = sample_grey(grey[first + i], random.words[i]);
   }
+}
+
+void gather_fixed_point(const std::uint8_t* grey, std::int64_t units, std::uint8_t* states) {
+  for (std::int64_t u = 0; u < units; ++u) states[u] = fixed_point_of_grey(grey[u]);
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

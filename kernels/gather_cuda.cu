@@ -1,4 +1,5 @@
-// States of a batch from the data set: bits are unpacked, grey values binarized by addressed draws.
+// States of a batch from the data set: bits are unpacked, grey values binarized by addressed draws
+// or read as fixed point.
 #include "kernels/cuda/gather.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"

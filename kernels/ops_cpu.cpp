@@ -59,6 +59,12 @@ std::size_t available_memory() {
   return SIZE_MAX;
 }
 
+/// Largest magnitudes of an integer gradient.
+struct LargestIntegers {
+  std::int32_t weight = 0;
+  std::int32_t bias = 0;
+};
+
 class CpuReadback : public Readback {
  public:
   explicit CpuReadback(std::size_t bytes) : bytes_(bytes) {}
@@ -146,9 +152,10 @@ class CpuOps : public Ops {
   }
 
   // -------------------------------------------------------------------------------------------- weights
-  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
-                                                       int bits) override {
-    return std::make_unique<CpuWeights>(*this, route_, receiving, sending, bits);
+  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending, int bits,
+                                                       std::int32_t largest_input) override {
+    check_route(*this, route_, largest_input);
+    return std::make_unique<CpuWeights>(*this, route_, receiving, sending, bits, largest_input);
   }
 
   void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
@@ -166,7 +173,8 @@ class CpuOps : public Ops {
     const ArithmeticScope scope;
     const ConstStates input{nullptr, rows, conditional.sending, padded_units(conditional.sending)};
     reserve_forward(weights_of(conditional), input);
-    reserve_gradient({nullptr, rows, conditional.receiving, padded_units(conditional.receiving)}, input);
+    reserve_gradient({nullptr, rows, conditional.receiving, padded_units(conditional.receiving)}, input,
+                     conditional.largest_input);
     if (conditional.autoregressive) reserve_in_order(conditional.receiving);
   }
 
@@ -189,12 +197,15 @@ class CpuOps : public Ops {
         const std::int64_t position = static_cast<std::int64_t>(*first) + r;
         const std::int64_t row = order != nullptr ? order[position] : position;
         const std::uint8_t* bytes = data.bytes + (data.ordered ? position : row) * data.row_bytes;
-        if (data.grey) {
+        if (data.grey && data.fixed_point) {
+          kernels_.gather_fixed_point(bytes, data.units, states.row(r));
+        } else if (data.grey) {
           Draw of_row = draw;
           of_row.first_row = static_cast<std::uint32_t>(row);
           kernels_.gather_grey(bytes, data.units, address_of(of_row, 0, 1), states.row(r));
         } else {
-          kernels_.gather_bits(bytes, data.units, states.row(r));
+          kernels_.gather_bits(bytes, data.units, data.fixed_point ? largest_fixed_point_state : 1,
+                               states.row(r));
         }
       }
     });
@@ -264,6 +275,8 @@ class CpuOps : public Ops {
     require(conditional.integers == nullptr || kept.data != nullptr || input.rows == deltas.rows,
             "delta: input and deltas differ in rows");
     const bool shared = target.rows > deltas.rows;
+    require(!(shared || kept.data != nullptr) || !is_gaussian(conditional),
+            "delta: Gaussian units share no deltas and keep no logits");
     require(shared ? weighted(weights) && target.rows == deltas.rows * weights.samples
                    : target.rows > 0 && deltas.rows % target.rows == 0,
             "delta: target and deltas differ in rows");
@@ -303,16 +316,17 @@ class CpuOps : public Ops {
     });
   }
 
-  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
-                std::int32_t* bias_gradient) override {
+  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t* bias_gradient,
+                std::int32_t largest_state) override {
     require(gradient == nullptr || states.rows == deltas.rows, "gradient: deltas and states differ in rows");
-    require(deltas.rows <= max_batch_rows, "gradient: more rows than exact sums allow");
+    require(deltas.rows <= (largest_state > 1 ? max_fixed_point_rows : max_batch_rows),
+            "gradient: more rows than exact sums allow");
     const ArithmeticScope scope;
-    if (gradient != nullptr) reserve_gradient(deltas, states);
+    if (gradient != nullptr) reserve_gradient(deltas, states, largest_state);
     team_.run([&](int thread) {
       const Range units = gradient_part(deltas.columns, thread);
       if (gradient != nullptr) {
-        products_[static_cast<std::size_t>(thread)].gradient(deltas, states, units, gradient);
+        products_[static_cast<std::size_t>(thread)].gradient(deltas, states, units, gradient, largest_state);
       }
       if (bias_gradient != nullptr) {
         kernels_.sum_columns(deltas.data + units.begin, deltas.rows, deltas.stride, units.end - units.begin,
@@ -356,15 +370,20 @@ class CpuOps : public Ops {
     team_.run([&](int thread) {
       const Range units = gradient_part(conditional.receiving, thread);  // as they lie in the threads' caches
       const std::int64_t count = units.end - units.begin;
-      std::int32_t& largest = largest_integers_[static_cast<std::size_t>(thread)];
-      largest = kernels_.largest_integer(bias_gradient + units.begin, count);
-      if (gradient == nullptr) return;
-      largest = std::max(largest, kernels_.largest_integer(gradient + units.begin * conditional.sending,
-                                                           count * conditional.sending));
+      LargestIntegers& largest = largest_integers_[static_cast<std::size_t>(thread)];
+      largest.bias = kernels_.largest_integer(bias_gradient + units.begin, count);
+      largest.weight = gradient == nullptr
+                           ? 0
+                           : kernels_.largest_integer(gradient + units.begin * conditional.sending,
+                                                      count * conditional.sending);
     });
-    const std::int32_t largest = *std::max_element(largest_integers_.begin(), largest_integers_.end());
+    LargestIntegers largest;
+    for (const LargestIntegers& of_thread : largest_integers_) {
+      largest.weight = std::max(largest.weight, of_thread.weight);
+      largest.bias = std::max(largest.bias, of_thread.bias);
+    }
     *clipped = *rates;
-    clipped->mean *= clip_factor(largest, rates->mean, limit);
+    clipped->mean *= clip_factor(largest.weight, largest.bias, units_of(conditional), rates->mean, limit);
   }
 
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
@@ -389,6 +408,8 @@ class CpuOps : public Ops {
             "natural_gradient: rows of other units than the conditional's, or too many");
     require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
             "natural_gradient: a prior has the diagonal form");
+    require(!is_gaussian(conditional) && conditional.largest_input == 1,
+            "natural_gradient: Fisher blocks are those of Bernoulli units and 0/1 states");
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
@@ -540,8 +561,14 @@ class CpuOps : public Ops {
   template <class T>
   static void require_kept(const Matrix<T>& kept, std::int64_t rows, const Conditional& conditional) {
     require(kept.data == nullptr || (kept.rows == rows && kept.columns == conditional.receiving &&
-                                     conditional.integers != nullptr),
-            "kept logits of other rows or units, or of a prior");
+                                     conditional.integers != nullptr && !is_gaussian(conditional)),
+            "kept logits of other rows or units, of a prior, or of Gaussian units");
+  }
+
+  static bool is_gaussian(const Conditional& conditional) { return conditional.deviation > 0.0f; }
+
+  static GradientUnits units_of(const Conditional& conditional) {
+    return gradient_units(conditional.largest_input, conditional.deviation);
   }
 
   static void require_errors(const Matrix<const float>& errors, std::int64_t rows, std::int64_t units) {
@@ -607,13 +634,15 @@ class CpuOps : public Ops {
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
       if (units.begin == units.end) return;
+      const Rates bias_rates = rates_in_units(*rates, units_of(conditional).bias);
+      const Rates weight_rates = rates_in_units(*rates, units_of(conditional).weight);
       bool finite = kernel(conditional.bias + units.begin, at(state.bias_first, units.begin),
                            at(state.bias_second, units.begin), bias_gradient + units.begin,
-                           units.end - units.begin, false, optimizer, *rates);
+                           units.end - units.begin, false, optimizer, bias_rates);
       for (std::int64_t i = units.begin; i < units.end && conditional.integers != nullptr; ++i) {
         const std::int64_t first = i * conditional.sending;
         kernel(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
-               gradient + first, conditional.sending, true, optimizer, *rates);
+               gradient + first, conditional.sending, true, optimizer, weight_rates);
         finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
       }
       if (!finite) note_divergence(diverged, step);
@@ -621,6 +650,8 @@ class CpuOps : public Ops {
   }
 
   static const CpuWeights& weights_of(const Conditional& conditional) {
+    require(conditional.integers->largest_input == conditional.largest_input,
+            "the conditional's integers are for other states than it receives");
     return static_cast<const CpuWeights&>(*conditional.integers);
   }
 
@@ -677,10 +708,10 @@ class CpuOps : public Ops {
   Range gradient_part(std::int64_t receiving, int thread) const {
     return part_of(receiving, thread, team_.size(), 16);
   }
-  void reserve_gradient(ConstDeltas deltas, ConstStates states) {
+  void reserve_gradient(ConstDeltas deltas, ConstStates states, std::int32_t largest_state) {
     for (int thread = 0; thread < team_.size(); ++thread) {
-      products_[static_cast<std::size_t>(thread)].reserve_gradient(deltas, states,
-                                                                   gradient_part(deltas.columns, thread));
+      products_[static_cast<std::size_t>(thread)].reserve_gradient(
+          deltas, states, gradient_part(deltas.columns, thread), largest_state);
     }
   }
 
@@ -707,6 +738,7 @@ class CpuOps : public Ops {
         const Range share = part_of(rows, thread, team_.size());
         LogitRow logits;
         logits.bias = conditional.bias;
+        logits.deviation = conditional.deviation;
         for (std::int64_t r = share.begin; r < share.end; ++r) work(r, logits);
       });
       return;
@@ -726,6 +758,7 @@ class CpuOps : public Ops {
           logits.low = weights.limbs == 2 ? row + weights.receiving : row;
           logits.scale = weights.scale.data();
           logits.bias = conditional.bias;
+          logits.deviation = conditional.deviation;
           work(first + r, logits);
         }
       });
@@ -743,6 +776,7 @@ class CpuOps : public Ops {
         const Range share = part_of(rows, thread, team_.size());
         LogitRow logits;
         logits.bias = conditional.bias;
+        logits.deviation = conditional.deviation;
         if (share.begin < share.end) work(logits, share.begin, share.end - share.begin);
       });
     } else {
@@ -786,7 +820,7 @@ class CpuOps : public Ops {
   Buffer<std::int16_t> ordered_columns_;            ///< of sample_in_order
   std::vector<Buffer<std::int32_t>> ordered_sums_;  ///< likewise, by thread
   std::vector<float> largest_sums_;                 ///< of coefficients, by thread
-  std::vector<std::int32_t> largest_integers_;      ///< of a gradient, by thread
+  std::vector<LargestIntegers> largest_integers_;   ///< of a gradient, by thread
 };
 
 }  // namespace

@@ -97,9 +97,10 @@ class CudaOps final : public Ops {
         replay_(options.replay),
         persistent_blocks_(options.replay == CudaReplay::graph ? 0 : cuda::persistent_blocks(properties)),
         cache_bytes_(properties.l2CacheSize),
+        device_name_(properties.name),
         device_description_(description_of(properties)),
         resources_(std::make_unique<Resources>(*this, properties)) {
-    products().check_route(properties.name);
+    products().check_route(device_name_);
     reset_peak();  // the check's memory is given back
   }
 
@@ -278,9 +279,10 @@ class CudaOps final : public Ops {
   }
 
   // -------------------------------------------------------------------------------------------- weights
-  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
-                                                       int bits) override {
-    return std::make_unique<CudaWeights>(*this, route_, receiving, sending, bits);
+  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending, int bits,
+                                                       std::int32_t largest_input) override {
+    if (largest_input > 1) products().check_route(device_name_, largest_input);
+    return std::make_unique<CudaWeights>(*this, route_, receiving, sending, bits, largest_input);
   }
 
   void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
@@ -320,7 +322,10 @@ class CudaOps final : public Ops {
     if (states.rows == 0) return;
     require_lines(states);
     const CurrentDevice current(ordinal_);
-    const Drafted drafted(*this, [&](Draft& draft) { draft.gather(data, order, first, draw, states); });
+    const Drafted drafted(*this, [&](Draft& draft) {
+      if (data.fixed_point) draft.refuse("rows read as fixed point");
+      draft.gather(data, order, first, draw, states);
+    });
     cuda::gather(stream(), data, order, first, draw, states);
   }
 
@@ -339,6 +344,7 @@ class CudaOps final : public Ops {
       if (sink.rows != nullptr || sink.total != nullptr) draft.refuse("a sample that is scored");
       if (kept.data != nullptr) draft.refuse("a sample whose logits are kept");
       if (errors.data != nullptr) draft.refuse("a sample whose errors are kept");
+      if (is_gaussian(conditional)) draft.refuse("a sample of Gaussian units");
       draft.sample(integers_of(conditional), conditional.bias, input, draw, output);
     });
     const Logits logits = logits_of(conditional, input);
@@ -370,6 +376,7 @@ class CudaOps final : public Ops {
             "a target whose rows are not those of the images' samples");
     require(shared || !weighted(weights) || deltas.rows % weights.samples == 0,
             "deltas whose rows are no multiple of the samples");
+    require(!shared || !is_gaussian(conditional), "deltas of Gaussian units that samples share");
     require_lines(target);
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
@@ -377,6 +384,7 @@ class CudaOps final : public Ops {
       if (weighted(weights) || target.rows != deltas.rows)
         draft.refuse("a delta of several samples of a row");
       if (kept.data != nullptr) draft.refuse("a delta of kept logits");
+      if (is_gaussian(conditional)) draft.refuse("a delta of Gaussian units");
       draft.delta(integers_of(conditional), conditional.bias, input, target, draw, weights.scale, deltas);
     });
     Logits logits;
@@ -403,11 +411,12 @@ class CudaOps final : public Ops {
     cuda::round_errors(stream(), errors, weights, draw, deltas);
   }
 
-  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
-                std::int32_t* bias_gradient) override {
+  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t* bias_gradient,
+                std::int32_t largest_state) override {
     require(gradient == nullptr || states.rows == deltas.rows,
             "deltas and states of different numbers of rows");
-    require(deltas.rows <= max_batch_rows, "more rows than exact sums allow");
+    require(deltas.rows <= (largest_state > 1 ? max_fixed_point_rows : max_batch_rows),
+            "more rows than exact sums allow");
     if (deltas.rows == 0) {
       if (gradient != nullptr) fill_zero(gradient, bytes_of<std::int32_t>(deltas.columns * states.columns));
       if (bias_gradient != nullptr) fill_zero(bias_gradient, bytes_of<std::int32_t>(deltas.columns));
@@ -415,11 +424,13 @@ class CudaOps final : public Ops {
     }
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
-    const Drafted drafted(*this,
-                          [&](Draft& draft) { draft.gradient(deltas, states, gradient, bias_gradient); });
+    const Drafted drafted(*this, [&](Draft& draft) {
+      if (largest_state > 1) draft.refuse("a gradient of fixed-point states");
+      draft.gradient(deltas, states, gradient, bias_gradient);
+    });
     if (gradient != nullptr) {
       require_lines(states);
-      products().gradient(deltas, states, gradient);
+      products().gradient(deltas, states, gradient, largest_state);
     }
     if (bias_gradient != nullptr) cuda::bias_gradient(stream(), deltas, bias_gradient);
   }
@@ -433,7 +444,8 @@ class CudaOps final : public Ops {
             float limit, const Rates* rates, Rates* clipped) override {
     const CurrentDevice current(ordinal_);
     cuda::clip(stream(), gradient, gradient != nullptr ? conditional.receiving * conditional.sending : 0,
-               bias_gradient, conditional.receiving, limit, rates, clipped, lane().scratch);
+               bias_gradient, conditional.receiving, units_of(conditional), limit, rates, clipped,
+               lane().scratch);
   }
 
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
@@ -442,7 +454,11 @@ class CudaOps final : public Ops {
     const CurrentDevice current(ordinal_);
     const ParameterUpdate update = update_of(conditional, state, diverged, step);
     const GradientPair<const std::int32_t> gradients = {gradient, bias_gradient};
-    const Drafted drafted(*this, [&](Draft& draft) { draft.update(update, gradients, optimizer, rates); });
+    const Drafted drafted(*this, [&](Draft& draft) {
+      if (update.units.weight != 1.0f || update.units.bias != 1.0f)
+        draft.refuse("an update of Gaussian units or fixed-point states");
+      draft.update(update, gradients, optimizer, rates);
+    });
     cuda::update(stream(), update, gradients, optimizer, rates);
   }
 
@@ -462,6 +478,8 @@ class CudaOps final : public Ops {
             "rows of other units than the conditional's, or too many");
     require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
             "a prior in another form than the diagonal one");
+    require(!is_gaussian(conditional) && conditional.largest_input == 1,
+            "Gaussian units or fixed-point states, which have no Fisher blocks");
     const CurrentDevice current(ordinal_);
     cuda::natural_gradient(stream(), inverse, conditional.receiving, conditional.sending, rates,
                            {gradient, bias_gradient}, {natural, natural_bias});
@@ -658,6 +676,11 @@ class CudaOps final : public Ops {
   }
 
   static bool is_prior(const Conditional& conditional) { return conditional.integers == nullptr; }
+  static bool is_gaussian(const Conditional& conditional) { return conditional.deviation > 0.0f; }
+
+  static GradientUnits units_of(const Conditional& conditional) {
+    return gradient_units(conditional.largest_input, conditional.deviation);
+  }
 
   /// How many consecutive rows one of `of` rows stands for.
   static std::int64_t repeats(std::int64_t rows, std::int64_t of) {
@@ -674,8 +697,9 @@ class CudaOps final : public Ops {
     const auto& weights = static_cast<const CudaWeights&>(*conditional.integers);
     require(weights.limbs().route == route_ && weights.receiving == conditional.receiving &&
                 weights.sending == conditional.sending && conditional.weight.rows == conditional.receiving &&
-                conditional.weight.columns == conditional.sending,
-            "weights of another shape or route than the conditional");
+                conditional.weight.columns == conditional.sending &&
+                weights.largest_input == conditional.largest_input,
+            "weights of another shape, route or kind of input than the conditional");
     return weights;
   }
 
@@ -687,6 +711,7 @@ class CudaOps final : public Ops {
     update.state = state;
     update.diverged = diverged;
     update.step = step;
+    update.units = units_of(conditional);
     if (!is_prior(conditional)) {
       const CudaWeights& weights = weights_of(conditional);
       update.weight = conditional.weight;
@@ -698,9 +723,9 @@ class CudaOps final : public Ops {
   }
 
   static void require_kept(Matrix<const float> kept, const Conditional& conditional, std::int64_t rows) {
-    require(kept.data == nullptr ||
-                (!is_prior(conditional) && kept.rows == rows && kept.columns == conditional.receiving),
-            "kept logits of other rows or units, or of a prior");
+    require(kept.data == nullptr || (!is_prior(conditional) && !is_gaussian(conditional) &&
+                                     kept.rows == rows && kept.columns == conditional.receiving),
+            "kept logits of other rows or units, of a prior or of Gaussian units");
   }
 
   static void require_errors(Matrix<const float> errors, std::int64_t rows, std::int64_t units) {
@@ -726,6 +751,8 @@ class CudaOps final : public Ops {
       logits = products().forward(weights_of(conditional), input);
     }
     logits.bias = conditional.bias;
+    logits.deviation = conditional.deviation;
+    if (is_gaussian(conditional)) logits.density = gaussian_density(conditional.deviation);
     return logits;
   }
 
@@ -756,6 +783,7 @@ class CudaOps final : public Ops {
   CudaReplay replay_;
   int persistent_blocks_;
   std::int64_t cache_bytes_;
+  std::string device_name_;
   std::string device_description_;
   std::unique_ptr<Resources> resources_;
   Branch* branch_ = nullptr;  ///< the one that was entered; null on the main line

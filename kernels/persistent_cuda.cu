@@ -394,7 +394,7 @@ __device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t*
       if (speaks) mark_diverged(integers.diverged, integers.step);
       continue;
     }
-    if (speaks) integers.scales[unit] = power_of_two(-shift);
+    if (speaks) integers.scales[unit] = scale_of_sum(shift, integers.largest_input);
     for (std::int64_t first = learn_sending * place.warp + 4 * place.group; first < sending;
          first += learn_sending * persistent_warps) {
       if (stage.fours) {

@@ -1,5 +1,6 @@
-// s ~ Bernoulli(sigma(a)) with its log-probability and error, sigma(a), and a itself.
-#include "kernels/cpu/bernoulli.hpp"
+// s ~ Bernoulli(sigma(a)) or Normal(a, deviation^2) with its log-probability and error, sigma(a) or the mean,
+// and a itself.
+#include "kernels/cpu/distributions.hpp"
 #include "kernels/cpu/instructions.hpp"
 #include "kernels/cpu/random_words.hpp"
 
@@ -9,23 +10,24 @@ std::int64_t sample(const LogitRow& row, std::int64_t units, const RowAddress* a
                     std::uint8_t* states, std::int64_t stride, std::int64_t rows,
                     const StateResults& results) {
   static_assert(stretch_units == words_at_a_time);
-  WordBuffer random;
-  Bernoulli bernoulli;
-  alignas(64) std::uint32_t on[stretch_units];
-  std::int64_t total = 0;
-  for (std::int64_t first = 0; first < units; first += stretch_units) {
-    bernoulli.read(row, first, units, results.scored);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      random_words(addresses[r], first / 4, bernoulli.vectors / 4, random);
-      for (std::int64_t i = 0; i < bernoulli.vectors; ++i) {
-        on[i] = sample_state(bernoulli.logits[i], bernoulli.minor[i], random.words[i]);
+  return with_distribution(row, [&](auto& distribution) {
+    WordBuffer random;
+    alignas(64) std::uint32_t wide[stretch_units];
+    std::int64_t total = 0;
+    for (std::int64_t first = 0; first < units; first += stretch_units) {
+      distribution.read(row, first, units, results.scored);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        random_words(addresses[r], first / 4, distribution.vectors / 4, random);
+        for (std::int64_t i = 0; i < distribution.vectors; ++i) {
+          wide[i] = distribution.draw(i, random.words[i]);
+        }
+        std::uint8_t* drawn = states + r * stride + first;
+        for (std::int64_t i = 0; i < distribution.count; ++i) drawn[i] = static_cast<std::uint8_t>(wide[i]);
+        total += report(distribution, wide, r, results);
       }
-      std::uint8_t* drawn = states + r * stride + first;
-      for (std::int64_t i = 0; i < bernoulli.count; ++i) drawn[i] = static_cast<std::uint8_t>(on[i]);
-      total += bernoulli.report(on, r, results);
     }
-  }
-  return total;
+    return total;
+  });
 }
 
 void probabilities(const LogitRow& row, std::int64_t units, float* probabilities) {
@@ -33,7 +35,11 @@ void probabilities(const LogitRow& row, std::int64_t units, float* probabilities
   for (std::int64_t first = 0; first < units; first += stretch_units) {
     const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
     compute_logits(row, first, count, logits);
-    for (std::int64_t i = 0; i < count; ++i) probabilities[first + i] = sigmoid(logits[i]);
+    if (row.deviation > 0.0f) {
+      for (std::int64_t i = 0; i < count; ++i) probabilities[first + i] = mean_in_range(logits[i]);
+    } else {
+      for (std::int64_t i = 0; i < count; ++i) probabilities[first + i] = sigmoid(logits[i]);
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-// Bernoulli samples of a conditional, their log-probabilities, and the probabilities themselves.
+// Samples of a conditional, their log-probabilities, and the probabilities or means themselves.
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/philox.cuh"
@@ -19,11 +19,11 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (4 * group + i >= output.columns) break;
-    const std::uint32_t state = sample_state(a.unit[i], random.word[i]);
+    const std::uint32_t state = drawn_state(logits, a.unit[i], random.word[i]);
     states |= state << (8 * i);
-    if constexpr (scored) log_probability += log_bernoulli(state, a.unit[i]);
+    if constexpr (scored) log_probability += log_probability_of_state(logits, state, a.unit[i]);
     if (errors.data != nullptr)
-      errors.data[row * errors.stride + 4 * group + i] = state_minus_probability(state, a.unit[i]);
+      errors.data[row * errors.stride + 4 * group + i] = error_of_state(logits, state, a.unit[i]);
   }
   *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
   return log_probability;
@@ -57,7 +57,8 @@ __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities)
   for (int i = 0; i < 4; ++i) {
     const std::int64_t unit = 4 * group + i;
     if (unit < probabilities.columns) {
-      probabilities.data[row * probabilities.stride + unit] = sigmoid(a.unit[i]);
+      probabilities.data[row * probabilities.stride + unit] =
+          logits.deviation > 0.0f ? mean_in_range(a.unit[i]) : sigmoid(a.unit[i]);
     }
   }
 }

@@ -19,9 +19,9 @@ __global__ void score_kernel(Logits logits, std::int64_t rows, std::int64_t rows
     for (int i = 0; i < 4; ++i) {
       const std::int64_t unit = 4 * group + i;
       if (unit >= target.columns) break;
-      log_probability += log_bernoulli(states[unit], a.unit[i]);
+      log_probability += log_probability_of_state(logits, states[unit], a.unit[i]);
       if (errors.data != nullptr)
-        errors.data[row * errors.stride + unit] = state_minus_probability(states[unit], a.unit[i]);
+        errors.data[row * errors.stride + unit] = error_of_state(logits, states[unit], a.unit[i]);
     }
   }
   add_to_sink(sink, row, rows, log_probability);

@@ -10,7 +10,8 @@ template <class Gradient>
 __global__ void update_prior_kernel(ParameterUpdate update, GradientPair<const Gradient> gradient,
                                     Optimizer optimizer, const Rates* rates) {
   const std::int64_t unit = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
-  if (unit < update.receiving) ascend_bias(update, unit, gradient.bias[unit], optimizer, *rates);
+  if (unit >= update.receiving) return;
+  ascend_bias(update, unit, gradient.bias[unit], optimizer, rates_in_units(*rates, update.units.bias));
 }
 
 /// One block per receiving unit: its bias, its weights, and their integers.
@@ -18,8 +19,10 @@ template <int width, class Element, class Gradient>
 __global__ void update_kernel(ParameterUpdate update, GradientPair<const Gradient> gradient,
                               Integers<Element> integers, Optimizer optimizer, const Rates* rates) {
   const std::int64_t unit = blockIdx.x;
-  const Rates now = *rates;
-  if (threadIdx.x == 0) ascend_bias(update, unit, gradient.bias[unit], optimizer, now);
+  const Rates now = rates_in_units(*rates, update.units.weight);
+  if (threadIdx.x == 0) {
+    ascend_bias(update, unit, gradient.bias[unit], optimizer, rates_in_units(*rates, update.units.bias));
+  }
   const std::int64_t count = update.weight.columns;
   const Gradient* along = gradient.weight + unit * count;
   const Ascent ascent = weights_of(update, unit);

@@ -32,8 +32,9 @@ class RecordingOps : public Ops {
   void synchronize() override { ops_->synchronize(); }
   std::unique_ptr<Readback> make_readback(std::size_t bytes) override { return ops_->make_readback(bytes); }
   std::unique_ptr<Upload> make_upload(std::size_t bytes) override { return ops_->make_upload(bytes); }
-  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t n, std::int64_t m, int bits) override {
-    return ops_->make_integer_weights(n, m, bits);
+  std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t n, std::int64_t m, int bits,
+                                                       std::int32_t largest) override {
+    return ops_->make_integer_weights(n, m, bits, largest);
   }
   void quantize(const Conditional& c, std::uint32_t* d, const std::uint32_t* s) override {
     ops_->quantize(c, d, s);
@@ -48,7 +49,7 @@ class RecordingOps : public Ops {
   }
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
               States states) override {
-    for (std::int64_t r = 0; data.grey && r < states.rows; ++r) {
+    for (std::int64_t r = 0; data.grey && !data.fixed_point && r < states.rows; ++r) {
       const std::int64_t position = *first + r;
       note(draw, order != nullptr ? order[position] : static_cast<std::uint32_t>(position), 0, states.columns,
            4);
@@ -82,8 +83,9 @@ class RecordingOps : public Ops {
       note(draw, draw.first_row + static_cast<std::uint32_t>(r), 0, deltas.columns, 8);
     ops_->round_errors(errors, draw, deltas, weights);
   }
-  void gradient(ConstDeltas d, ConstStates s, std::int32_t* g, std::int32_t* b) override {
-    ops_->gradient(d, s, g, b);
+  void gradient(ConstDeltas d, ConstStates s, std::int32_t* g, std::int32_t* b,
+                std::int32_t largest) override {
+    ops_->gradient(d, s, g, b, largest);
   }
   void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) override {
     ops_->keep_below_diagonal(gradient, units);

@@ -49,6 +49,8 @@ TEST(Allocation, NoneAfterTheFirstStep) {
     if (training.units > 100) continue;  // the small ones have every path, short last batches too
     for (const CpuRoute route : {CpuRoute::reference, CpuRoute::avx2}) {  // oneDNN allocates in its products
       if (!cpu_route_available(route)) continue;
+      const bool fixed_point = training.settings.visible == Visible::gaussian;  // which is oneDNN's there
+      if (route == CpuRoute::avx2 && fixed_point) continue;
       for (const int threads : {1, 3}) {
         for (const PlacementSettings& placement : {PlacementSettings{}, testing::streamed()}) {
           EXPECT_EQ(allocations_after_the_first_step(training, route, threads, placement), 0)

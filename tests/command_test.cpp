@@ -37,7 +37,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace wakesleep::testing;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Words = std::vector<std::string>;
 using std::chrono::milliseconds;
 
@@ -307,8 +309,9 @@ TEST_F(CommandTest, EverySettingOfATrainingIsAnOptionWithItsDefault) {
     EXPECT_THAT(help, HasSubstr("--" + name + " "));
     EXPECT_THAT(help, HasSubstr("(default " + value + ")"));
   }
-  for (const std::string name : {"samples", "insomnia", "control-variate", "fisher", "fisher-damping",
-                                 "fisher-refresh", "prior"}) {  // not of the default algorithm, or in no file
+  for (const std::string name :
+       {"samples", "insomnia", "control-variate", "fisher", "fisher-damping", "fisher-refresh", "prior",
+        "visible", "visible-deviation"}) {  // not of the default algorithm, or in no file
     EXPECT_THAT(help, HasSubstr("--" + name + " "));
     EXPECT_THAT(help, HasSubstr("(default " + setting_text(TrainingSettings{}, name) + ")"));
   }
@@ -570,6 +573,48 @@ TEST_F(CommandTest, AnAutoregressivePriorIsTrainedDescribedEvaluatedAndReadOut) 
   ASSERT_EQ(run(training("config", {"--config", "prior.toml"})).exit_code, 0);
   EXPECT_EQ(hash_of("config/model.safetensors"), info.at("hash"));
   expect_failure(training("none", {"--prior", "regressive"}), 64, {"--prior", "'regressive'"});
+}
+
+TEST_F(CommandTest, GaussianVisibleUnitsAreTrainedDescribedEvaluatedAndReadOut) {
+  const Words gaussian = {"--visible", "gaussian", "--visible-deviation", "0.25"};
+  const Result trained = run(training("run", gaussian));
+  ASSERT_EQ(trained.exit_code, 0);
+  EXPECT_THAT(trained.out, AllOf(HasSubstr("log-density estimate"), Not(HasSubstr("likelihood"))));
+  const std::string model = "run/model.safetensors";
+  const nlohmann::json info = json_of({"info", model, "--json"});
+  EXPECT_EQ(info.at("visible"), "gaussian");
+  EXPECT_EQ(info.at("settings").at("visible-deviation"), "0.25");
+  EXPECT_FALSE(info.at("settings").contains("binarize"));
+  EXPECT_THAT(run({"info", model}).out, HasSubstr("gaussian, deviation 0.25"));
+  EXPECT_EQ(json_of({"info", trained_as("plain"), "--json"}).at("visible"), "bernoulli");
+  EXPECT_THAT(read_text(path("run/report.html")),
+              AllOf(HasSubstr("log-density estimate"), HasSubstr("<h2>Log-density</h2>"),
+                    HasSubstr("Visible means of"), Not(HasSubstr("ikelihood"))));
+
+  const double exact =
+      json_of({"evaluate", model, "images.idx", "--exact", "--json"}).at("exact_log_likelihood");
+  const double estimate =
+      json_of({"evaluate", model, "images.idx", "--samples", "2000", "--json"}).at("log_likelihood");
+  EXPECT_NEAR(estimate, exact, 0.3);
+  EXPECT_THAT(run({"evaluate", model, "images.idx", "--exact"}).out,
+              AllOf(HasSubstr("log-density estimate (K="), HasSubstr("exact log-density")));
+  EXPECT_THAT(run({"sample", model, "--count", "7", "--out", "dreams.npy"}).out, HasSubstr("visible means"));
+  ASSERT_EQ(run({"reconstruct", model, "images.idx", "--out", "again.png", "--limit", "5"}).exit_code, 0);
+
+  ASSERT_EQ(run({"train", "--config", "run/config.toml", "--out", "again"}).exit_code, 0);
+  EXPECT_EQ(hash_of("again/model.safetensors"), info.at("hash"));
+  fs::remove(path(model));
+  expect_failure({"train", "--resume", "--out", "run", "--visible-deviation", "0.5"}, 64,
+                 {"visible-deviation 0.5", "the run has 0.25"});
+  ASSERT_EQ(run({"train", "--resume", "--out", "run"}).exit_code, 0);
+  EXPECT_EQ(hash_of(model), info.at("hash"));
+
+  expect_failure(training("none", {"--visible", "gauss"}), 64, {"--visible", "'gauss'"});
+  expect_failure(training("none", {"--visible", "gaussian", "--visible-deviation", "0"}), 64,
+                 {"--visible-deviation", "'0'"});
+  expect_failure(training("none", {"--visible-deviation", "0.2"}), 64, {"--visible gaussian"});
+  expect_failure(training("none", {"--visible", "gaussian", "--algorithm", "natural-reweighted-wake-sleep"}),
+                 64, {"visible is gaussian", "Fisher"});
 }
 
 TEST_F(CommandTest, ARunOutsideTheContractSaysSo) {

@@ -442,6 +442,29 @@ TEST(Pairs, OnlyAnAutoregressivePriorStandsInFiles) {
               AllOf(HasSubstr("\"regressive\""), HasSubstr("factorial, autoregressive")));
 }
 
+TEST(Pairs, OnlyGaussianVisibleUnitsStandInFilesAndAreNotBinarized) {
+  EXPECT_EQ(settings_from_pairs(expected_pairs).visible, Visible::bernoulli);
+  TrainingSettings settings = unlike_the_defaults();
+  settings.visible = Visible::gaussian;
+  settings.visible_deviation = 0.25;
+  Pairs expected(expected_pairs.begin(), expected_pairs.end() - 2);  // without binarize and threshold
+  expected.insert(expected.begin() + 1, {{"visible", "gaussian"}, {"visible-deviation", "0.25"}});
+  EXPECT_EQ(to_pairs(settings), expected);
+  EXPECT_EQ(settings_from_pairs(expected).visible_deviation, 0.25);
+  EXPECT_EQ(visible_units_of(settings_from_pairs(expected)).deviation, 0.25f);
+  for (const Pairs::value_type& pair : {Pairs::value_type{"threshold", "128"}, {"binarize", "fixed"}}) {
+    Pairs more = expected;
+    more.push_back(pair);
+    EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(more); }),
+                HasSubstr("setting " + pair.first));
+  }
+  Pairs fewer = expected;
+  fewer.erase(fewer.begin() + 2);
+  EXPECT_THAT(message_of<DataError>([&] { settings_from_pairs(fewer); }), HasSubstr("visible-deviation"));
+  EXPECT_THAT(message_of<UsageError>([] { visible_named("gauss"); }),
+              AllOf(HasSubstr("\"gauss\""), HasSubstr("bernoulli, gaussian")));
+}
+
 TEST(Pairs, WhatIsOffStandsInNoFile) {
   // expected_pairs has none of these, so every older file reads as it did, with all of them off.
   const TrainingSettings old = settings_from_pairs(expected_pairs);

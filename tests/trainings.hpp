@@ -142,11 +142,23 @@ inline std::vector<Training> recorded_trainings() {
       [](TrainingSettings& s) { s.weight_decay = 0.01; });
   add("41-33 autoregressive reweighted K=3 adam", 90, 41, {33}, rates(0.02, 0.02),
       with(adam, cosine, fixed, 8), reweighted(3, 0.5, true), autoregressive);
+  const auto gaussian = [](double deviation) {
+    return [=](TrainingSettings& s) {
+      s.visible = Visible::gaussian;
+      s.visible_deviation = deviation;
+    };
+  };
+  add("37-19-5 gaussian adam", 101, 37, {19, 5}, rates(0.003, 0.01),
+      with(adam, cosine, Binarization::threshold, 8), gaussian(0.2));
+  add("65-33 gaussian reweighted K=3 momentum clipped", 90, 65, {33}, rates(0.01, 0.02),
+      with(momentum, Schedule::step, Binarization::threshold, 12), reweighted(3, 0.5, true), gaussian(0.1),
+      [](TrainingSettings& s) { s.clip_gradient = 2.0; });
   return all;
 }
 
 inline DataSet training_data(const Training& training) {
   const TrainingSettings& s = training.settings;
+  if (s.visible == Visible::gaussian) return grey_rows(training.rows, training.units);
   return binarize(grey_rows(training.rows, training.units), s.binarization, s.threshold, s.seed);
 }
 

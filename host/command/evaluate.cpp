@@ -9,6 +9,7 @@
 #include "command/commands.hpp"
 #include "command/model_input.hpp"
 #include "command/progress.hpp"
+#include "command/values.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/evaluate.hpp"
 #include "wakesleep/partition.hpp"
@@ -117,14 +118,15 @@ void print_text(const Measured& measured, const OpenModel& open, const DataSet& 
   const Evaluation& e = measured.evaluation;
   const std::string k = "K=" + with_commas(e.samples);
   print_line("data", data.source + ", " + with_commas(e.rows) + " rows");
-  print_line("log-likelihood estimate (" + k + ")",
+  const std::string name = likelihood_name(open.model.settings);
+  print_line(name + " estimate (" + k + ")",
              decimals(e.log_likelihood, 3) + " nats, standard error " + decimals(e.standard_error, 3));
-  print_line("negative log-likelihood estimate (" + k + ")", decimals(-e.log_likelihood, 3) + " nats");
+  print_line("negative " + name + " estimate (" + k + ")", decimals(-e.log_likelihood, 3) + " nats");
   print_line("bound (K=1)",
              decimals(e.bound, 3) + " nats, standard error " + decimals(e.bound_standard_error, 3));
   print_line("effective sample size (of " + k + ")", decimals(e.effective_sample_size, 2));
   if (measured.has_exact)
-    print_line("exact log-likelihood (enumeration)", decimals(measured.exact, 6) + " nats");
+    print_line("exact " + name + " (enumeration)", decimals(measured.exact, 6) + " nats");
   if (measured.bidirectional) {
     print_line("log-likelihood estimate of p* (" + k + ")",
                decimals(measured.bidirectional_log_likelihood(), 3) + " nats, standard error " +

@@ -9,6 +9,7 @@
 #include "command/npy.hpp"
 #include "command/pictures.hpp"
 #include "command/progress.hpp"
+#include "command/values.hpp"
 #include "file.hpp"
 
 namespace wakesleep::command {
@@ -115,7 +116,7 @@ const CommandSpec& sample_spec() {
       "Lets MODEL dream: states from the prior downward.",
       {model_positional()},
       joined({{call("count", Kind::whole, "N", "100", "Output", "number of samples", {1, 16777216}),
-               out_option("FILE.png (a picture) or FILE.npy (float32 visible probabilities)")},
+               out_option("FILE.png (a picture) or FILE.npy (float32 visible probabilities, or means)")},
               {seed_option("the samples")},
               computing_options(Role::call)})};
   return spec;
@@ -142,13 +143,15 @@ const CommandSpec& reconstruct_spec() {
       "reconstruct",
       "Sends DATA up to the top layer of MODEL and down again.",
       {model_positional(), data_positional()},
-      joined({{out_option(
-                   "FILE.png (originals above reconstructions) or FILE.npy (float32 visible probabilities)"),
-               limit_option("", "use the first rows only; 0: all (default: all, " +
-                                    std::to_string(pictured_rows) + " for a picture)")},
-              data_shape_options(Role::call),
-              {seed_option("the sampled states")},
-              computing_options(Role::call)})};
+      joined(
+          {{out_option(
+                "FILE.png (originals above reconstructions) or FILE.npy (float32 visible probabilities, or "
+                "means)"),
+            limit_option("", "use the first rows only; 0: all (default: all, " +
+                                 std::to_string(pictured_rows) + " for a picture)")},
+           data_shape_options(Role::call),
+           {seed_option("the sampled states")},
+           computing_options(Role::call)})};
   return spec;
 }
 
@@ -161,7 +164,8 @@ int sample(const Arguments& arguments) {
   const std::vector<float> values = dream(open.machine, count, arguments.seed("seed"));
   if (format_of(path) == Format::npy) {
     write_bytes(path, npy_bytes(values, count, units));
-    report_written(path, shape_text(count, units, "float32 visible probabilities of samples"));
+    report_written(path, shape_text(count, units,
+                                    "float32 " + visible_values_name(open.model.settings) + " of samples"));
   } else {
     const Shape shape = image_shape(open.model);
     write_bytes(path, png_bytes(image_grid(values.data(), count, shape.height, shape.width)));
@@ -203,7 +207,8 @@ int reconstruct(const Arguments& arguments) {
   if (format == Format::npy) {
     write_bytes(path, npy_bytes(values, data.rows, data.units));
     report_written(path,
-                   shape_text(data.rows, data.units, "float32 visible probabilities of reconstructions"));
+                   shape_text(data.rows, data.units,
+                              "float32 " + visible_values_name(open.model.settings) + " of reconstructions"));
   } else {
     write_bytes(path, png_bytes(pairs_picture(open.model, data, values)));
     report_written(path, "picture of " + with_commas(data.rows) + " originals above their reconstructions");

@@ -27,6 +27,7 @@ void print_json(const Model& model) {
       {"algorithm", name_of(model.settings.algorithm)},
       {"layers", model.sizes},
       {"prior", name_of(model.settings.prior)},
+      {"visible", name_of(model.settings.visible)},
       {"parameters", parameters_of(model.tensors)},
       {"image_height", model.height},
       {"image_width", model.width},
@@ -42,12 +43,19 @@ void print_line(const std::string& name, const std::string& value) {
   std::printf("%-28s %s\n", name.c_str(), value.c_str());
 }
 
+std::string visible_text(const TrainingSettings& settings) {
+  const std::string name = name_of(settings.visible);
+  if (settings.visible == Visible::bernoulli) return name;
+  return name + ", deviation " + setting_text(settings, "visible-deviation");
+}
+
 void print_text(const Model& model) {
   std::string sizes;
   for (const std::int64_t size : model.sizes) sizes += (sizes.empty() ? "" : "-") + std::to_string(size);
   print_line("hash", model.hash);
   print_line("layers", sizes + " (visible units first)");
   print_line("prior", name_of(model.settings.prior));
+  print_line("visible units", visible_text(model.settings));
   print_line("parameters", with_commas(parameters_of(model.tensors)));
   if (model.height > 0) {
     print_line("images", std::to_string(model.height) + " x " + std::to_string(model.width));

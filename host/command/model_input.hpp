@@ -22,7 +22,8 @@ struct OpenModel {
       : path(arguments.required("model")),
         model(load_model(path)),
         device(choose_device(arguments)),
-        machine(*device.ops, model.sizes, model.settings.weight_bits, model.settings.prior) {
+        machine(*device.ops, model.sizes, model.settings.weight_bits, model.settings.prior,
+                visible_units_of(model.settings)) {
     machine.upload(model.tensors);
   }
 
@@ -55,26 +56,30 @@ inline DataSet first_rows(const DataSet& data, std::int64_t count) {
   return first;
 }
 
-/// Rows of 0/1 bits as numbers.
+/// Rows of bits or grey values as numbers from 0 to 1.
 inline std::vector<float> values_of(const DataSet& data) {
   std::vector<float> values;
   values.reserve(static_cast<std::size_t>(data.rows * data.units));
   for (std::int64_t r = 0; r < data.rows; ++r) {
     for (std::int64_t unit = 0; unit < data.units; ++unit) {
-      values.push_back((data.row(r)[unit / 8] >> (7 - unit % 8) & 1) != 0 ? 1.0f : 0.0f);
+      const std::uint8_t* row = data.row(r);
+      values.push_back(data.grey ? static_cast<float>(row[unit]) / 255.0f
+                                 : static_cast<float>(row[unit / 8] >> (7 - unit % 8) & 1));
     }
   }
   return values;
 }
 
-/// Grey data as `settings` binarize it when it is to be evaluated: dynamic means sampled once, too.
+/// Grey data as `settings` binarize it when it is to be evaluated: dynamic means sampled once, too. Gaussian
+/// visible units take it as it is.
 inline DataSet binarize_for_evaluation(DataSet data, const TrainingSettings& settings, std::uint64_t seed) {
+  if (settings.visible == Visible::gaussian) return data;
   const bool sampled = settings.binarization != Binarization::threshold;
   return binarize(std::move(data), sampled ? Binarization::fixed : Binarization::threshold,
                   settings.threshold, seed);
 }
 
-/// The first `limit` rows of the data that the options name, binarized as the model records.
+/// The first `limit` rows of the data that the options name, binarized as the model records, if it does.
 inline DataSet read_data_for(const OpenModel& open, const Arguments& arguments, std::int64_t limit) {
   DataSet data = read_data(arguments.required("data"), read_options(arguments));
   const std::int64_t units = open.model.sizes.front();

@@ -125,6 +125,13 @@ Options machine_options() {
               "distribution of the top layer's states: factorial, or autoregressive (each unit given those "
               "before it, which makes dreams sequential in the units)",
               {}, {"factorial", "autoregressive"}),
+      setting(
+          "visible", Kind::choice, "KIND", "Machine",
+          "units of the data's layer: bernoulli (0 or 1), or gaussian (grey values as numbers from 0 to 1, "
+          "not binarized; estimates are then log densities)",
+          {}, {"bernoulli", "gaussian"}),
+      setting("visible-deviation", Kind::number, "SIGMA", "Machine",
+              "standard deviation of gaussian visible units", {0.00390625, 1}),
       setting("algorithm", Kind::choice, "NAME", "Machine",
               "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, sparse-wake-sleep, "
               "bidirectional-helmholtz, vimco or natural-reweighted-wake-sleep",

@@ -304,7 +304,7 @@ std::string facts_section(const Report& report) {
 
 Chart chart_against(const Report& report, const std::string& title, const std::string& unit,
                     double least_step, double ReportPoint::*horizontal) {
-  Series estimate{"log-likelihood estimate", "estimate", {}};
+  Series estimate{report.likelihood + " estimate", "estimate", {}};
   Series bound{"bound", "bound", {}};
   Chart chart{"nats", " nats", 1, title, unit, least_step, {}, {}};
   for (const ReportPoint& point : report.curve) {
@@ -324,7 +324,7 @@ std::string legend_entry(const std::string& css_class, const std::string& name) 
 
 std::string legend(const Report& report) {
   return "<p class=\"legend\">" +
-         legend_entry("estimate", "log-likelihood estimate (importance-sampled, K = " +
+         legend_entry("estimate", report.likelihood + " estimate (importance-sampled, K = " +
                                       with_commas(report.samples) + ")") +
          legend_entry("bound", "bound (variational, K = 1)") + "</p>\n";
 }
@@ -339,14 +339,17 @@ std::string curve_table(const Report& report) {
   }
   return "<details><summary>The same as a table</summary>\n<div class=\"scroll\"><table>\n<thead><tr>"
          "<th class=\"number\">epoch</th><th class=\"number\">seconds</th>"
-         "<th class=\"number\">log-likelihood estimate, nats</th><th class=\"number\">bound, nats</th>"
+         "<th class=\"number\">" +
+         escape_html(report.likelihood) +
+         " estimate, nats</th><th class=\"number\">bound, nats</th>"
          "<th class=\"number\">effective sample size</th><th "
          "class=\"number\">images/s</th></tr></thead>\n<tbody>\n" +
          rows + "</tbody></table></div></details>\n";
 }
 
 std::string curves_section(const Report& report) {
-  const std::string title = "Log-likelihood";
+  std::string title = report.likelihood;
+  title[0] = 'L';
   if (report.curve.empty()) {
     return section(
         title, element("p", "No evaluation was made during this run, so there is no curve to draw.") + "\n");

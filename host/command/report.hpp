@@ -43,8 +43,9 @@ struct Report {
   std::string title;                                       ///< run folder's name
   std::vector<std::pair<std::string, std::string>> facts;  ///< headline: data, hash, test estimate, ...
   std::vector<std::pair<std::string, std::string>> settings;
-  std::int64_t samples = 0;  ///< K of the curve
-  std::string evaluated_on;  ///< "validation, 1,000 rows"
+  std::string likelihood = "log-likelihood";  ///< what it is called (likelihood_name)
+  std::int64_t samples = 0;                   ///< K of the curve
+  std::string evaluated_on;                   ///< "validation, 1,000 rows"
   std::vector<ReportPoint> curve;
   std::vector<ReportLayer> layers;
   std::vector<ReportPicture> pictures;

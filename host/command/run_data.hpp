@@ -26,6 +26,7 @@ inline std::string summary_of(const DataSet& data, const std::string& values) {
 }
 
 inline std::string binarization_text(const TrainingSettings& settings) {
+  if (settings.visible == Visible::gaussian) return "grey, as values from 0 to 1";
   if (settings.binarization == Binarization::threshold) {
     return "grey, on from " + std::to_string(settings.threshold) + " upward";
   }
@@ -33,7 +34,8 @@ inline std::string binarization_text(const TrainingSettings& settings) {
          (settings.binarization == Binarization::fixed ? "once" : "anew each epoch") + " at random";
 }
 
-/// The data of a run: rows to train on and rows to evaluate on, the latter always binary.
+/// The data of a run: rows to train on and rows to evaluate on, the latter binary, or grey where the visible
+/// units are Gaussian.
 struct RunData {
   DataSet training;
   DataSet evaluated;
@@ -65,7 +67,9 @@ inline RunData read_run_data(const Arguments& arguments, const TrainingSettings&
   RunData data;
   DataSet raw = read_data(arguments.required("data"), read_options(arguments));
   const bool grey = raw.grey;
-  data.training = binarize(std::move(raw), settings.binarization, settings.threshold, settings.seed);
+  const Binarization how =
+      settings.visible == Visible::gaussian ? Binarization::dynamic : settings.binarization;  // none here
+  data.training = binarize(std::move(raw), how, settings.threshold, settings.seed);
 
   const std::int64_t limit = arguments.whole("evaluate-rows");
   // Rows of another file draw by another seed, so that no two rows of a run are binarized by the same draws.

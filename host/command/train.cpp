@@ -50,12 +50,12 @@ class Log {
   bool quiet_;
 };
 
-std::string estimate_name(const EpochRecord& record) {
-  return "log-likelihood estimate (K=" + with_commas(record.evaluation.samples) + ", " + record.evaluated_on +
-         ", " + with_commas(record.evaluation.rows) + " rows)";
+std::string estimate_name(const TrainingSettings& settings, const EpochRecord& record) {
+  return likelihood_name(settings) + " estimate (K=" + with_commas(record.evaluation.samples) + ", " +
+         record.evaluated_on + ", " + with_commas(record.evaluation.rows) + " rows)";
 }
 
-std::string estimate_text(const EpochRecord& record) {
+std::string estimate_text(const TrainingSettings& settings, const EpochRecord& record) {
   const Evaluation& e = record.evaluation;
   std::string diagnostics;
   for (const auto& [name, value] : record.diagnostics) {
@@ -63,7 +63,7 @@ std::string estimate_text(const EpochRecord& record) {
     std::replace(words.begin(), words.end(), '_', ' ');
     diagnostics += ", " + words + " " + decimals(value, 3);
   }
-  return estimate_name(record) + " " + decimals(e.log_likelihood, 2) + " +- " +
+  return estimate_name(settings, record) + " " + decimals(e.log_likelihood, 2) + " +- " +
          decimals(e.standard_error, 2) + " nats, bound (K=1) " + decimals(e.bound, 2) +
          " nats, effective sample size " + decimals(e.effective_sample_size, 1) + diagnostics;
 }
@@ -521,7 +521,8 @@ void Run::finish_epoch() {
   progress_->clear();
   log_.line("epoch " + std::to_string(record.epoch) + "/" + std::to_string(trainer_.settings().epochs) +
             "  step " + with_commas(record.step) + "  " +
-            with_commas(std::llround(record.images_per_second)) + " images/s  " + estimate_text(record));
+            with_commas(std::llround(record.images_per_second)) + " images/s  " +
+            estimate_text(trainer_.settings(), record));
   tell_progress(reductions_before);
 }
 
@@ -592,7 +593,7 @@ void Run::finish() {
   model.algorithm.clear();
   model.run = {{"data", model.run.at("data")}};
   save_model(folder_.model(), model);
-  std::printf("%s\n", estimate_text(record).c_str());
+  std::printf("%s\n", estimate_text(model.settings, record).c_str());
   if (keeps_best()) {
     std::printf("model of epoch %lld, the best of the %lld that were trained\n",
                 static_cast<long long>(record.epoch), static_cast<long long>(last.epoch));
@@ -629,7 +630,7 @@ Report Run::report(const Model& model, const EpochRecord& shown, const Picture& 
   report.title = folder_.path().substr(folder_.path().rfind('/') + 1);
   report.facts = {
       {"Data", summary_},
-      {estimate_name(shown),
+      {estimate_name(model.settings, shown),
        decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
       {"Bound (K=1)", decimals(e.bound, 2) + " nats"},
       {"Epoch", epoch},
@@ -640,6 +641,7 @@ Report Run::report(const Model& model, const EpochRecord& shown, const Picture& 
       {"Model hash", model.hash},
   };
   report.settings = to_pairs(model.settings);
+  report.likelihood = likelihood_name(model.settings);
   report.samples = e.samples;
   report.evaluated_on = shown.evaluated_on + ", " + with_commas(e.rows) + " rows";
   for (const EpochRecord& record : records_) {
@@ -684,7 +686,8 @@ std::vector<ReportPicture> Run::report_pictures(const Model& model, const Pictur
   const std::int64_t fields = std::min(pictured_fields, model.sizes[1]);
   return {
       {"Samples",
-       "Visible probabilities of " + std::to_string(pictured_samples) +
+       (model.settings.visible == Visible::gaussian ? "Visible means of " : "Visible probabilities of ") +
+           std::to_string(pictured_samples) +
            " dreams: states from the prior downward by the generative weights.",
        samples},
       {"Reconstructions",

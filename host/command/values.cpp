@@ -64,6 +64,14 @@ std::string joined_widths(const std::vector<std::int64_t>& widths) {
   return text;
 }
 
+std::string likelihood_name(const TrainingSettings& settings) {
+  return settings.visible == Visible::gaussian ? "log-density" : "log-likelihood";
+}
+
+std::string visible_values_name(const TrainingSettings& settings) {
+  return settings.visible == Visible::gaussian ? "visible means" : "visible probabilities";
+}
+
 bool parse_shape(const std::string& text, std::int64_t& height, std::int64_t& width) {
   const std::size_t cross = text.find('x');
   return cross != std::string::npos && parse_all(text.substr(0, cross), height) &&

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "command/options.hpp"
+#include "wakesleep/settings.hpp"
 
 namespace wakesleep::command {
 
@@ -26,6 +27,10 @@ bool parse_shape(const std::string& text, std::int64_t& height, std::int64_t& wi
 /// "auto", "cpu", "cuda" or "cuda:N"; the ordinal is -1 where no CUDA device is asked for.
 bool parse_device(const std::string& text, int& ordinal);
 
+/// What the likelihood of data is called: of Gaussian visible units it is a density.
+std::string likelihood_name(const TrainingSettings& settings);
+/// What the visible units' probabilities, which are means where they are Gaussian, are called.
+std::string visible_values_name(const TrainingSettings& settings);
 /// What parse_widths() reads.
 std::string joined_widths(const std::vector<std::int64_t>& widths);
 /// Shortest text that reads back as the same double.

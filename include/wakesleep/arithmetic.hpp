@@ -15,16 +15,36 @@ inline constexpr const char* arithmetic_contract = "wakesleep-exact-1";
 
 // ---------------------------------------------------------------------------------------------------- limits
 
-/// Sums of 0/1 states times weights stay below 2^31 while units * largest_integer_weight(bits) does.
-/// (65,795 units for 16-bit weights, 1,049,088 for 12, 16,909,320 for 8; layers below use at most max_units.)
+/// Sums of states times weights stay below 2^31 while units * largest state * largest_integer_weight(bits)
+/// does. (Of 0/1 states 65,795 units for 16-bit weights, 1,049,088 for 12, 16,909,320 for 8; of fixed-point
+/// states 518, 8,260 and 133,144.)
 inline constexpr std::int64_t max_integer_sum = 2147483647;
 /// Rows of a batch: 2^24 * 127 < 2^31 keeps gradient sums inside int32; 8,388,608 leaves room for an offset
 /// of 128.
 inline constexpr std::int64_t max_batch_rows = 8388608;
+/// Rows of a gradient with fixed-point states: 133,144 * 127 * 127 < 2^31.
+inline constexpr std::int64_t max_fixed_point_rows = 133144;
 /// All units of a machine together, so that a row's log-probability (at most 2^30 a unit) stays inside int64.
 inline constexpr std::int64_t max_machine_units = 4194304;
 /// Layers of a machine: the layer's share of a random address.
 inline constexpr std::int64_t max_layers = 16777215;
+
+// ----------------------------------------------------------------------------------------------------
+// fixed-point states
+
+/// A value x in [0, 1] is the state u = 0 .. 127, x = u / 127: with signed 8-bit weights, products of two
+/// neighbours stay below 2^15.
+inline constexpr std::int32_t largest_fixed_point_state = 127;
+
+/// The value of a state that counts in units of 1 / largest_state; of 0/1 states (largest_state 1), itself.
+WAKESLEEP_HOST_DEVICE float value_of_state(std::uint32_t state, std::int32_t largest_state) {
+  return static_cast<float>(static_cast<std::int32_t>(state)) / static_cast<float>(largest_state);
+}
+
+/// The state of a grey value g: 127 g / 255 to the nearest integer.
+WAKESLEEP_HOST_DEVICE std::uint8_t fixed_point_of_grey(std::uint32_t grey) {
+  return static_cast<std::uint8_t>((grey * 127u + 127u) / 255u);
+}
 
 // ----------------------------------------------------------------------------------------------------
 // weights
@@ -66,9 +86,14 @@ WAKESLEEP_HOST_DEVICE std::int32_t join_limbs(std::int32_t high, std::int32_t lo
   return static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(high) + static_cast<std::uint32_t>(low));
 }
 
-/// a = sum * 2^-s + b, the only place where a sum becomes a float.
-WAKESLEEP_HOST_DEVICE float pre_activation(std::int32_t sum, float two_to_minus_shift, float bias) {
-  return fma(static_cast<float>(sum), two_to_minus_shift, bias);
+/// What a sum counts in, 2^-s of the receiving unit's weights times 1 / largest_state of its inputs.
+WAKESLEEP_HOST_DEVICE float scale_of_sum(std::int32_t shift, std::int32_t largest_state) {
+  return power_of_two(-shift) / static_cast<float>(largest_state);
+}
+
+/// a = sum * scale + b, the only place where a sum becomes a float.
+WAKESLEEP_HOST_DEVICE float pre_activation(std::int32_t sum, float scale, float bias) {
+  return fma(static_cast<float>(sum), scale, bias);
 }
 
 // ----------------------------------------------------------------------------------------------------
@@ -95,6 +120,47 @@ WAKESLEEP_HOST_DEVICE std::uint8_t sample_grey(std::uint32_t grey, std::uint32_t
   return static_cast<std::uint64_t>(random_word) * 255u < static_cast<std::uint64_t>(grey) << 32 ? 1 : 0;
 }
 
+/// The standard normal deviate at which the distribution function is (r + 1/2) / 2^32: the inverse by Giles'
+/// single precision polynomials ("Approximating the erfinv function", 2010), sqrt(2) erfinv(x), where
+/// x = 1 - 2p and p is the probability of the tail that the word lies in. They are made for p above 2^-25;
+/// errors: docs/numerics.md.
+WAKESLEEP_HOST_DEVICE float standard_normal(std::uint32_t random_word) {
+  const bool upper = (random_word >> 31) != 0u;
+  const std::uint32_t tail = upper ? ~random_word : random_word;  // p = (tail + 1/2) / 2^32, below 1/2
+  const float p = (static_cast<float>(static_cast<std::int32_t>(tail)) + 0.5f) * 2.3283064365386963e-10f;
+  // Made of the integer, so that it is good to the last place in the middle, too.
+  const float x =
+      static_cast<float>(static_cast<std::int32_t>(0x7FFFFFFFu - tail)) * 4.6566128730773926e-10f +
+      2.3283064365386963e-10f;
+  const float w = -log((4.0f * p) * (1.0f - p));
+  const bool central = w < 5.0f;
+  const float t = central ? w - 2.5f : square_root(w) - 3.0f;
+  float y = central ? 2.81022636e-8f : -2.00214257e-4f;
+  y = fma(y, t, central ? 3.43273939e-7f : 1.00950558e-4f);
+  y = fma(y, t, central ? -3.5233877e-6f : 1.34934322e-3f);
+  y = fma(y, t, central ? -4.39150654e-6f : -3.67342844e-3f);
+  y = fma(y, t, central ? 2.1858087e-4f : 5.73950773e-3f);
+  y = fma(y, t, central ? -1.25372503e-3f : -7.6224613e-3f);
+  y = fma(y, t, central ? -4.17768164e-3f : 9.43887047e-3f);
+  y = fma(y, t, central ? 2.46640727e-1f : 1.00167406f);
+  y = fma(y, t, central ? 1.50140941f : 2.83297682f);
+  const float magnitude = (1.41421356f * x) * y;
+  return upper ? magnitude : -magnitude;
+}
+
+/// u ~ Normal(mean, deviation^2) as a state: x to the nearest multiple of 1/127 in [0, 1].
+WAKESLEEP_HOST_DEVICE std::uint8_t sample_gaussian(float mean, float deviation, std::uint32_t random_word) {
+  const float scaled = 127.0f * fma(deviation, standard_normal(random_word), mean);
+  const float positive = scaled > 0.0f ? scaled : 0.0f;  // of NaN 0
+  return static_cast<std::uint8_t>(integer_to_even(positive < 127.0f ? positive : 127.0f));
+}
+
+/// The mean of a Gaussian unit as a value that it can have, in [0, 1].
+WAKESLEEP_HOST_DEVICE float mean_in_range(float mean) {
+  const float positive = mean > 0.0f ? mean : 0.0f;
+  return positive < 1.0f ? positive : 1.0f;
+}
+
 // ---------------------------------------------------------------------------------------------------- deltas
 
 /// state - sigma(a), without cancellation in either tail, with minor = minor_probability_for_drawing(a).
@@ -104,6 +170,14 @@ WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a
 }
 WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a) {
   return state_minus_probability(state, a, minor_probability_for_drawing(a));
+}
+
+/// x - mean of a Gaussian unit, within [-1, 1]: what is rounded must be, and a mean farther off than that is
+/// drawn back no faster.
+WAKESLEEP_HOST_DEVICE float value_minus_mean(std::uint32_t state, float mean) {
+  const float error = value_of_state(state, largest_fixed_point_state) - mean;
+  const float above = error > -1.0f ? error : -1.0f;  // of NaN -1
+  return above < 1.0f ? above : 1.0f;
 }
 
 /// The weight e_k / E of a sample, less `baseline`; in double, where both integers and 1 / K are good to the
@@ -160,6 +234,29 @@ WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a, f
 }
 WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a) {
   return log_bernoulli(state, a, log1p_unit(minor_odds(a)));
+}
+
+/// What log-densities of Normal(., deviation^2) share.
+struct GaussianDensity {
+  float half_precision = 0;  ///< 1 / (2 deviation^2)
+  float log_of_largest = 0;  ///< -log deviation - log(2 pi) / 2
+};
+WAKESLEEP_HOST_DEVICE GaussianDensity gaussian_density(float deviation) {
+  return {0.5f / (deviation * deviation), -log(deviation) - 0.918938533f};
+}
+
+/// log p(x), a density in units of x, rounded to 2^-20 nats, and never below -1024 nats a unit. At most 4.63
+/// nats, for the least deviation.
+WAKESLEEP_HOST_DEVICE std::int32_t log_gaussian(std::uint32_t state, float mean,
+                                                const GaussianDensity& density) {
+  const float error = value_of_state(state, largest_fixed_point_state) - mean;
+  const float nats = fma(-(error * error), density.half_precision, density.log_of_largest);
+  const float scaled = (nats > -1024.0f ? nats : -1024.0f) * 1048576.0f;  // of NaN -1024
+  // As in log_bernoulli.
+  const float magnitude = absolute(scaled);
+  const float no_fraction = magnitude < 8388608.0f ? 8388608.0f : 0.0f;
+  const std::int32_t rounded = static_cast<std::int32_t>((magnitude + no_fraction) - no_fraction);
+  return scaled < 0.0f ? -rounded : rounded;
 }
 
 /// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image. Log
@@ -289,10 +386,35 @@ WAKESLEEP_HOST_DEVICE float mean_gradient(std::int32_t integer_gradient, const R
   return static_cast<float>(integer_gradient) * rates.mean;
 }
 
+/// What the mean gradients of a conditional's weights and biases count in, beside 1 / (127 rows): 1 for
+/// Bernoulli units that receive 0/1 states.
+struct GradientUnits {
+  float weight = 1;
+  float bias = 1;
+};
+
+/// Of a conditional whose sending states count in units of 1 / largest_input, and whose receiving units are
+/// Gaussian where deviation > 0: their error counts in units of 1 / deviation^2.
+WAKESLEEP_HOST_DEVICE GradientUnits gradient_units(std::int32_t largest_input, float deviation) {
+  GradientUnits units;
+  if (deviation > 0.0f) units.bias = 1.0f / (deviation * deviation);
+  units.weight = units.bias / static_cast<float>(largest_input);
+  return units;
+}
+
+/// Rates for integer gradients that count in `unit` / (127 rows).
+WAKESLEEP_HOST_DEVICE Rates rates_in_units(Rates rates, float unit) {
+  rates.mean *= unit;
+  return rates;
+}
+
 /// The factor that keeps every component of a mean gradient within `limit`: 1, or limit over the largest
-/// magnitude among them, which is largest * mean.
-WAKESLEEP_HOST_DEVICE float clip_factor(std::int32_t largest, float mean, float limit) {
-  const float magnitude = static_cast<float>(largest) * mean;
+/// magnitude among them, of integer gradients whose largest magnitudes are given.
+WAKESLEEP_HOST_DEVICE float clip_factor(std::int32_t largest_weight, std::int32_t largest_bias,
+                                        const GradientUnits& units, float mean, float limit) {
+  const float weight = static_cast<float>(largest_weight) * (mean * units.weight);
+  const float bias = static_cast<float>(largest_bias) * (mean * units.bias);
+  const float magnitude = weight > bias ? weight : bias;
   return magnitude > limit ? limit / magnitude : 1.0f;
 }
 

@@ -20,8 +20,9 @@ struct EvaluationSettings {
       progress;  ///< after each chunk; may be empty
 };
 
-/// All values in nats. With q the recognition model and lw_k = log p(x, h^k) - log q(h^k | x), h^k ~ q(. |
-/// x):
+/// All values in nats. Of a machine with Gaussian visible units p(x) is a density, in units of x, and a row
+/// of bits has the values 0 and 1. With q the recognition model and lw_k = log p(x, h^k) - log q(h^k | x),
+/// h^k ~ q(. | x):
 struct Evaluation {
   std::int64_t rows = 0;
   std::int64_t samples = 0;

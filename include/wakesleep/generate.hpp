@@ -10,7 +10,8 @@
 namespace wakesleep {
 
 /// Visible probabilities [count x n_0] of `count` dreams: states sampled from the prior downward, and the
-/// probabilities of the visible units given the lowest hidden states.
+/// probabilities of the visible units given the lowest hidden states. Of Gaussian visible units, here and
+/// below, their means, within [0, 1].
 std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64_t seed);
 
 /// Probabilities [rows x n_layer] of the units of hidden layer `layer` (1..L) given sampled states below.

@@ -8,6 +8,7 @@
 
 #include "wakesleep/ops.hpp"
 #include "wakesleep/prior.hpp"
+#include "wakesleep/visible.hpp"
 
 namespace wakesleep {
 
@@ -24,12 +25,15 @@ using Tensors = std::map<std::string, Tensor>;
 ///   generative(l):   p(h_{l-1} | h_l) = Bernoulli(sigma(G_l h_l + b_{l-1})),  G_l [n_{l-1} x n_l]
 ///   prior():         p(h_L)           = Bernoulli(sigma(a)), or, where it is autoregressive,
 ///                                       Bernoulli(sigma(A h_L + a)),         A [n_L x n_L]
-/// A is strictly lower triangular, so that each top unit is given those before it.
+/// A is strictly lower triangular, so that each top unit is given those before it. Where the visible units
+/// are Gaussian, x = h_0 in [0, 1] stands in memory as fixed-point states (arithmetic.hpp), and
+///   generative(1):   p(x | h_1)       = Normal(G_1 h_1 + b_0, deviation^2), a density
 class Machine {
  public:
   /// `sizes` from the visible layer upward, at least two. All parameters zero. Throws UsageError, with the
   /// limit named, when sums could leave the exact range (docs/numerics.md).
-  Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior prior = Prior::factorial);
+  Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior prior = Prior::factorial,
+          VisibleUnits visible = {});
 
   Ops& ops() const { return *ops_; }
   int layers() const { return static_cast<int>(sizes_.size()) - 1; }  ///< L
@@ -37,6 +41,8 @@ class Machine {
   const std::vector<std::int64_t>& sizes() const { return sizes_; }
   std::int64_t widest() const;
   int weight_bits() const { return weight_bits_; }
+  const VisibleUnits& visible() const { return visible_; }
+  bool has_gaussian_visible() const { return visible_.kind == Visible::gaussian; }
   std::int64_t parameters() const;
 
   const Conditional& recognition(int l) const {
@@ -49,6 +55,10 @@ class Machine {
 
   /// What the prior receives where the top layer's states are `top`: these, or nothing if it is factorial.
   ConstStates prior_input(ConstStates top) const { return prior().autoregressive ? top : ConstStates{}; }
+  /// Queues states = rows of the data as visible states (Ops::gather): grey values as fixed point where the
+  /// visible units are Gaussian, else binarized by the draws.
+  void gather_visible(DataRows data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
+                      States states) const;
   /// Queues top ~ p(h_L), one row for each row of the batch, and its log-probability where `score` has a
   /// sink.
   void sample_prior(const Draw& draw, States top, const ScoreSink& score = {}) const;
@@ -63,7 +73,8 @@ class Machine {
   static int generative_index(int l) { return 2 * (l - 1) + 1; }
   int prior_index() const { return conditionals() - 1; }
 
-  /// Visible biases logit(clamp(mean, 1e-4, 1 - 1e-4)); hidden and prior biases -1; weights uniform within
+  /// Visible biases logit(clamp(mean, 1e-4, 1 - 1e-4)), or the mean of Gaussian units; hidden and prior
+  /// biases -1; weights uniform within
   /// +-sqrt(6 / (n_in + n_out)) / n_in, n_in the sending units (Bornschein & Bengio 2015), by addressed
   /// draws; those of an autoregressive prior 0, so that it begins as the factorial one.
   void initialize(const std::vector<double>& visible_means, std::uint64_t seed);
@@ -86,6 +97,7 @@ class Machine {
   Ops* ops_;
   std::vector<std::int64_t> sizes_;
   int weight_bits_;
+  VisibleUnits visible_;
   std::vector<Part> parts_;
 };
 

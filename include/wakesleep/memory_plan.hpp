@@ -32,7 +32,8 @@ struct MemoryPlan {
 /// algorithm need, and gives everything back but working memory that the backend keeps. The batch size of the
 /// settings is left out of account, but for the ring of streamed rows and for Woodbury's form of Fisher
 /// blocks, which grow with its square and count as fixed. `placement` decides whether rows are streamed, of
-/// binary rows, by what is left beside a batch. Throws DeviceError when not even that fits.
+/// binary rows (grey ones for Gaussian visible units), by what is left beside a batch. Throws DeviceError
+/// when not even that fits.
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
                        std::int64_t data_rows, const PlacementSettings& placement = {});
 

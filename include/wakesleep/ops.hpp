@@ -32,9 +32,13 @@ class IntegerWeights {
   std::int64_t receiving = 0;
   std::int64_t sending = 0;
   int bits = 16;
+  std::int32_t largest_input = 1;
 };
 
-/// One factorial conditional distribution p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)).
+/// One factorial conditional distribution p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)), or
+/// prod_i Normal(w_i . s + b_i, deviation^2) of fixed-point states (arithmetic.hpp), s the sending states
+/// over largest_input. Where operations below say Bernoulli and sigma(logits), Gaussian units have their
+/// density and their mean, which is the logit, and errors are within [-1, 1] (value_minus_mean).
 /// For a prior `integers` is null, `weight` is empty and the logits are the biases.
 /// An autoregressive prior is no prior in this sense: it has weights [receiving x receiving], 0 on and above
 /// the diagonal, so that unit i receives from the units before it. The states that it is asked about are then
@@ -46,6 +50,8 @@ struct Conditional {
   std::int64_t sending = 0;  ///< 0 for a prior
   IntegerWeights* integers = nullptr;
   bool autoregressive = false;
+  float deviation = 0;             ///< of Gaussian receiving units; 0: they are Bernoulli
+  std::int32_t largest_input = 1;  ///< sending states are 0 .. this: 1, or largest_fixed_point_state
 };
 
 /// Optimiser state of one conditional: shapes as the parameters', or null where the optimiser keeps none.
@@ -97,14 +103,16 @@ class Upload {
 };
 
 /// Rows of a data set in the backend's memory: one bit per unit (first unit = most significant bit of the
-/// first byte), or one grey byte per unit that is binarized as it is read.
+/// first byte), or one grey byte per unit. What is read of it are 0/1 states, grey values binarized, or
+/// fixed-point states, bits as 0 and 127.
 struct DataRows {
   const std::uint8_t* bytes = nullptr;
   std::int64_t rows = 0;
   std::int64_t units = 0;
   std::int64_t row_bytes = 0;
   bool grey = false;
-  bool ordered = false;  ///< row i of `bytes` is row order[i] of the data set
+  bool ordered = false;      ///< row i of `bytes` is row order[i] of the data set
+  bool fixed_point = false;  ///< read as fixed-point states
 };
 
 /// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats.
@@ -213,10 +221,10 @@ class Ops {
   virtual std::unique_ptr<Recording> record(const std::function<void()>&) { return nullptr; }
 
   // ---------------------------------------------------------------- weights
-  /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums on this backend's
-  /// route.
+  /// For states 0 .. largest_input. Throws UsageError, with the limit named, when `sending` is too wide for
+  /// exact sums on this backend's route.
   virtual std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
-                                                               int bits) = 0;
+                                                               int bits, std::int32_t largest_input = 1) = 0;
   /// Integers and shifts from the master weights. `diverged` (one word, may be null) becomes 1 + the value of
   /// `step` (or 1 where that is null) if it was 0 and a weight is not finite or fits no shift.
   virtual void quantize(const Conditional& conditional, std::uint32_t* diverged,
@@ -240,7 +248,7 @@ class Ops {
 
   /// states[i] = row order[*first + i] of the data set (row *first + i where order is null), which stands
   /// there in data.bytes, or at *first + i where data.ordered. Grey data is binarized by the draws at (unit
-  /// group, row of the data set, draw.first_step + *draw.step).
+  /// group, row of the data set, draw.first_step + *draw.step), unless it is read as fixed point.
   virtual void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first,
                       const Draw& draw, States states) = 0;
 
@@ -249,8 +257,8 @@ class Ops {
   /// `samples` is how many output rows there are for each row of the batch, which SampleAddress::step needs
   /// to tell them apart. If `score` has a sink, the log-probability of the sample is added there. What is
   /// kept for learning, where it has memory: `logits`, the pre-activations given input[r] ([input.rows x
-  /// receiving], nothing for a prior), and `errors`, output[r] - sigma of its logits ([output.rows x
-  /// receiving]).
+  /// receiving], nothing for a prior and for Gaussian units), and `errors`, output[r] - sigma of its logits
+  /// ([output.rows x receiving]).
   virtual void sample(const Conditional& conditional, ConstStates input, const Draw& draw,
                       std::int64_t samples, States output, const ScoreSink& score = {},
                       Matrix<float> logits = {}, Matrix<float> errors = {}) = 0;
@@ -266,7 +274,8 @@ class Ops {
   ///   target.rows)].
   ///   * Or a row of deltas for the K samples of an image, which share their input: target.rows = deltas.rows
   ///   * K,
-  ///     and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k), rounded once.
+  ///     and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k), rounded once. Not of
+  ///     Gaussian units.
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
                      Deltas deltas, const SampleWeights& weights = {}, Matrix<const float> logits = {}) = 0;
 
@@ -275,9 +284,10 @@ class Ops {
                             const SampleWeights& weights) = 0;
 
   /// gradient = deltas^T . states ([receiving x sending], dense) and bias_gradient = column sums of deltas.
-  /// For a prior pass empty states and a null gradient; a null bias_gradient is left out.
+  /// For a prior pass empty states and a null gradient; a null bias_gradient is left out. States are
+  /// 0 .. largest_state.
   virtual void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
-                        std::int32_t* bias_gradient) = 0;
+                        std::int32_t* bias_gradient, std::int32_t largest_state = 1) = 0;
 
   /// gradient[i][j] = 0 for all j >= i of a gradient [units x units]: what an autoregressive prior may learn.
   virtual void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) = 0;
@@ -290,13 +300,15 @@ class Ops {
                         std::int32_t* penalty) = 0;
 
   /// *clipped = *rates with its mean times the clip_factor of the conditional's largest |g|, over gradient
-  /// [receiving x sending] (null for a prior) and bias_gradient: what `update` then ascends by has no
-  /// component of its mean gradient beyond `limit`. `rates` are read when the operation runs.
+  /// [receiving x sending] (null for a prior) and bias_gradient, which count in gradient_units: what `update`
+  /// then ascends by has no component of its mean gradient beyond `limit`. `rates` are read when the
+  /// operation runs.
   virtual void clip(const Conditional& conditional, const std::int32_t* gradient,
                     const std::int32_t* bias_gradient, float limit, const Rates* rates, Rates* clipped) = 0;
 
-  /// Ascends along the gradient (updated_parameter in arithmetic.hpp) and quantizes the new weights. `rates`
-  /// and `step` are read when the operation runs; `diverged` as in quantize.
+  /// Ascends along the gradient (updated_parameter in arithmetic.hpp), which counts in the conditional's
+  /// gradient_units, and quantizes the new weights. `rates` and `step` are read when the operation runs;
+  /// `diverged` as in quantize.
   virtual void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
                       const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
@@ -357,7 +369,7 @@ class Ops {
   virtual void vimco_weights(Matrix<const std::int64_t> log_weights, float* coefficients, const Rates* rates,
                              Rates* scaled) = 0;
 
-  /// probabilities[r] = sigma(logits of input[r]).
+  /// probabilities[r] = sigma(logits of input[r]), and of Gaussian units mean_in_range of it.
   virtual void probabilities(const Conditional& conditional, ConstStates input,
                              Matrix<float> probabilities) = 0;
 

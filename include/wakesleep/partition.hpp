@@ -27,7 +27,7 @@ struct PartitionEstimate {
 /// Draws (x, h) ~ p and h' ~ q(. | x), N times, independently:
 ///   Z^2 = E sqrt(q(h | x) / p(x, h)) sqrt(p(x, h') / q(h' | x)).
 /// Blocks. Depends on seed and N alone, not on device, threads or chunks. Throws UsageError when N is out of
-/// range (1 to 2^31).
+/// range (1 to 2^31), or the machine's visible units are Gaussian.
 PartitionEstimate estimate_partition(const Machine& machine, const PartitionSettings& settings);
 
 }  // namespace wakesleep

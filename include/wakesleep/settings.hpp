@@ -8,6 +8,7 @@
 
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/prior.hpp"
+#include "wakesleep/visible.hpp"
 
 namespace wakesleep {
 
@@ -27,6 +28,8 @@ enum class Binarization { threshold, fixed, dynamic };
 struct TrainingSettings {
   std::vector<std::int64_t> layers = {200, 200, 200};  ///< hidden layers, from the data upward
   Prior prior = Prior::factorial;                      ///< of the top layer
+  Visible visible = Visible::bernoulli;                ///< units of the visible layer
+  double visible_deviation = 0.1;                      ///< sigma of Gaussian ones
   Algorithm algorithm = Algorithm::wake_sleep;
   std::int64_t samples = 5;        ///< K: hidden states drawn for each image; not of wake_sleep
   double insomnia = 0.5;           ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
@@ -57,11 +60,12 @@ struct TrainingSettings {
   double weight_decay = 0.0;         ///< decoupled: each step w <- (1 - learning rate * D) w
   int weight_bits = 8;  ///< 16, 12 or 8; as good as 16 where it was measured, and faster (docs/numerics.md)
   std::uint64_t seed = 1;
-  Binarization binarization = Binarization::threshold;
-  int threshold = 128;  ///< grey values of at least this (0..255) are on
+  Binarization binarization = Binarization::threshold;  ///< not of Gaussian visible units, as the next
+  int threshold = 128;                                  ///< grey values of at least this (0..255) are on
 };
 
 const char* name_of(Prior prior);
+const char* name_of(Visible visible);
 const char* name_of(Algorithm algorithm);
 const char* name_of(OptimizerKind kind);
 const char* name_of(FisherForm form);
@@ -69,6 +73,7 @@ const char* name_of(Schedule schedule);
 const char* name_of(Binarization binarization);
 /// These throw UsageError with the valid names.
 Prior prior_named(const std::string& name);
+Visible visible_named(const std::string& name);
 Algorithm algorithm_named(const std::string& name);
 OptimizerKind optimizer_named(const std::string& name);
 FisherForm fisher_form_named(const std::string& name);
@@ -99,6 +104,7 @@ double schedule_factor_at(const TrainingSettings& settings, std::int64_t step, s
 Rates rates_at(const TrainingSettings& settings, double learning_rate, std::int64_t step,
                std::int64_t steps_per_epoch, std::int64_t rows, std::int64_t reductions = 0);
 Optimizer optimizer_of(const TrainingSettings& settings);
+VisibleUnits visible_units_of(const TrainingSettings& settings);
 Sparsity sparsity_of(const TrainingSettings& settings);
 /// The limit of Ops::clip, 0 where gradients are not clipped.
 float clip_limit_of(const TrainingSettings& settings);

@@ -22,8 +22,9 @@ class Trainer {
  public:
   /// A new machine, initialised from the data's means and the seed. Throws UsageError when the settings
   /// cannot be used with this data (batch larger than the data, a layer too wide, grey data without dynamic
-  /// binarization). `placement` decides where the rows are kept, and changes no bit: rows that are streamed
-  /// stay in the data set, which is otherwise given back once they have been copied, so pass it by std::move.
+  /// binarization or Gaussian visible units). `placement` decides where the rows are kept, and changes no
+  /// bit: rows that are streamed stay in the data set, which is otherwise given back once they have been
+  /// copied, so pass it by std::move.
   Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const PlacementSettings& placement = {});
   /// Goes on where `checkpoint` stopped, to the same bits as a run that never stopped. Throws DataError when
   /// the checkpoint does not fit the data.

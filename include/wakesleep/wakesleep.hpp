@@ -35,4 +35,5 @@
 #include "wakesleep/training_rows.hpp"
 #include "wakesleep/validation_progress.hpp"
 #include "wakesleep/vimco.hpp"
+#include "wakesleep/visible.hpp"
 #include "wakesleep/wake_sleep.hpp"

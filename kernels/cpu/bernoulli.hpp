@@ -1,5 +1,4 @@
-// The Bernoulli distributions of a stretch of one row's units, and what follows from states drawn from them
-// or held against them.
+// The Bernoulli distributions of a stretch of one row's units.
 #pragma once
 
 #include "kernels/cpu/logits.hpp"
@@ -31,6 +30,14 @@ struct Bernoulli {
     for (std::int64_t i = 0; i < vectors; ++i) likelier_nats[i] = log1p_unit(odds[i]);
   }
 
+  /// Of unit first + i: the state that a word draws, and the error of a state.
+  std::uint32_t draw(std::int64_t i, std::uint32_t word) const {
+    return sample_state(logits[i], minor[i], word);
+  }
+  float error(std::int64_t i, std::uint32_t state) const {
+    return state_minus_probability(state, logits[i], minor[i]);
+  }
+
   /// The sum of the states' log-probabilities.
   std::int64_t log_probability(const std::uint32_t* states) const {
     // In 16-bit halves, which 32-bit sums over a stretch hold.
@@ -43,28 +50,6 @@ struct Bernoulli {
     }
     return std::int64_t{high} * 65536 + low;
   }
-
-  /// errors[first + i] = state - sigma(a).
-  void write_errors(const std::uint32_t* states, float* errors) const {
-    for (std::int64_t i = 0; i < count; ++i) {
-      errors[first + i] = state_minus_probability(states[i], logits[i], minor[i]);
-    }
-  }
-
-  /// What `results` asks for of row r. Returns its log-probability, 0 where that is not wanted.
-  std::int64_t report(const std::uint32_t* states, std::int64_t r, const StateResults& results) const {
-    if (results.errors != nullptr) write_errors(states, results.errors + r * results.errors_stride);
-    if (!results.scored) return 0;
-    const std::int64_t of_row = log_probability(states);
-    if (results.log_probabilities != nullptr) results.log_probabilities[r] += results.sign * of_row;
-    return of_row;
-  }
 };
-
-/// States of a stretch, one to 32 bits, as the formulas take them; 0 where a vector has no unit.
-static inline void widen_states(const std::uint8_t* states, std::int64_t count, std::uint32_t* wide) {
-  for (std::int64_t i = 0; i < count; ++i) wide[i] = states[i];
-  for (std::int64_t i = count; i < whole_vectors(count); ++i) wide[i] = 0;
-}
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

@@ -9,9 +9,10 @@
 
 namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 
-void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t* states);
+void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t on, std::uint8_t* states);
 void gather_grey(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
                  std::uint8_t* states);
+void gather_fixed_point(const std::uint8_t* grey, std::int64_t units, std::uint8_t* states);
 void pack_bits(const std::uint8_t* states, std::int64_t units, std::int64_t row_bytes, std::uint8_t* bits);
 std::int64_t sample(const LogitRow& logits, std::int64_t units, const RowAddress* addresses,
                     std::uint8_t* states, std::int64_t stride, std::int64_t rows,

@@ -23,12 +23,29 @@ constexpr std::int64_t largest_limb = 128;
 constexpr std::int64_t largest_delta = 127;
 /// Rows of a batch that oneDNN sums at a time. It shifts signed left operands by 128 where the processor
 /// wants them unsigned, and passes such sums through float32 (seen in version 3.1 without VNNI).
-constexpr std::int64_t rows_of_an_int8_gradient = exact_in_float32 / (largest_delta + 128);
+constexpr std::int64_t rows_of_an_int8_gradient(std::int32_t largest_state) {
+  return exact_in_float32 / ((largest_delta + 128) * largest_state);
+}
+constexpr std::int64_t rows_of_a_float32_gradient(std::int32_t largest_state) {
+  return exact_in_float32 / (largest_delta * largest_state);
+}
 
-int limbs_for(CpuRoute route, std::int64_t sending, int bits) {
+/// The route of products with states 0 .. largest_state.
+CpuRoute route_for(CpuRoute route, std::int32_t largest_state) {
+  return route == CpuRoute::avx2 && largest_state > 1 ? CpuRoute::int8 : route;
+}
+
+/// Sending units whose sums are exact.
+std::int64_t widest_layer(CpuRoute route, int bits, std::int32_t largest_input) {
+  const std::int64_t exact = max_integer_sum / (std::int64_t{largest_input} * largest_integer_weight(bits));
+  const std::int64_t exact_limbs = exact_in_float32 / (largest_input * largest_limb);
+  return route == CpuRoute::float32 ? std::min(exact, exact_limbs) : exact;
+}
+
+int limbs_for(CpuRoute route, std::int64_t sending, int bits, std::int32_t largest_input) {
   if (bits == 8 || route == CpuRoute::avx2) return 1;
-  if (route == CpuRoute::float32 && sending * largest_integer_weight(bits) <= exact_in_float32) return 1;
-  return 2;
+  const std::int64_t largest_sum = sending * largest_input * largest_integer_weight(bits);
+  return route == CpuRoute::float32 && largest_sum <= exact_in_float32 ? 1 : 2;
 }
 
 /// On the route avx2.
@@ -51,21 +68,21 @@ void grow(Buffer<T>& buffer, Ops& ops, std::int64_t count) {
 // -------------------------------------------------------------------------------------------------------
 // weights
 
-CpuWeights::CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving_units, std::int64_t sending_units,
-                       int weight_bits) {
+CpuWeights::CpuWeights(Ops& ops, CpuRoute route_wanted, std::int64_t receiving_units,
+                       std::int64_t sending_units, int weight_bits, std::int32_t largest_state)
+    : route(route_for(route_wanted, largest_state)) {
   receiving = receiving_units;
   sending = sending_units;
   bits = weight_bits;
-  const std::int64_t exact = max_integer_sum / largest_integer_weight(bits);
-  const std::int64_t widest = route == CpuRoute::float32 && exact > exact_in_float32 / largest_limb
-                                  ? exact_in_float32 / largest_limb
-                                  : exact;
+  largest_input = largest_state;
+  const std::int64_t widest = widest_layer(route, bits, largest_input);
   if (sending > widest) {
-    throw UsageError("a layer of " + std::to_string(sending) + " units is too wide for exact sums with " +
-                     std::to_string(bits) + "-bit weights and " + route_text(route) + ": at most " +
-                     std::to_string(widest) + " units; use fewer units or fewer weight bits");
+    throw UsageError("a layer of " + std::to_string(sending) + " units is too wide for exact sums " +
+                     (largest_input > 1 ? "of fixed-point states with " : "with ") + std::to_string(bits) +
+                     "-bit weights and " + route_text(route) + ": at most " + std::to_string(widest) +
+                     " units; use fewer units or fewer weight bits");
   }
-  limbs = limbs_for(route, sending, bits);
+  limbs = limbs_for(route, sending, bits, largest_input);
   const std::int64_t count = limbs * receiving * sending;
   if (route == CpuRoute::avx2) {
     panels = Buffer<std::uint8_t>(ops, panel_bytes(sending, receiving, bytes_of_a_weight(bits)));
@@ -80,7 +97,7 @@ CpuWeights::CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving_units, s
 
 void CpuWeights::quantize_row(const RowKernels& kernels, std::int64_t i, const float* weights,
                               std::int32_t shift) {
-  scale.data()[i] = power_of_two(-shift);
+  scale.data()[i] = scale_of_sum(shift, largest_input);
   const float two_to_shift = power_of_two(shift);
   const std::int64_t low = ((limbs - 1) * receiving + i) * sending;
   const std::int64_t high = i * sending;
@@ -135,7 +152,7 @@ struct Products::Library {
 
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  std::map<Shape, Primitive> forward, gradient;
+  std::map<Shape, Primitive> forward, gradient, fixed_point_gradient;
 
   // result [m x n] = left [m x k] . right [k x n], the operands strided as said.
   Primitive make(Ops& ops, dnnl::memory::data_type left_type, dnnl::memory::dims left_strides, std::int64_t m,
@@ -193,11 +210,14 @@ struct Products::Library {
 // -------------------------------------------------------------------------------------------------------
 // products
 
-Products::Products(Ops& ops, CpuRoute route) : ops_(&ops), route_(route) {
-  if (route_ == CpuRoute::int8) library_ = std::make_unique<Library>();
-}
+Products::Products(Ops& ops, CpuRoute route) : ops_(&ops), route_(route) {}
 Products::Products(Products&&) noexcept = default;
 Products::~Products() = default;
+
+Products::Library& Products::library() {
+  if (library_ == nullptr) library_ = std::make_unique<Library>();
+  return *library_;
+}
 
 namespace {
 
@@ -207,6 +227,27 @@ std::array<std::int64_t, 5> forward_shape(const CpuWeights& weights, std::int64_
 std::array<std::int64_t, 5> gradient_shape(const ConstDeltas& deltas, const ConstStates& states,
                                            const Range& range, std::int64_t rows) {
   return {range.end - range.begin, states.columns, rows, deltas.stride, states.stride};
+}
+
+/// Of the transposed product: states are the left operand.
+std::array<std::int64_t, 5> fixed_point_shape(const ConstDeltas& deltas, const ConstStates& states,
+                                              const Range& range, std::int64_t rows) {
+  return {states.columns, range.end - range.begin, rows, states.stride, deltas.stride};
+}
+
+/// transposed [rows x columns] (+)= matrix [columns x rows], both dense.
+void add_transposed(const std::int32_t* matrix, std::int64_t rows, std::int64_t columns, bool first,
+                    std::int32_t* transposed) {
+  constexpr std::int64_t tile = 16;  // a cache line of either
+  for (std::int64_t begin = 0; begin < columns; begin += tile) {
+    const std::int64_t end = std::min(begin + tile, columns);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = begin; j < end; ++j) {
+        const std::int32_t sum = matrix[j * rows + i];
+        transposed[i * columns + j] = first ? sum : transposed[i * columns + j] + sum;
+      }
+    }
+  }
 }
 
 /// Calls piece(first, count) for a batch in pieces of at most `most` rows.
@@ -221,15 +262,15 @@ void Products::reserve_forward(const CpuWeights& weights, std::int64_t rows, std
   const std::int64_t columns = weights.limbs * weights.receiving;
   if (rows == 0 || columns == 0) return;
   grow(sums_, *ops_, rows * columns);
-  if (route_ == CpuRoute::float32) {
+  if (weights.route == CpuRoute::float32) {
     grow(float_left_, *ops_, rows * weights.sending);
     grow(float_sums_, *ops_, rows * columns);
-  } else if (route_ == CpuRoute::int8) {
-    Library::reserve(library_->forward, forward_shape(weights, rows, stride), [&] {
+  } else if (weights.route == CpuRoute::int8) {
+    Library::reserve(library().forward, forward_shape(weights, rows, stride), [&] {
       return library_->make(*ops_, dnnl::memory::data_type::u8, {stride, 1}, rows, columns, weights.sending,
                             {1, weights.sending});
     });
-  } else if (route_ == CpuRoute::avx2 && weights.bits > 8) {
+  } else if (weights.route == CpuRoute::avx2 && weights.bits > 8) {
     grow(packed_, *ops_, forward_scratch(rows, weights.sending));
   }
 }
@@ -238,7 +279,7 @@ const std::int32_t* Products::forward(const CpuWeights& weights, ConstStates sta
   const std::int64_t columns = weights.limbs * weights.receiving;
   const std::int64_t depth = weights.sending;
   std::int32_t* sums = sums_.data();
-  switch (route_) {
+  switch (weights.route) {
     case CpuRoute::best:
       break;  // no product's route: CpuOps has chosen one
     case CpuRoute::avx2:
@@ -278,29 +319,42 @@ const std::int32_t* Products::forward(const CpuWeights& weights, ConstStates sta
   return sums;
 }
 
-void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range receiving) {
+void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range receiving,
+                                std::int32_t largest_state) {
   const std::int64_t m = receiving.end - receiving.begin;
   if (m == 0 || deltas.rows == 0) return;
-  if (route_ == CpuRoute::float32) {
-    const std::int64_t rows = std::min(deltas.rows, exact_in_float32 / largest_delta);
+  const CpuRoute route = route_for(route_, largest_state);
+  if (route == CpuRoute::float32) {
+    const std::int64_t rows = std::min(deltas.rows, rows_of_a_float32_gradient(largest_state));
     grow(float_left_, *ops_, rows * m);
     grow(float_right_, *ops_, rows * states.columns);
     grow(float_sums_, *ops_, m * states.columns);
-  } else if (route_ == CpuRoute::int8) {
-    if (deltas.rows > rows_of_an_int8_gradient) grow(sums_, *ops_, m * states.columns);
-    in_pieces(deltas.rows, rows_of_an_int8_gradient, [&](std::int64_t, std::int64_t count) {
+  } else if (route == CpuRoute::int8 && largest_state > 1) {
+    grow(sums_, *ops_, m * states.columns);
+    in_pieces(deltas.rows, rows_of_an_int8_gradient(largest_state), [&](std::int64_t, std::int64_t count) {
+      const auto shape = fixed_point_shape(deltas, states, receiving, count);
+      Library::reserve(library().fixed_point_gradient, shape, [&] {
+        return library_->make(*ops_, dnnl::memory::data_type::u8, {1, states.stride}, states.columns, m,
+                              count, {deltas.stride, 1});
+      });
+    });
+  } else if (route == CpuRoute::int8) {
+    const std::int64_t rows = rows_of_an_int8_gradient(largest_state);
+    if (deltas.rows > rows) grow(sums_, *ops_, m * states.columns);
+    in_pieces(deltas.rows, rows, [&](std::int64_t, std::int64_t count) {
       // The deltas are read transposed where they lie: unit by unit with the stride of a row.
-      Library::reserve(library_->gradient, gradient_shape(deltas, states, receiving, count), [&] {
+      Library::reserve(library().gradient, gradient_shape(deltas, states, receiving, count), [&] {
         return library_->make(*ops_, dnnl::memory::data_type::s8, {1, deltas.stride}, m, states.columns,
                               count, {states.stride, 1});
       });
     });
-  } else if (route_ == CpuRoute::avx2) {
+  } else if (route == CpuRoute::avx2) {
     grow(packed_, *ops_, gradient_scratch(deltas.rows, m));
   }
 }
 
-void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient) {
+void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient,
+                        std::int32_t largest_state) {
   const std::int64_t m = receiving.end - receiving.begin;
   const std::int64_t n = states.columns;
   std::int32_t* result = gradient + receiving.begin * n;
@@ -309,37 +363,48 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving,
     for (std::int64_t i = 0; i < m * n; ++i) result[i] = 0;
     return;
   }
-  switch (route_) {
+  switch (route_for(route_, largest_state)) {
     case CpuRoute::best:
       break;  // as above
     case CpuRoute::avx2:
       avx2_products()->gradient(deltas, states, receiving, packed_.data(), result);
       break;
     case CpuRoute::int8:
-      in_pieces(deltas.rows, rows_of_an_int8_gradient, [&](std::int64_t first, std::int64_t count) {
-        std::int32_t* const sums = first == 0 ? result : sums_.data();
-        library_->execute(library_->gradient.at(gradient_shape(deltas, states, receiving, count)),
-                          deltas.row(first) + receiving.begin, states.row(first), sums);
-        if (first > 0) std::transform(sums, sums + m * n, result, result, std::plus<>());
-      });
+      in_pieces(
+          deltas.rows, rows_of_an_int8_gradient(largest_state), [&](std::int64_t first, std::int64_t count) {
+            if (largest_state > 1) {
+              // Transposed, because deltas as the left operand are shifted by 128 where the processor has no
+              // dot products, and pairs of 255 * 127 leave the 16 bits that they are then summed in.
+              library_->execute(
+                  library_->fixed_point_gradient.at(fixed_point_shape(deltas, states, receiving, count)),
+                  states.row(first), deltas.row(first) + receiving.begin, sums_.data());
+              add_transposed(sums_.data(), m, n, first == 0, result);
+              return;
+            }
+            std::int32_t* const sums = first == 0 ? result : sums_.data();
+            library_->execute(library_->gradient.at(gradient_shape(deltas, states, receiving, count)),
+                              deltas.row(first) + receiving.begin, states.row(first), sums);
+            if (first > 0) std::transform(sums, sums + m * n, result, result, std::plus<>());
+          });
       break;
     case CpuRoute::float32:
-      in_pieces(deltas.rows, exact_in_float32 / largest_delta, [&](std::int64_t first, std::int64_t count) {
-        for (std::int64_t r = 0; r < count; ++r) {
-          const std::int8_t* delta_row = deltas.row(first + r) + receiving.begin;
-          for (std::int64_t i = 0; i < m; ++i)
-            float_left_.data()[r * m + i] = static_cast<float>(delta_row[i]);
-          const std::uint8_t* state_row = states.row(first + r);
-          for (std::int64_t j = 0; j < n; ++j)
-            float_right_.data()[r * n + j] = static_cast<float>(state_row[j]);
-        }
-        check_library(dnnl_sgemm('T', 'N', m, n, count, 1.0f, float_left_.data(), m, float_right_.data(), n,
-                                 0.0f, float_sums_.data(), n));
-        for (std::int64_t i = 0; i < m * n; ++i) {
-          const std::int32_t sum = static_cast<std::int32_t>(float_sums_.data()[i]);
-          result[i] = first == 0 ? sum : result[i] + sum;
-        }
-      });
+      in_pieces(deltas.rows, rows_of_a_float32_gradient(largest_state),
+                [&](std::int64_t first, std::int64_t count) {
+                  for (std::int64_t r = 0; r < count; ++r) {
+                    const std::int8_t* delta_row = deltas.row(first + r) + receiving.begin;
+                    for (std::int64_t i = 0; i < m; ++i)
+                      float_left_.data()[r * m + i] = static_cast<float>(delta_row[i]);
+                    const std::uint8_t* state_row = states.row(first + r);
+                    for (std::int64_t j = 0; j < n; ++j)
+                      float_right_.data()[r * n + j] = static_cast<float>(state_row[j]);
+                  }
+                  check_library(dnnl_sgemm('T', 'N', m, n, count, 1.0f, float_left_.data(), m,
+                                           float_right_.data(), n, 0.0f, float_sums_.data(), n));
+                  for (std::int64_t i = 0; i < m * n; ++i) {
+                    const std::int32_t sum = static_cast<std::int32_t>(float_sums_.data()[i]);
+                    result[i] = first == 0 ? sum : result[i] + sum;
+                  }
+                });
       break;
     case CpuRoute::reference:
       for (std::int64_t i = 0; i < m; ++i) {
@@ -382,11 +447,17 @@ std::uint32_t check_word(std::uint32_t index, std::uint32_t what) {
   return philox4x32_10(draw_counter(index, what, 0, 0), 0x636865636Bull).word[0];
 }
 
-void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits) {
+/// The largest state by the last bit, or one below it by the others.
+std::uint8_t check_state(std::uint32_t random, std::int32_t largest_state) {
+  const auto largest = static_cast<std::uint32_t>(largest_state);
+  return static_cast<std::uint8_t>((random & 1u) != 0u ? largest : (random >> 1) % largest);
+}
+
+void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits, std::int32_t largest_state) {
   const std::int64_t rows = 3;
   const std::int64_t receiving = 5;
   const std::int32_t largest = largest_integer_weight(bits);
-  CpuWeights weights(ops, route, receiving, sending, bits);
+  CpuWeights weights(ops, route, receiving, sending, bits, largest_state);
   std::vector<std::int32_t> q(static_cast<std::size_t>(receiving * sending));
   std::vector<float> row(static_cast<std::size_t>(sending));
   for (std::int64_t i = 0; i < receiving; ++i) {
@@ -406,8 +477,8 @@ void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits) {
   Buffer<std::uint8_t> states(ops, rows * stride);
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t j = 0; j < sending; ++j) {
-      states.data()[r * stride + j] =
-          r == 0 ? 1 : check_word(static_cast<std::uint32_t>(r * sending + j), 1) & 1;
+      states.data()[r * stride + j] = check_state(
+          r == 0 ? 1u : check_word(static_cast<std::uint32_t>(r * sending + j), 1), largest_state);
     }
   }
   Products products(ops, route);
@@ -431,7 +502,7 @@ void check_forward(Ops& ops, CpuRoute route, std::int64_t sending, int bits) {
   }
 }
 
-void check_gradient(Ops& ops, CpuRoute route, std::int64_t rows) {
+void check_gradient(Ops& ops, CpuRoute route, std::int64_t rows, std::int32_t largest_state) {
   const std::int64_t receiving = 3;
   const std::int64_t sending = 5;
   const std::int64_t stride = padded_units(sending);
@@ -444,15 +515,15 @@ void check_gradient(Ops& ops, CpuRoute route, std::int64_t rows) {
       deltas.data()[r * stride + i] = static_cast<std::int8_t>(i == 0 ? 127 : i == 1 ? -127 : any);
     }
     for (std::int64_t j = 0; j < sending; ++j) {
-      states.data()[r * stride + j] = j == 0 ? 1 : static_cast<std::uint8_t>(random >> (24 + j) & 1u);
+      states.data()[r * stride + j] = check_state(j == 0 ? 1u : random >> (24 + j), largest_state);
     }
   }
   Buffer<std::int32_t> gradient(ops, receiving * sending);
   Products products(ops, route);
   const ConstDeltas d{deltas.data(), rows, receiving, stride};
   const ConstStates s{states.data(), rows, sending, stride};
-  products.reserve_gradient(d, s, {0, receiving});
-  products.gradient(d, s, {0, receiving}, gradient.data());
+  products.reserve_gradient(d, s, {0, receiving}, largest_state);
+  products.gradient(d, s, {0, receiving}, gradient.data(), largest_state);
   for (std::int64_t i = 0; i < receiving; ++i) {
     for (std::int64_t j = 0; j < sending; ++j) {
       std::int64_t expected = 0;
@@ -469,19 +540,26 @@ void check_gradient(Ops& ops, CpuRoute route, std::int64_t rows) {
 
 }  // namespace
 
-void check_route(Ops& ops, CpuRoute route) {
+void check_route(Ops& ops, CpuRoute route, std::int32_t largest_state) {
   static std::mutex mutex;
-  static std::set<CpuRoute> checked;
+  static std::set<std::pair<CpuRoute, std::int32_t>> checked;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (checked.contains(route)) return;
+  route = route_for(route, largest_state);
+  if (checked.contains({route, largest_state})) return;
   const ArithmeticScope scope;
-  check_forward(ops, route, 65536, 16);
-  check_forward(ops, route, exact_in_float32 / largest_limb, 8);
-  check_forward(ops, route, exact_in_float32 / largest_integer_weight(12), 12);
-  check_forward(ops, route, exact_in_float32 / largest_integer_weight(16), 16);
-  check_gradient(ops, route, rows_of_an_int8_gradient);
-  check_gradient(ops, route, exact_in_float32 / largest_delta + 33);
-  checked.insert(route);
+  const std::int64_t within_float32 = exact_in_float32 / largest_state;
+  check_forward(ops, route, std::min<std::int64_t>(65536, widest_layer(route, 16, largest_state)), 16,
+                largest_state);
+  check_forward(ops, route, within_float32 / largest_limb, 8, largest_state);
+  check_forward(ops, route, within_float32 / largest_integer_weight(12), 12, largest_state);
+  check_forward(ops, route, within_float32 / largest_integer_weight(16), 16, largest_state);
+  if (largest_state > 1) {  // few enough units to try all that there may be
+    check_forward(ops, route, widest_layer(route, 8, largest_state), 8, largest_state);
+    check_forward(ops, route, widest_layer(route, 12, largest_state), 12, largest_state);
+  }
+  check_gradient(ops, route, rows_of_an_int8_gradient(largest_state), largest_state);
+  check_gradient(ops, route, rows_of_a_float32_gradient(largest_state) + 33, largest_state);
+  checked.insert({route, largest_state});
 }
 
 }  // namespace wakesleep::cpu

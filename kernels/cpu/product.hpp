@@ -18,20 +18,23 @@ namespace wakesleep::cpu {
 /// Integer weights as the route reads them: `limbs` matrices [receiving x sending] under each other, the high
 /// limb first. int8 and reference: signed bytes. float32: floats that carry integers, one matrix where q
 /// itself keeps every partial sum within 2^24. avx2: q itself in panels of receiving units
-/// (avx2_product.hpp), as a signed byte of 8 bits or as two bytes.
+/// (avx2_product.hpp), as a signed byte of 8 bits or as two bytes; its products are of 0/1 states, so that
+/// fixed-point states go by the route int8.
 class CpuWeights : public IntegerWeights {
  public:
   /// Throws UsageError, with the limit named, when `sending` is too wide for exact sums.
-  CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving, std::int64_t sending, int bits);
+  CpuWeights(Ops& ops, CpuRoute route, std::int64_t receiving, std::int64_t sending, int bits,
+             std::int32_t largest_input = 1);
 
-  /// Writes the integers of receiving unit i and its scale 2^-shift.
+  /// Writes the integers of receiving unit i and its scale_of_sum.
   void quantize_row(const RowKernels& kernels, std::int64_t i, const float* weights, std::int32_t shift);
 
+  CpuRoute route;  ///< of the products
   int limbs = 1;
   Buffer<std::int8_t> bytes;    ///< [limbs * receiving x sending], routes int8 and reference
   Buffer<float> floats;         ///< the same for float32
   Buffer<std::uint8_t> panels;  ///< route avx2
-  Buffer<float> scale;          ///< 2^-shift of every receiving unit
+  Buffer<float> scale;          ///< scale_of_sum of every receiving unit
 
  private:
   void quantize_panel_row(const RowKernels& kernels, std::int64_t i, const float* weights,
@@ -51,12 +54,16 @@ class Products {
   /// Sums [states.rows x limbs * receiving] of a piece of a batch, valid until the next call.
   const std::int32_t* forward(const CpuWeights& weights, ConstStates states);
 
-  void reserve_gradient(ConstDeltas deltas, ConstStates states, Range receiving);
-  /// Rows receiving.begin .. receiving.end - 1 of the dense gradient [deltas.columns x states.columns].
-  void gradient(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient);
+  void reserve_gradient(ConstDeltas deltas, ConstStates states, Range receiving,
+                        std::int32_t largest_state = 1);
+  /// Rows receiving.begin .. receiving.end - 1 of the dense gradient [deltas.columns x states.columns], of
+  /// states 0 .. largest_state.
+  void gradient(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient,
+                std::int32_t largest_state = 1);
 
  private:
   struct Library;
+  Library& library();
   Ops* ops_;
   CpuRoute route_;
   std::unique_ptr<Library> library_;
@@ -65,9 +72,9 @@ class Products {
   Buffer<std::uint8_t> packed_;  ///< operands as the route avx2 reads them
 };
 
-/// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError where
-/// they differ. Done once per process and route.
-void check_route(Ops& ops, CpuRoute route);
+/// Multiplies random integers at the route's limits, with states 0 .. largest_state, and compares with 64-bit
+/// sums; throws InternalError where they differ. Done once per process, route and largest state.
+void check_route(Ops& ops, CpuRoute route, std::int32_t largest_state = 1);
 
 /// What `best` is on this processor.
 CpuRoute best_route();

@@ -11,6 +11,7 @@ const RowKernels table = {
     .name = WAKESLEEP_NAME(WAKESLEEP_INSTRUCTIONS),
     .gather_bits = gather_bits,
     .gather_grey = gather_grey,
+    .gather_fixed_point = gather_fixed_point,
     .pack_bits = pack_bits,
     .sample = sample,
     .sample_in_order = sample_in_order,

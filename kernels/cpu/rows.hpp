@@ -12,13 +12,14 @@
 namespace wakesleep::cpu {
 
 /// What the logits of one row are made of: kept values, or sum = 256 * high + low (high null: low alone; both
-/// null: a prior, 0).
+/// null: a prior, 0). And what they are the logits of.
 struct LogitRow {
   const float* kept = nullptr;
   const std::int32_t* high = nullptr;
   const std::int32_t* low = nullptr;
-  const float* scale = nullptr;  ///< 2^-s of every unit; unused for a prior
+  const float* scale = nullptr;  ///< scale_of_sum of every unit; unused for a prior
   const float* bias = nullptr;
+  float deviation = 0;  ///< of Gaussian units, whose logits are their means; 0: Bernoulli units
 };
 
 /// Address of a row's draws; the unit group completes it.
@@ -56,7 +57,7 @@ inline constexpr std::int64_t rows_in_order = 16;
 constexpr std::int64_t ordered_sums_stride(std::int64_t units) { return units + 16; }
 
 /// What is wanted of rows of states beside the states: their log-probabilities, in 2^-20 nats, and their
-/// errors, state - sigma(a).
+/// errors, state - sigma(a), or value - mean of Gaussian units.
 struct StateResults {
   bool scored = false;
   std::int64_t* log_probabilities = nullptr;  ///< if scored: [r] += sign * that of row r; may be null
@@ -68,9 +69,11 @@ struct StateResults {
 struct RowKernels {
   const char* name;
 
-  void (*gather_bits)(const std::uint8_t* bits, std::int64_t units, std::uint8_t* states);
+  /// A unit that is on has the state `on`.
+  void (*gather_bits)(const std::uint8_t* bits, std::int64_t units, std::uint8_t on, std::uint8_t* states);
   void (*gather_grey)(const std::uint8_t* grey, std::int64_t units, const RowAddress& address,
                       std::uint8_t* states);
+  void (*gather_fixed_point)(const std::uint8_t* grey, std::int64_t units, std::uint8_t* states);
 
   /// The bits of a row, as gather_bits reads them, up to `row_bytes` bytes; those of no unit are 0.
   void (*pack_bits)(const std::uint8_t* states, std::int64_t units, std::int64_t row_bytes,

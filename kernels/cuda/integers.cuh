@@ -22,6 +22,7 @@ struct Integers {
   float* scales = nullptr;
   std::uint32_t* diverged = nullptr;
   const std::uint32_t* step = nullptr;
+  std::int32_t largest_input = 1;
 };
 
 template <class Element>
@@ -29,7 +30,7 @@ Integers<Element> integers_in(const Limbs& limbs, int bits, float* scales, std::
                               const std::uint32_t* step) {
   Element* high = static_cast<Element*>(limbs.data);
   Element* low = limbs.count == 2 ? high + limbs.rows * limbs.stride : nullptr;
-  return {bits, high, low, limbs.stride, scales, diverged, step};
+  return {bits, high, low, limbs.stride, scales, diverged, step, limbs.largest_input};
 }
 
 /// |x| as bits: those of floats without a sign order as integers, and those of infinities and NaNs lie above
@@ -66,7 +67,7 @@ __device__ void write_integers(const Integers<Element>& integers, std::int64_t u
     if (threadIdx.x == 0) mark_diverged(integers.diverged, integers.step);
     return;
   }
-  if (threadIdx.x == 0) integers.scales[unit] = power_of_two(-shift);
+  if (threadIdx.x == 0) integers.scales[unit] = scale_of_sum(shift, integers.largest_input);
   const float two_to_shift = power_of_two(shift);
   for (std::int64_t i = width * threadIdx.x; i < count; i += width * block_threads) {
     store_integers<width>(integers, unit, i, load<width>(weights + i), two_to_shift);

@@ -83,6 +83,7 @@ struct ParameterUpdate {
   float* scales = nullptr;
   std::uint32_t* diverged = nullptr;  ///< and `step` as in Ops::quantize
   const std::uint32_t* step = nullptr;
+  GradientUnits units;  ///< of integer gradients
 };
 void update(cudaStream_t stream, const ParameterUpdate& update,
             const GradientPair<const std::int32_t>& gradient, const Optimizer& optimizer, const Rates* rates);
@@ -94,11 +95,11 @@ void natural_gradient(cudaStream_t stream, const FisherInverse& inverse, std::in
                       std::int64_t sending, const Rates* rates,
                       const GradientPair<const std::int32_t>& gradient, const GradientPair<float>& natural);
 
-/// *clipped = *rates with its mean times the clip_factor of all the integers given. Works in memory taken
-/// from `workspace`.
+/// *clipped = *rates with its mean times the clip_factor of the integers given, which count in `units`. Works
+/// in memory taken from `workspace`.
 void clip(cudaStream_t stream, const std::int32_t* gradient, std::int64_t count,
-          const std::int32_t* bias_gradient, std::int64_t bias_count, float limit, const Rates* rates,
-          Rates* clipped, Workspace& workspace);
+          const std::int32_t* bias_gradient, std::int64_t bias_count, const GradientUnits& units, float limit,
+          const Rates* rates, Rates* clipped, Workspace& workspace);
 
 void importance(cudaStream_t stream, Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries);
 

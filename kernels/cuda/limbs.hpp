@@ -21,6 +21,7 @@ struct Limbs {
   std::int64_t rows = 0;    ///< receiving units, padded to 16
   std::int64_t stride = 0;  ///< sending units, padded as states are
   void* data = nullptr;
+  std::int32_t largest_input = 1;  ///< of the states that they are multiplied with
 };
 
 /// How many limbs carry weights of this many bits: signed bytes hold 8, fp16 numbers the integers up to 2^11.

@@ -1,4 +1,4 @@
-// Where the kernels find the pre-activations of a conditional.
+// Where the kernels find the pre-activations of a conditional, and what follows from them.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,24 @@ struct Logits {
   std::int64_t stride = 0;
   std::int64_t low_limb_offset =
       0;  ///< columns from a unit's sum of high limbs to that of low limbs; 0: one limb
-  const float* scales = nullptr;  ///< 2^-s of each unit
+  const float* scales = nullptr;  ///< scale_of_sum of each unit
   const float* bias = nullptr;
   Matrix<const float> kept;  ///< pre-activations that were kept, which then stand for all of the above
+  float deviation = 0;       ///< of Gaussian units, whose means the pre-activations are; 0: Bernoulli units
+  GaussianDensity density;   ///< gaussian_density(deviation)
 };
+
+/// Of a unit with pre-activation `a`: the state that a word draws, and error and log-probability of a state.
+__device__ inline std::uint32_t drawn_state(const Logits& logits, float a, std::uint32_t random_word) {
+  return logits.deviation > 0.0f ? sample_gaussian(a, logits.deviation, random_word)
+                                 : sample_state(a, random_word);
+}
+__device__ inline float error_of_state(const Logits& logits, std::uint32_t state, float a) {
+  return logits.deviation > 0.0f ? value_minus_mean(state, a) : state_minus_probability(state, a);
+}
+__device__ inline std::int32_t log_probability_of_state(const Logits& logits, std::uint32_t state, float a) {
+  return logits.deviation > 0.0f ? log_gaussian(state, a, logits.density) : log_bernoulli(state, a);
+}
 
 /// The pre-activations of `count` neighbouring units given one input row. `first` is a multiple of `count`,
 /// and `count` one of 4; the sums of a row are padded to 16 units, so that they can be read four at a time.

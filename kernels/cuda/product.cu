@@ -4,7 +4,7 @@
 
 #include <mutex>
 #include <set>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "kernels/cuda/element.cuh"
@@ -48,9 +48,11 @@ __global__ void add_piece_kernel(const Source* piece, std::int64_t piece_stride,
 
 bool aligned_to_16(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
-/// The largest magnitude in the operand that carries the weights.
-std::int32_t largest_factor(const CudaWeights& weights) {
-  return weights.limbs().count == 2 ? largest_limb : largest_integer_weight(weights.bits);
+/// The largest magnitude of a state times what carries its weight.
+std::int64_t largest_term(const CudaWeights& weights) {
+  const std::int64_t factor =
+      weights.limbs().count == 2 ? largest_limb : largest_integer_weight(weights.bits);
+  return factor * weights.largest_input;
 }
 
 }  // namespace
@@ -59,20 +61,23 @@ std::int32_t largest_factor(const CudaWeights& weights) {
 // weights
 
 CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units, std::int64_t sending_units,
-                         int weight_bits) {
+                         int weight_bits, std::int32_t largest_state) {
   receiving = receiving_units;
   sending = sending_units;
   bits = weight_bits;
-  const std::int64_t widest = max_integer_sum / largest_integer_weight(bits);
+  largest_input = largest_state;
+  const std::int64_t widest = max_integer_sum / (std::int64_t{largest_input} * largest_integer_weight(bits));
   if (sending > widest) {
-    throw UsageError("A layer of " + std::to_string(sending) + " units is too wide for exact sums with " +
-                     std::to_string(bits) + "-bit weights on the GPU, which allow at most " +
-                     std::to_string(widest) + " units; use fewer units or fewer weight bits");
+    throw UsageError("A layer of " + std::to_string(sending) + " units is too wide for exact sums " +
+                     (largest_input > 1 ? "of fixed-point states with " : "with ") + std::to_string(bits) +
+                     "-bit weights on the GPU, which allow at most " + std::to_string(widest) +
+                     " units; use fewer units or fewer weight bits");
   }
   limbs_.route = route;
   limbs_.count = limbs_for(route, bits);
   limbs_.rows = padded_to_16(receiving);
   limbs_.stride = padded_units(sending);
+  limbs_.largest_input = largest_input;
   elements_ = Buffer<std::byte>(ops, limbs_.count * limbs_.rows * limbs_.stride * element_bytes(route));
   elements_.fill_zero();
   limbs_.data = elements_.data();
@@ -100,7 +105,7 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   const std::int64_t rows_padded = padded_to_16(rows);
   const std::int64_t element = element_bytes(route_);
   sums_.get<std::int32_t>(rows * columns);
-  if (!direct({nullptr, columns, limbs.stride}, limbs.stride, largest_factor(weights),
+  if (!direct({nullptr, columns, limbs.stride}, limbs.stride, largest_term(weights),
               {nullptr, columns, columns})) {
     piece_.get<std::int32_t>(rows * columns);
   }
@@ -108,7 +113,8 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
 
   left_.get<std::byte>(padded_to_16(weights.receiving) * rows_padded * element);
   right_.get<std::byte>(padded_to_16(weights.sending) * rows_padded * element);
-  if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded, largest_delta,
+  if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded,
+              std::int64_t{largest_delta} * weights.largest_input,
               {nullptr, weights.sending, weights.sending})) {
     piece_.get<std::int32_t>(weights.receiving * padded_to_16(weights.sending));
   }
@@ -118,7 +124,7 @@ std::int64_t Products::forward_bytes_per_row(const CudaWeights& weights) const {
   const Limbs& limbs = weights.limbs();
   const std::int64_t columns = limbs.count * limbs.rows;
   const std::int64_t sums = columns * static_cast<std::int64_t>(sizeof(std::int32_t));
-  const bool in_one_call = direct({nullptr, columns, limbs.stride}, limbs.stride, largest_factor(weights),
+  const bool in_one_call = direct({nullptr, columns, limbs.stride}, limbs.stride, largest_term(weights),
                                   {nullptr, columns, columns});
   const std::int64_t converted = route_ == CudaRoute::fp16 ? limbs.stride * element_bytes(route_) : 0;
   return sums + (in_one_call ? 0 : sums) + converted;
@@ -128,7 +134,7 @@ Logits Products::forward(const CudaWeights& weights, ConstStates input) {
   const Limbs& limbs = weights.limbs();
   const std::int64_t columns = limbs.count * limbs.rows;
   std::int32_t* sums = sums_.get<std::int32_t>(input.rows * columns);
-  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest_factor(weights),
+  multiply(as_operand(input), {limbs.data, columns, limbs.stride}, limbs.stride, largest_term(weights),
            {sums, columns, columns});
   Logits logits;
   logits.sums = sums;
@@ -138,14 +144,15 @@ Logits Products::forward(const CudaWeights& weights, ConstStates input) {
   return logits;
 }
 
-void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient) {
+void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
+                        std::int32_t largest_state) {
   const Operand left = transposed(deltas, left_);
-  // States are 0 or 1, which signed bytes hold as well.
+  // States are at most 127, which signed bytes hold as well.
   const Operand right = transposed(
       {reinterpret_cast<const std::int8_t*>(states.data), states.rows, states.columns, states.stride},
       right_);
-  multiply({left.data, deltas.columns, left.stride}, right, left.stride, largest_delta,
-           {gradient, states.columns, states.columns});
+  multiply({left.data, deltas.columns, left.stride}, right, left.stride,
+           std::int64_t{largest_delta} * largest_state, {gradient, states.columns, states.columns});
 }
 
 /// The padding of states holds anything: on the int8 route it meets the zeros that pad the weights.
@@ -287,13 +294,20 @@ void Products::check_case(std::int64_t terms, std::int32_t largest_left, std::in
   }
 }
 
-void Products::check_route(const std::string& device) {
+void Products::check_route(const std::string& device, std::int32_t largest_state) {
   static std::mutex mutex;
-  static std::set<std::pair<int, CudaRoute>> trusted;
+  static std::set<std::tuple<int, CudaRoute, std::int32_t>> trusted;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (trusted.contains({ordinal_, route_})) return;
-  check_case(48, 1, largest_limb - 1, device);
-  if (route_ == CudaRoute::int8) {
+  if (trusted.contains({ordinal_, route_, largest_state})) return;
+  check_case(48, largest_state, largest_limb - 1, device);
+  if (largest_state > 1) {
+    for (const std::int32_t largest : {largest_delta, largest_limb, largest_integer_weight(12)}) {
+      if (route_ == CudaRoute::int8 && largest != largest_delta) continue;  // no signed byte
+      const std::int64_t terms = terms_at_once(std::int64_t{largest_state} * largest);
+      check_case(terms, largest_state, largest, device);
+      if (route_ == CudaRoute::fp16) check_case(3 * terms + 16, largest_state, largest, device);  // pieces
+    }
+  } else if (route_ == CudaRoute::int8) {
     // Both operands at the ends of their range: the sums come within 2 % of the largest 32-bit integer.
     check_case(terms_at_once(largest_delta * largest_delta), largest_delta, largest_delta, device);
   } else {
@@ -303,7 +317,7 @@ void Products::check_route(const std::string& device) {
     check_case(3 * terms_at_once(largest_integer_weight(12)) + 16, 1, largest_integer_weight(12),
                device);  // pieces
   }
-  trusted.insert({ordinal_, route_});
+  trusted.insert({ordinal_, route_, largest_state});
 }
 
 }  // namespace wakesleep::cuda

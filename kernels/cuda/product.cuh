@@ -19,10 +19,11 @@ namespace wakesleep::cuda {
 class CudaWeights : public IntegerWeights {
  public:
   /// All integers zero. Throws UsageError, with the limit named, when `sending` is too wide for exact sums.
-  CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving, std::int64_t sending, int bits);
+  CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving, std::int64_t sending, int bits,
+              std::int32_t largest_input);
 
   const Limbs& limbs() const { return limbs_; }
-  float* scales() const { return scales_.data(); }  ///< 2^-s of each receiving unit
+  float* scales() const { return scales_.data(); }  ///< scale_of_sum of each receiving unit
 
  private:
   Limbs limbs_;
@@ -44,12 +45,13 @@ class Products {
   /// The pre-activations of `input`, valid until the next product; biases are filled in by the caller.
   Logits forward(const CudaWeights& weights, ConstStates input);
 
-  /// Dense [deltas.columns x states.columns].
-  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient);
+  /// Dense [deltas.columns x states.columns], of states 0 .. largest_state.
+  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t largest_state);
 
-  /// Multiplies random integers at the route's limits and compares with 64-bit sums; throws InternalError,
-  /// naming route and device, where they differ. Done once per process, device and route. Blocks.
-  void check_route(const std::string& device);
+  /// Multiplies random integers at the route's limits, with states up to largest_state, and compares with
+  /// 64-bit sums; throws InternalError, naming route and device, where they differ. Done once per process,
+  /// device, route and largest state. Blocks.
+  void check_route(const std::string& device, std::int32_t largest_state = 1);
 
   /// Of Matmul.
   std::string description() const { return matmul_.description(); }

@@ -36,7 +36,7 @@ inline bool is_recognition(const std::string& tensor) { return tensor.rfind("rec
 
 inline Tensors after_one_step(Ops& ops, const Tensors& before, const std::vector<std::int64_t>& sizes,
                               const TrainingSettings& settings, const DataSet& data) {
-  Machine machine(ops, sizes, settings.weight_bits, settings.prior);
+  Machine machine(ops, sizes, settings.weight_bits, settings.prior, visible_units_of(settings));
   machine.upload(before);
   one_step(machine, settings, data);
   return machine.download();
@@ -53,16 +53,19 @@ inline Tensors change_in_one_step(Ops& ops, const Tensors& before, const std::ve
   return change;
 }
 
-/// |z| < 6 for every parameter of the given kind; `rounding` is what rounding may add to an image's variance.
+/// |z| < 6 for every parameter of the given kind; `rounding` is what rounding may add to an image's variance,
+/// where errors of the visible units count in units of `precision`.
 inline void expect_mean(const Tensors& change, const ExpectedUpdates& expected, bool recognition,
-                        double rounding, std::int64_t images) {
+                        double rounding, std::int64_t images, double precision = 1) {
   std::size_t parameters = 0;
   for (const auto& [name, update] : expected) {
     if (is_recognition(name) != recognition) continue;
     const std::vector<float>& found = change.at(name).values;
     ASSERT_EQ(found.size(), update.mean.size()) << name;
+    const double unit = name.rfind("generative.1.", 0) == 0 ? precision : 1;
     for (std::size_t i = 0; i < found.size(); ++i) {
-      const double deviation = std::sqrt((update.variance[i] + rounding) / static_cast<double>(images));
+      const double variance = update.variance[i] + rounding * unit * unit;
+      const double deviation = std::sqrt(variance / static_cast<double>(images));
       EXPECT_LT(std::fabs(found[i] - update.mean[i]), 6 * deviation + 1e-6)
           << name << "[" << i << "]: " << found[i] << ", expected " << update.mean[i] << " +- " << deviation;
       ++parameters;

@@ -16,7 +16,7 @@
 
 namespace wakesleep::testing {
 
-/// The states of one layer, each 0 or 1.
+/// The states of one layer, each 0 or 1, or 0 to 127 of Gaussian visible units.
 using Bits = std::vector<std::uint8_t>;
 /// The states of all layers: [0] the visible ones, [l] those of hidden layer l.
 using Configuration = std::vector<Bits>;
@@ -36,17 +36,20 @@ inline double naive_log_sigmoid(double a) {
 }
 
 /// p(receiving | sending) = prod_i Bernoulli(sigma(w_i . s + b_i)); a factorial prior has no sending units,
-/// and unit i of an autoregressive one receives from units 0 .. i - 1 of its own layer.
+/// and unit i of an autoregressive one receives from units 0 .. i - 1 of its own layer. Gaussian units have
+/// the logit as their mean, and states that are 127 times their values.
 struct NaiveConditional {
   std::size_t receiving = 0;
   std::size_t sending = 0;
   std::vector<double> weight;  ///< [receiving x sending]
   std::vector<double> bias;    ///< [receiving]
   bool autoregressive = false;
+  double deviation = 0;      ///< of Gaussian receiving units; 0: Bernoulli
+  double largest_input = 1;  ///< the sending state that stands for 1
 
   /// What receiving unit i has from sending unit j in the given states.
   double input(std::size_t i, std::size_t j, const Bits& given) const {
-    return autoregressive && j >= i ? 0.0 : static_cast<double>(given[j]);
+    return autoregressive && j >= i ? 0.0 : static_cast<double>(given[j]) / largest_input;
   }
 
   std::vector<double> logits(const Bits& given) const {
@@ -58,17 +61,42 @@ struct NaiveConditional {
     return result;
   }
 
+  /// Of Gaussian units, their means.
   std::vector<double> probabilities(const Bits& given) const {
     std::vector<double> result = logits(given);
+    if (deviation > 0) return result;
     for (double& value : result) value = naive_sigmoid(value);
     return result;
+  }
+
+  /// The derivative of the log-probability by the logit, which is `probabilities` of; of Gaussian units that
+  /// lie more than 1 from their means, the derivative at 1.
+  double error(std::uint8_t state, double probability) const {
+    if (deviation == 0) return state - probability;
+    return std::clamp(state / 127.0 - probability, -1.0, 1.0) / (deviation * deviation);
+  }
+
+  /// The probability that a Gaussian unit's value is rounded to this state.
+  double mass(std::uint8_t state, double mean) const {
+    const auto below = [&](double value) {
+      return 0.5 * std::erfc((mean - value) / deviation / std::sqrt(2));
+    };
+    const double upper = state == 127 ? 1.0 : below((state + 0.5) / 127);
+    return upper - (state == 0 ? 0.0 : below((state - 0.5) / 127));
   }
 
   /// log p(states | given)
   double log_probability(const Bits& states, const Bits& given) const {
     const std::vector<double> a = logits(given);
     double sum = 0;
-    for (std::size_t i = 0; i < receiving; ++i) sum += naive_log_sigmoid(states[i] != 0 ? a[i] : -a[i]);
+    for (std::size_t i = 0; i < receiving; ++i) {
+      if (deviation > 0) {
+        const double z = (states[i] / 127.0 - a[i]) / deviation;
+        sum += -0.5 * z * z - std::log(deviation) - 0.5 * std::log(2 * std::acos(-1.0));
+      } else {
+        sum += naive_log_sigmoid(states[i] != 0 ? a[i] : -a[i]);
+      }
+    }
     return sum;
   }
 };
@@ -100,7 +128,7 @@ struct NaiveMachine {
 
   /// From the tensors of a model. With weight_bits 16, 12 or 8 the weights are rounded as the products see
   /// them (a shift per receiving unit), with 0 they are taken as they are.
-  explicit NaiveMachine(const Tensors& tensors, int weight_bits = 0) {
+  explicit NaiveMachine(const Tensors& tensors, int weight_bits = 0, const VisibleUnits& visible = {}) {
     for (int l = 1; tensors.count("recognition." + std::to_string(l) + ".weight") != 0; ++l) {
       recognition.push_back(conditional_from(tensors, "recognition." + std::to_string(l), weight_bits));
       generative.push_back(conditional_from(tensors, "generative." + std::to_string(l), weight_bits));
@@ -109,6 +137,10 @@ struct NaiveMachine {
     prior.autoregressive = prior.sending > 0;
     for (const NaiveConditional& g : generative) sizes.push_back(static_cast<std::int64_t>(g.receiving));
     sizes.push_back(static_cast<std::int64_t>(prior.receiving));
+    if (visible.kind == Visible::gaussian) {
+      generative[0].deviation = visible.deviation;
+      recognition[0].largest_input = 127;
+    }
   }
 
   std::size_t layers() const { return generative.size(); }  ///< L
@@ -159,8 +191,26 @@ struct NaiveMachine {
   /// Calls visit(x) for all visible states.
   template <class Visit>
   void for_each_visible(Visit visit) const {
-    for (std::uint64_t index = 0; index < std::uint64_t{1} << sizes[0]; ++index)
-      visit(bits_of(index, sizes[0]));
+    const std::uint8_t last = generative[0].deviation > 0 ? 127 : 1;
+    Bits x(static_cast<std::size_t>(sizes[0]));
+    while (true) {
+      visit(x);
+      std::size_t unit = 0;
+      while (unit < x.size() && x[unit] == last) x[unit++] = 0;
+      if (unit == x.size()) return;
+      ++x[unit];
+    }
+  }
+
+  /// The probability that a dream has these states.
+  double dream_probability(const Configuration& h) const {
+    if (generative[0].deviation == 0) return std::exp(log_joint(h));
+    double log_hidden = 0;
+    for (std::size_t l = 1; l <= layers(); ++l) log_hidden += log_p(l, h);
+    double probability = std::exp(log_hidden);
+    const std::vector<double> means = generative[0].logits(h[1]);
+    for (std::size_t i = 0; i < means.size(); ++i) probability *= generative[0].mass(h[0][i], means[i]);
+    return probability;
   }
 
   /// log p(x)
@@ -226,7 +276,7 @@ struct NaiveMachine {
     ExpectedUpdates dream;
     for_each_visible([&](const Bits& x) {
       for_each_hidden(x, [&](const Configuration& h) {
-        const double probability = std::exp(log_joint(h));
+        const double probability = dream_probability(h);
         for (std::size_t l = 1; l <= layers(); ++l) {
           add_moments(dream, "recognition." + std::to_string(l), recognition[l - 1], h[l], h[l - 1],
                       probability);
@@ -327,9 +377,10 @@ struct NaiveMachine {
                            const Bits& target, const Bits& given) {
     const std::vector<double> p = conditional.probabilities(given);
     for (std::size_t i = 0; i < conditional.receiving; ++i) {
-      gradients[name + ".bias"].push_back(target[i] - p[i]);
+      const double error = conditional.error(target[i], p[i]);
+      gradients[name + ".bias"].push_back(error);
       for (std::size_t j = 0; j < conditional.sending; ++j) {
-        gradients[name + ".weight"].push_back((target[i] - p[i]) * conditional.input(i, j, given));
+        gradients[name + ".weight"].push_back(error * conditional.input(i, j, given));
       }
     }
   }
@@ -434,7 +485,7 @@ struct NaiveMachine {
     const std::vector<double> p = conditional.probabilities(given);
     ExpectedUpdate& bias = with_size(updates[name + ".bias"], conditional.receiving);
     for (std::size_t i = 0; i < conditional.receiving; ++i) {
-      const double delta = target[i] - p[i];
+      const double delta = conditional.error(target[i], p[i]);
       bias.mean[i] += probability * delta;
       bias.variance[i] += probability * delta * delta;
     }
@@ -443,7 +494,7 @@ struct NaiveMachine {
         with_size(updates[name + ".weight"], conditional.receiving * conditional.sending);
     for (std::size_t i = 0; i < conditional.receiving; ++i) {
       for (std::size_t j = 0; j < conditional.sending; ++j) {
-        const double product = (target[i] - p[i]) * conditional.input(i, j, given);
+        const double product = conditional.error(target[i], p[i]) * conditional.input(i, j, given);
         weight.mean[i * conditional.sending + j] += probability * product;
         weight.variance[i * conditional.sending + j] += probability * product * product;
       }

@@ -85,8 +85,8 @@ inline DataSet data_set_of(const std::vector<Bits>& rows) {
 }
 
 inline Machine machine_of(Ops& ops, const std::vector<std::int64_t>& sizes, const Tensors& tensors,
-                          int weight_bits = 16) {
-  Machine machine(ops, sizes, weight_bits, prior_of(tensors));
+                          int weight_bits = 16, const VisibleUnits& visible = {}) {
+  Machine machine(ops, sizes, weight_bits, prior_of(tensors), visible);
   machine.upload(tensors);
   return machine;
 }
