@@ -323,7 +323,7 @@ class CudaOps final : public Ops {
     require_lines(states);
     const CurrentDevice current(ordinal_);
     const Drafted drafted(*this, [&](Draft& draft) {
-      if (data.fixed_point) draft.refuse("rows read as fixed point");
+      if (data.fixed_point) draft.refuse("a batch read as fixed point");
       draft.gather(data, order, first, draw, states);
     });
     cuda::gather(stream(), data, order, first, draw, states);
