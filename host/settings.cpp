@@ -280,8 +280,8 @@ void check_layers(const std::vector<std::int64_t>& layers) {
 }
 
 void check_visible(const TrainingSettings& settings) {
-  require(settings.visible_deviation >= 0.00390625 && settings.visible_deviation <= 1, "visible-deviation",
-          settings.visible_deviation, "0.00390625 (2^-8) to 1, in units of the values, which go from 0 to 1");
+  require(settings.visible_deviation >= 0.03125 && settings.visible_deviation <= 1, "visible-deviation",
+          settings.visible_deviation, "0.03125 to 1, in units of the values, which go from 0 to 1");
   if (!is_gaussian(settings)) return;
   if (is_natural(settings)) {
     throw UsageError(

@@ -9,11 +9,11 @@ void gather_bits(const std::uint8_t* bits, std::int64_t units, std::uint8_t on, 
   const std::int64_t whole_bytes = units / 8;
   for (std::int64_t byte = 0; byte < whole_bytes; ++byte) {
     for (int bit = 0; bit < 8; ++bit) {
-      states[8 * byte + bit] = static_cast<std::uint8_t>(on * ((bits[byte] >> (7 - bit)) & 1));
+      states[8 * byte + bit] = static_cast<std::uint8_t>(on & -((bits[byte] >> (7 - bit)) & 1));
     }
   }
   for (std::int64_t u = 8 * whole_bytes; u < units; ++u) {
-    states[u] = static_cast<std::uint8_t>(on * ((bits[u / 8] >> (7 - u % 8)) & 1));
+    states[u] = static_cast<std::uint8_t>(on & -((bits[u / 8] >> (7 - u % 8)) & 1));
   }
 }
 

@@ -281,6 +281,7 @@ class CudaOps final : public Ops {
   // -------------------------------------------------------------------------------------------- weights
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending, int bits,
                                                        std::int32_t largest_input) override {
+    const CurrentDevice current(ordinal_);
     if (largest_input > 1) products().check_route(device_name_, largest_input);
     return std::make_unique<CudaWeights>(*this, route_, receiving, sending, bits, largest_input);
   }

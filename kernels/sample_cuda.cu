@@ -29,9 +29,11 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
   return log_probability;
 }
 
-template <bool scored>
+/// A kernel of its own for Bernoulli units, which then keep the registers that Gaussian ones would take.
+template <bool scored, bool gaussian>
 __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw draw, std::int64_t samples,
                               States output, ScoreSink sink, Matrix<float> errors) {
+  if constexpr (!gaussian) logits.deviation = 0.0f;
   const auto [row, group] = position();
   std::int64_t log_probability = 0;
   if (row < output.rows && 4 * group < output.columns) {
@@ -67,9 +69,11 @@ __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities)
 
 void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
             std::int64_t samples, States output, const ScoreSink& sink, Matrix<float> errors) {
-  launch(has_sink(sink) ? sample_kernel<true> : sample_kernel<false>,
-         over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw, samples,
-         output, sink, errors);
+  const bool gaussian = logits.deviation > 0.0f;
+  const auto kernel = has_sink(sink) ? (gaussian ? sample_kernel<true, true> : sample_kernel<true, false>)
+                                     : (gaussian ? sample_kernel<false, true> : sample_kernel<false, false>);
+  launch(kernel, over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw,
+         samples, output, sink, errors);
 }
 
 void keep_logits(cudaStream_t stream, const Logits& logits, Matrix<float> kept) {

@@ -645,10 +645,10 @@ TEST_F(CommandTest, EvaluateNamesItsNumbers) {
   for (const std::string key :
        {"nll", "log_likelihood", "standard_error", "bound", "bound_standard_error", "effective_sample_size",
         "rows", "samples", "layer_kl", "active_units", "layer_mismatch", "images_per_second", "seconds",
-        "hash", "exact_log_likelihood"}) {
+        "visible", "hash", "exact_log_likelihood"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
-  EXPECT_EQ(json.size(), 15u);
+  EXPECT_EQ(json.size(), 16u);
   EXPECT_EQ(json.at("rows"), 50);
   EXPECT_EQ(json.at("samples"), 200);
   EXPECT_EQ(json.at("nll"), -json.at("log_likelihood").get<double>());

@@ -119,7 +119,7 @@ TEST(FixedPoint, LimitsLeaveNoRoomForOverflow) {
 }
 
 TEST(LogGaussian, IsTheRoundedLogDensity) {
-  for (const double deviation : {1.0 / 256, 0.03, 0.1, 0.5, 1.0}) {
+  for (const double deviation : {1.0 / 32, 0.05, 0.1, 0.5, 1.0}) {
     const float sigma = static_cast<float>(deviation);
     const GaussianDensity density = gaussian_density(sigma);
     for (int u = 0; u <= 127; ++u) {
@@ -135,6 +135,8 @@ TEST(LogGaussian, IsTheRoundedLogDensity) {
       }
     }
   }
+  // At the least deviation white lies far enough above the floor where black was expected.
+  EXPECT_GT(log_gaussian(127, 0.0f, gaussian_density(0.03125f)), -(512 << 20));
   const GaussianDensity density = gaussian_density(0.1f);
   EXPECT_EQ(log_gaussian(0, infinity, density), -1073741824);
   EXPECT_EQ(log_gaussian(0, not_a_number, density), -1073741824);
@@ -365,25 +367,32 @@ TEST_P(GaussianTest, FixedPointInputsArePartsOf127) {
   }
 }
 
-// At the largest width that exact sums allow, all states and weights at their limits; where a route allows
-// fewer units, it says so.
+// At the largest width that exact sums allow, all states and weights at their limits, against sums in 64
+// bits; where a route allows fewer units, it says so. The logit is read as the error of a state 0 with
+// deviation 1.
 TEST_P(GaussianTest, TheWidestLayersAreExactOrRefused) {
+  constexpr std::int32_t shift = 26;  // every |logit| is below 1/2
   for (const auto& [bits, units] : {std::pair<int, std::int64_t>{8, 133144}, {12, 8260}, {16, 518}}) {
-    const double limit = largest_integer_weight(bits);
-    std::vector<float> weights(static_cast<std::size_t>(3 * units), static_cast<float>(limit));
-    for (std::int64_t j = 0; j < units; ++j) {
-      weights[static_cast<std::size_t>(units + j)] = -weights[0];
-      weights[static_cast<std::size_t>(2 * units + j)] = j % 2 == 0 ? weights[0] : -weights[0];
+    const std::int64_t limit = largest_integer_weight(bits);
+    // Of unit 0 all at the limit, of 1 at the other, of 2 in turn, so that its sums are small.
+    const auto weight = [limit = limit](std::int64_t i, std::int64_t j) {
+      return i == 0 ? limit : i == 1 ? -limit : j % 2 == 0 ? limit : -limit;
+    };
+    std::vector<float> weights;
+    for (std::int64_t i = 0; i < 3; ++i) {
+      for (std::int64_t j = 0; j < units; ++j) {
+        weights.push_back(static_cast<float>(weight(i, j)) * power_of_two(-shift));
+      }
     }
     auto weight_buffer = to_device(ops(), weights);
-    auto bias = to_device(ops(), std::vector<float>(3, 0.5f));
+    auto bias = to_device(ops(), std::vector<float>(3, 0.0f));
     Conditional c;
     c.weight = {weight_buffer.data(), 3, units, units};
     c.bias = bias.data();
     c.receiving = 3;
     c.sending = units;
     c.largest_input = 127;
-    c.deviation = 1;  // so that the logit can be read
+    c.deviation = 1;
     std::unique_ptr<IntegerWeights> integers;
     try {
       integers = ops().make_integer_weights(3, units, bits, 127);
@@ -395,29 +404,25 @@ TEST_P(GaussianTest, TheWidestLayersAreExactOrRefused) {
     ops().quantize(c, nullptr, nullptr);
     const TestStates input(ops(), 2, units, 1, 0);
     std::vector<std::uint8_t> states(input.host.size(), 0);
-    for (std::int64_t j = 0; j < units; ++j) states[static_cast<std::size_t>(j)] = 127;
-    for (std::int64_t j = 0; j < units; j += 3) {
-      states[static_cast<std::size_t>(padded_units(units) + j)] = static_cast<std::uint8_t>(j % 128);
+    const auto state = [](std::int64_t r, std::int64_t j) { return r == 0 ? 127 : j % 3 == 0 ? j % 128 : 0; };
+    for (std::int64_t r = 0; r < 2; ++r) {
+      for (std::int64_t j = 0; j < units; ++j) {
+        states[static_cast<std::size_t>(r * padded_units(units) + j)] =
+            static_cast<std::uint8_t>(state(r, j));
+      }
     }
     ops().copy_in(input.buffer.data(), states.data(), states.size());
-    // An error of a unit that lies far from its mean is its sign; its density is the rest of what is known,
-    // so scale the sums to lie within (-1, 1).
     auto errors = Buffer<float>(ops(), 2 * 3);
-    const float scale = 1.0f / (2.0f * static_cast<float>(units) * static_cast<float>(limit));
-    for (float& weight : weights) weight *= scale;
-    weight_buffer.copy_in(weights.data());
-    ops().quantize(c, nullptr, nullptr);
     const TestStates target(ops(), 2, 3, 1, 0);
     ops().score(c, input.view(), target.view(), {}, {errors.data(), 2, 3, 3});
     const auto found = to_host(errors);
     for (std::int64_t r = 0; r < 2; ++r) {
       for (std::int64_t i = 0; i < 3; ++i) {
-        double mean = 0.5;
-        for (std::int64_t j = 0; j < units; ++j) {
-          mean += states[static_cast<std::size_t>(r * padded_units(units) + j)] / 127.0 *
-                  weights[static_cast<std::size_t>(i * units + j)];
-        }
-        EXPECT_NEAR(found[static_cast<std::size_t>(3 * r + i)], std::clamp(-mean, -1.0, 1.0), 1e-3)
+        std::int64_t sum = 0;
+        for (std::int64_t j = 0; j < units; ++j) sum += weight(i, j) * state(r, j);
+        ASSERT_LE(std::abs(sum), max_integer_sum);
+        EXPECT_EQ(found[static_cast<std::size_t>(3 * r + i)],
+                  0.0f - static_cast<float>(sum) * scale_of_sum(shift, 127))
             << bits << " bits, row " << r << ", unit " << i;
       }
     }
@@ -522,6 +527,23 @@ TEST_P(GaussianTest, WhatGaussianUnitsDoNotHaveIsRefused) {
   EXPECT_THROW(ops().natural_gradient(c.view, {}, rates.data(), gradient.data(), gradient.data(),
                                       natural.data(), natural.data()),
                InternalError);
+  const TestStates targets(ops(), 4, 5, 2, 127);
+  auto relative = to_device(ops(), std::vector<std::int32_t>(4, 1));
+  auto totals = to_device(ops(), std::vector<std::int64_t>(2, 2));
+  SampleWeights shared;
+  shared.relative = relative.data();
+  shared.total = totals.data();
+  shared.samples = 2;
+  EXPECT_THROW(ops().delta(c.view, input.view(), targets.view(), {}, {deltas.data(), 2, 5, 64}, shared),
+               InternalError);
+}
+
+TEST_P(GaussianTest, IntegersForOtherStatesAreRefused) {
+  TestConditional c = gaussian(ops(), 5, 3, 16);
+  c.view.largest_input = 127;
+  const TestStates input(ops(), 2, 3, 1, 127);
+  const TestStates target(ops(), 2, 5, 2, 127);
+  EXPECT_THROW(ops().score(c.view, input.view(), target.view(), {}), InternalError);
 }
 
 // ------------------------------------------------------------------------------------ exact expectations
@@ -746,7 +768,7 @@ TEST(Gaussian, AlgorithmsOfBinaryStatesAndGreyDataOfOtherMachinesAreRefused) {
   EXPECT_THAT(message_of<UsageError>([] { check(small_settings(Algorithm::bidirectional_helmholtz)); }),
               HasSubstr("geometric mean"));
   TrainingSettings settings = small_settings(Algorithm::wake_sleep);
-  for (const double deviation : {0.0, 0.0039, 1.1, -0.1, std::nan("")}) {
+  for (const double deviation : {0.0, 0.0312, 1.1, -0.1, std::nan("")}) {
     settings.visible_deviation = deviation;
     EXPECT_THAT(message_of<UsageError>([&] { check(settings); }), HasSubstr("visible-deviation"));
   }

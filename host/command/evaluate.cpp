@@ -81,7 +81,7 @@ double images_per_second(const Measured& measured) {
   return static_cast<double>(measured.evaluation.rows) / std::max(measured.seconds, 1e-9);
 }
 
-void print_json(const Measured& measured, const std::string& hash) {
+void print_json(const Measured& measured, const OpenModel& open) {
   const Evaluation& e = measured.evaluation;
   nlohmann::ordered_json json = {
       {"nll", -e.log_likelihood},
@@ -97,7 +97,8 @@ void print_json(const Measured& measured, const std::string& hash) {
       {"layer_mismatch", e.layer_mismatch},
       {"images_per_second", images_per_second(measured)},
       {"seconds", measured.seconds},
-      {"hash", hash},
+      {"visible", name_of(open.model.settings.visible)},
+      {"hash", open.model.hash},
   };
   if (measured.has_exact) json["exact_log_likelihood"] = measured.exact;
   if (measured.bidirectional) {
@@ -182,7 +183,7 @@ int evaluate(const Arguments& arguments) {
   }
   const Measured measured = measure(open, data, arguments);
   if (arguments.flag("json")) {
-    print_json(measured, open.model.hash);
+    print_json(measured, open);
   } else {
     print_text(measured, open, data);
   }

@@ -131,7 +131,7 @@ Options machine_options() {
           "not binarized; estimates are then log densities)",
           {}, {"bernoulli", "gaussian"}),
       setting("visible-deviation", Kind::number, "SIGMA", "Machine",
-              "standard deviation of gaussian visible units", {0.00390625, 1}),
+              "standard deviation of gaussian visible units", {0.03125, 1}),
       setting("algorithm", Kind::choice, "NAME", "Machine",
               "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, sparse-wake-sleep, "
               "bidirectional-helmholtz, vimco or natural-reweighted-wake-sleep",

@@ -80,7 +80,8 @@ CpuWeights::CpuWeights(Ops& ops, CpuRoute route_wanted, std::int64_t receiving_u
     throw UsageError("a layer of " + std::to_string(sending) + " units is too wide for exact sums " +
                      (largest_input > 1 ? "of fixed-point states with " : "with ") + std::to_string(bits) +
                      "-bit weights and " + route_text(route) + ": at most " + std::to_string(widest) +
-                     " units; use fewer units or fewer weight bits");
+                     " units; use fewer units" +
+                     (route == CpuRoute::float32 ? " or the route int8" : " or fewer weight bits"));
   }
   limbs = limbs_for(route, sending, bits, largest_input);
   const std::int64_t count = limbs * receiving * sending;
@@ -514,8 +515,9 @@ void check_gradient(Ops& ops, CpuRoute route, std::int64_t rows, std::int32_t la
       const int any = static_cast<int>(random >> (8 * i) & 255u) % 255 - 127;
       deltas.data()[r * stride + i] = static_cast<std::int8_t>(i == 0 ? 127 : i == 1 ? -127 : any);
     }
+    const std::uint32_t of_states = check_word(static_cast<std::uint32_t>(r), 3);
     for (std::int64_t j = 0; j < sending; ++j) {
-      states.data()[r * stride + j] = check_state(j == 0 ? 1u : random >> (24 + j), largest_state);
+      states.data()[r * stride + j] = check_state(j == 0 ? 1u : of_states >> (8 * (j - 1)), largest_state);
     }
   }
   Buffer<std::int32_t> gradient(ops, receiving * sending);
