@@ -39,7 +39,7 @@ wake-sleep-200-200-200      | 101.3  | 500  | 1000,10000 | --layers 200,200,200
 reweighted-200              | 103.1  | 1000 | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5
 reweighted-200-200          | 93.4   | 1000 | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5
 reweighted-200-200-200      | 90.1   | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-50-200-200-200   | 89.0   | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
+reweighted-50-200-200-200   | 89.0   | 100  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --batch-size 20 --learning-rate 0.001
 vimco-200                   | 101.9  | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
 vimco-200-200               | 91.7   | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
 autoregressive-wake-sleep   | -      | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
