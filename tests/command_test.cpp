@@ -695,6 +695,16 @@ TEST_F(CommandTest, BenchStreamsRows) {
   EXPECT_EQ(nlohmann::json::parse(result.out).at("streamed"), true);
 }
 
+TEST_F(CommandTest, BenchHasGaussianVisibleUnits) {
+  const Words words = {"bench",    "--layers", "30,9", "--batch-size", "8",   "--seconds",
+                       "0.05",     "--rounds", "3",    "--device",     "cpu", "--visible",
+                       "gaussian", "--json"};
+  const Result result = run(words);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("visible"), "gaussian");
+  EXPECT_THAT(result.err, HasSubstr("resident data 4.4 KB"));  // of 128 rows, 30 bytes and 4 of the order
+}
+
 TEST_F(CommandTest, BenchReportsItsKeys) {
   const nlohmann::json json =
       json_of({"bench", "--layers", "30,9,5", "--batch-size", "8", "--seconds", "0.05", "--rounds", "3",

@@ -46,11 +46,35 @@ Subject subject_of(const Arguments& arguments) {
   settings.optimizer = optimizer_named(arguments.text("optimizer"));
   settings.algorithm = algorithm_named(arguments.text("algorithm"));
   settings.prior = prior_named(arguments.text("prior"));
+  settings.visible = visible_named(arguments.text("visible"));
   settings.samples = arguments.whole("samples");
   settings.seed = arguments.seed("seed");
   check(settings);
   subject.placement = placement_settings(arguments);
   return subject;
+}
+
+/// Grey values by addressed draws, every one as likely.
+DataSet random_grey_data(std::int64_t rows, std::int64_t units, std::uint64_t seed) {
+  DataSet data;
+  data.rows = rows;
+  data.units = units;
+  data.row_bytes = units;
+  data.grey = true;
+  data.source = "random data";
+  data.bytes.resize(static_cast<std::size_t>(rows * units));
+  const std::uint32_t domain = domain_word(Domain::binarize_fixed, 0);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t unit = 0; unit < units; unit += 4) {
+      const PhiloxBlock block = philox4x32_10(
+          draw_counter(static_cast<std::uint32_t>(unit / 4), static_cast<std::uint32_t>(r), 0, domain), seed);
+      for (std::int64_t i = 0; i < 4 && unit + i < units; ++i) {
+        data.bytes[static_cast<std::size_t>(r * units + unit + i)] =
+            static_cast<std::uint8_t>(block.word[i] >> 24);
+      }
+    }
+  }
+  return data;
 }
 
 /// Fair coin flips by addressed draws.
@@ -155,7 +179,8 @@ void print_plan(const MemoryPlan& plan, std::int64_t batch_size) {
 
 Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
   const std::int64_t rows = subject.settings.batch_size;
-  Trainer trainer(ops, random_data(rows * batches, subject.sizes.front(), subject.settings.seed),
+  const auto make_data = subject.settings.visible == Visible::gaussian ? random_grey_data : random_data;
+  Trainer trainer(ops, make_data(rows * batches, subject.sizes.front(), subject.settings.seed),
                   subject.settings, subject.placement);
   const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
   const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings);
@@ -179,6 +204,7 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"optimizer", name_of(subject.settings.optimizer)},
       {"algorithm", name_of(subject.settings.algorithm)},
       {"prior", name_of(subject.settings.prior)},
+      {"visible", name_of(subject.settings.visible)},
       {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
       {"streamed", subject.placement.placement == DataPlacement::streamed},
       {"threads", arguments.whole("threads")},
@@ -201,6 +227,7 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
         std::string(name_of(subject.settings.algorithm)) + ", " +
             with_commas(rows_of_a_step(subject.settings) / subject.settings.batch_size));
   print("prior", name_of(subject.settings.prior));
+  print("visible units", name_of(subject.settings.visible));
   print("images per second", with_commas(std::llround(images)));
   print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
   print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
@@ -226,6 +253,9 @@ const CommandSpec& bench_spec() {
     OptionSpec prior = call("prior", Kind::choice, "KIND", name_of(TrainingSettings{}.prior), "Machine",
                             "the prior, as in `wakesleep train`");
     prior.choices = train_spec().find("prior")->choices;
+    OptionSpec visible = call("visible", Kind::choice, "KIND", name_of(TrainingSettings{}.visible), "Machine",
+                              "the visible units, as in `wakesleep train`");
+    visible.choices = train_spec().find("visible")->choices;
     return CommandSpec{
         "bench",
         "Times the training step and its own bare integer products on random data.",
@@ -233,7 +263,7 @@ const CommandSpec& bench_spec() {
         joined({{call("layers", Kind::layers, "WIDTHS", "784,200,200,200", "Machine",
                       "widths of all layers, the visible one first"),
                  call("batch-size", Kind::whole, "N", "100", "Machine", "rows of a step", {1, 524288}), bits,
-                 optimizer, algorithm, prior,
+                 optimizer, algorithm, prior, visible,
                  call("samples", Kind::whole, "K", std::to_string(TrainingSettings{}.samples), "Machine",
                       "hidden states drawn for each image, where the algorithm draws several", {1, 1048576}),
                  call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
