@@ -22,8 +22,7 @@ struct Matrix {
 };
 
 /// States of a batch: one row per sample, one byte per unit, each 0 or 1, or 0 to 127 where they are fixed
-/// point (arithmetic.hpp). The bytes between `columns` and
-/// `stride` are padding and hold anything.
+/// point (arithmetic.hpp). The bytes between `columns` and `stride` are padding and hold anything.
 using States = Matrix<std::uint8_t>;
 using ConstStates = Matrix<const std::uint8_t>;
 
