@@ -161,7 +161,7 @@ class Contest:
         return ["--layers", ",".join(map(str, self.sizes)), "--batch-size", str(self.batch_size)]
 
     def engine(self, bits, route, replay, seconds):
-        # Half of the time goes to the bare products.
+        # Not quite half of the time goes to the bare products, and a tenth to the peak.
         return [*shlex.split(self.arguments.engine), "bench", *self.shape(), "--optimizer", "sgd",
                 "--weight-bits", str(bits), "--route", route, "--replay", replay, "--device", self.arguments.device,
                 "--seconds", str(2 * seconds), "--rounds", "1", "--json", "--quiet"]  # fmt: skip

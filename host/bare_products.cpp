@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 
 #include "wakesleep/machine.hpp"
 
@@ -9,120 +10,218 @@ namespace wakesleep {
 
 namespace {
 
-struct Bench {
-  Bench(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& training)
-      : machine(ops, sizes, training.weight_bits, training.prior, visible_units_of(training)),
-        settings(training),
-        images(training.batch_size) {
-    machine.initialize(std::vector<double>(static_cast<std::size_t>(sizes[0]), 0.5), 1);
-    const std::int64_t rows = rows_of_a_step(settings);
+constexpr std::uint64_t seed = 1;
+
+/// Fair coin flips, one a byte; another `purpose`, others.
+std::vector<std::uint8_t> coin_flips(std::int64_t count, std::uint32_t purpose) {
+  constexpr std::int64_t bits = 128;  // of a block of random words
+  std::vector<std::uint8_t> flips(static_cast<std::size_t>(count));
+  for (std::int64_t first = 0; first < count; first += bits) {
+    const PhiloxBlock random =
+        philox4x32_10(draw_counter(static_cast<std::uint32_t>(first / bits), purpose, 0, 0), seed);
+    for (std::int64_t i = 0; i < std::min(bits, count - first); ++i) {
+      flips[static_cast<std::size_t>(first + i)] = random.word[i / 32] >> (i % 32) & 1u;
+    }
+  }
+  return flips;
+}
+
+/// A forward product of a conditional, or the gradient of its weights.
+struct Product {
+  enum class Kind { forward, gradient };
+  Kind kind = Kind::forward;
+  const Conditional* conditional = nullptr;
+  int receiving = 0;  ///< layer
+  int sending = 0;    ///< layer
+  std::int64_t rows = 0;
+
+  std::int64_t multiply_adds() const { return rows * conditional->receiving * conditional->sending; }
+};
+
+class StepProducts {
+ public:
+  StepProducts(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings)
+      : machine_(ops, sizes, settings.weight_bits, settings.prior, visible_units_of(settings)) {
+    machine_.initialize(std::vector<double>(static_cast<std::size_t>(sizes[0]), 0.5), seed);
+    list(settings);
+    for (int l = 0; l <= machine_.layers(); ++l) {
+      const std::int64_t count = rows_of_a_step(settings) * padded_units(machine_.size(l));
+      const std::vector<std::uint8_t> random = coin_flips(count, static_cast<std::uint32_t>(l));
+      states_.emplace_back(ops, count).copy_in(random.data());
+      deltas_.emplace_back(ops, count).copy_in(reinterpret_cast<const std::int8_t*>(random.data()));
+    }
     std::int64_t largest = 0;
-    for (int l = 0; l <= machine.layers(); ++l) {
-      const std::int64_t units = machine.size(l);
-      const std::int64_t count = rows * padded_units(units);
-      std::vector<std::uint8_t> random(static_cast<std::size_t>(count));
-      for (std::size_t i = 0; i < random.size(); ++i) {
-        const std::uint32_t at = static_cast<std::uint32_t>(i);
-        random[i] = philox4x32_10(draw_counter(at, static_cast<std::uint32_t>(l), 0, 0), 1).word[0] & 1u;
+    for (const Product& product : products_) {
+      largest = std::max(largest, product.conditional->receiving * product.conditional->sending);
+    }
+    gradient_ = Buffer<std::int32_t>(ops, largest);
+  }
+
+  void run() const {
+    for (const Product& product : products_) {
+      const std::int64_t rows = product.rows;
+      const ConstStates input = view(states_, product.sending, rows);
+      if (product.kind == Product::Kind::forward) {
+        machine_.ops().multiply(*product.conditional, input);
+      } else {
+        machine_.ops().gradient(view(deltas_, product.receiving, rows), input, gradient_.data(), nullptr,
+                                product.conditional->largest_input);
       }
-      states.emplace_back(ops, count);
-      states.back().copy_in(random.data());
-      deltas.emplace_back(ops, count);
-      deltas.back().copy_in(reinterpret_cast<const std::int8_t*>(random.data()));
-      if (l > 0) largest = std::max(largest, units * machine.size(l - 1));
     }
-    largest = std::max(largest, machine.prior().receiving * machine.prior().sending);
-    gradient = Buffer<std::int32_t>(ops, largest);
+    machine_.ops().synchronize();
   }
 
-  ConstStates states_of(int l, std::int64_t rows) const {
-    return {states[static_cast<std::size_t>(l)].data(), rows, machine.size(l), padded_units(machine.size(l))};
-  }
-  /// The gradient of the conditional of layer `receiving` given layer `sending`.
-  void learn(int receiving, int sending, std::int64_t rows) {
-    const bool from_visible = sending == 0 && receiving == 1;
-    const std::int32_t largest_state = from_visible ? machine.recognition(1).largest_input : 1;
-    const std::int64_t units = machine.size(receiving);
-    const ConstDeltas errors{deltas[static_cast<std::size_t>(receiving)].data(), rows, units,
-                             padded_units(units)};
-    machine.ops().gradient(errors, states_of(sending, rows), gradient.data(), nullptr, largest_state);
-  }
-  void up(int l, std::int64_t rows) {
-    machine.ops().multiply(machine.recognition(l), states_of(l - 1, rows));
-  }
-  void down(int l, std::int64_t rows) { machine.ops().multiply(machine.generative(l), states_of(l, rows)); }
-
-  /// Of an autoregressive prior: scores of the top layer's states, and the gradient.
-  void prior(std::int64_t rows) {
-    if (!machine.prior().autoregressive) return;
-    machine.ops().multiply(machine.prior(), states_of(machine.layers(), rows));
-    learn(machine.layers(), machine.layers(), rows);
+  std::int64_t multiply_adds() const {
+    return std::accumulate(products_.begin(), products_.end(), std::int64_t{0},
+                           [](std::int64_t sum, const Product& p) { return sum + p.multiply_adds(); });
   }
 
-  /// A chain, a prediction and one gradient for every pair, in either direction.
-  void wake() {
-    for (int l = 1; l <= machine.layers(); ++l) {
-      up(l, images);
-      down(l, images);
-      learn(l - 1, l, images);
-    }
-    prior(images);
-  }
-  void sleep() {
-    for (int l = 1; l <= machine.layers(); ++l) {
-      down(l, images);
-      up(l, images);
-      learn(l, l - 1, images);
-    }
-  }
-  /// K samples an image, which share the image; their scores; the gradients of what learns from them.
-  void posterior() {
+ private:
+  void list(const TrainingSettings& settings) {
+    const std::int64_t images = settings.batch_size;
     const std::int64_t rows = rows_of_a_step(settings);
-    const bool recognition_learns = !is_used(settings, "insomnia") || settings.insomnia > 0;
-    for (int l = 1; l <= machine.layers(); ++l) {
-      const std::int64_t rows_below = l == 1 ? images : rows;
-      up(l, rows_below);
-      down(l, rows);
-      learn(l - 1, l, rows);
-      if (recognition_learns) learn(l, l - 1, rows_below);
-    }
-    prior(rows);
-  }
-
-  void run() {
     switch (settings.algorithm) {
       case Algorithm::wake_sleep:
       case Algorithm::sparse_wake_sleep:
-        wake();
-        sleep();
+        wake(images);
+        sleep(images);
         break;
       case Algorithm::reweighted_wake_sleep:
       case Algorithm::natural_reweighted_wake_sleep:
-        posterior();
-        if (settings.insomnia < 1) sleep();
+        posterior(images, rows, settings.insomnia > 0);
+        if (settings.insomnia < 1) sleep(images);
         break;
       case Algorithm::joint_stochastic_approximation:
       case Algorithm::bidirectional_helmholtz:
       case Algorithm::vimco:
-        posterior();
+        posterior(images, rows, true);
         break;
     }
-    machine.ops().synchronize();
   }
 
-  Machine machine;
-  TrainingSettings settings;
-  std::int64_t images;
-  std::vector<Buffer<std::uint8_t>> states;
-  std::vector<Buffer<std::int8_t>> deltas;
-  Buffer<std::int32_t> gradient;
+  /// A chain, a prediction and one gradient for every pair, in either direction.
+  void wake(std::int64_t rows) {
+    for (int l = 1; l <= machine_.layers(); ++l) {
+      up(l, rows);
+      down(l, rows);
+      learn_down(l, rows);
+    }
+    prior(rows);
+  }
+  void sleep(std::int64_t rows) {
+    for (int l = 1; l <= machine_.layers(); ++l) {
+      down(l, rows);
+      up(l, rows);
+      learn_up(l, rows);
+    }
+  }
+  /// K samples an image, which share the image; their scores; the gradients of what learns from them.
+  void posterior(std::int64_t images, std::int64_t rows, bool recognition_learns) {
+    for (int l = 1; l <= machine_.layers(); ++l) {
+      const std::int64_t rows_below = l == 1 ? images : rows;
+      up(l, rows_below);
+      down(l, rows);
+      learn_down(l, rows);
+      if (recognition_learns) learn_up(l, rows_below);
+    }
+    prior(rows);
+  }
+
+  void up(int l, std::int64_t rows) { add(Product::Kind::forward, machine_.recognition(l), l, l - 1, rows); }
+  void down(int l, std::int64_t rows) { add(Product::Kind::forward, machine_.generative(l), l - 1, l, rows); }
+  void learn_up(int l, std::int64_t rows) {
+    add(Product::Kind::gradient, machine_.recognition(l), l, l - 1, rows);
+  }
+  void learn_down(int l, std::int64_t rows) {
+    add(Product::Kind::gradient, machine_.generative(l), l - 1, l, rows);
+  }
+  /// Of an autoregressive prior: scores of the top layer's states, and the gradient.
+  void prior(std::int64_t rows) {
+    const int top = machine_.layers();
+    if (!machine_.prior().autoregressive) return;
+    add(Product::Kind::forward, machine_.prior(), top, top, rows);
+    add(Product::Kind::gradient, machine_.prior(), top, top, rows);
+  }
+  void add(Product::Kind kind, const Conditional& conditional, int receiving, int sending,
+           std::int64_t rows) {
+    products_.push_back({kind, &conditional, receiving, sending, rows});
+  }
+
+  template <class T>
+  Matrix<const T> view(const std::vector<Buffer<T>>& layers, int l, std::int64_t rows) const {
+    const std::int64_t units = machine_.size(l);
+    return {layers[static_cast<std::size_t>(l)].data(), rows, units, padded_units(units)};
+  }
+
+  Machine machine_;
+  std::vector<Product> products_;
+  std::vector<Buffer<std::uint8_t>> states_;
+  std::vector<Buffer<std::int8_t>> deltas_;
+  Buffer<std::int32_t> gradient_;
+};
+
+class SquareProduct {
+ public:
+  SquareProduct(Ops& ops, std::int64_t width)
+      : ops_(ops),
+        weight_(ops, width * width),
+        bias_(ops, width),
+        integers_(ops.make_integer_weights(width, width, 8)),
+        states_(ops, width * padded_units(width)),
+        input_{states_.data(), width, width, padded_units(width)} {
+    bias_.fill_zero();
+    conditional_.weight = {weight_.data(), width, width, width};
+    conditional_.bias = bias_.data();
+    conditional_.receiving = width;
+    conditional_.sending = width;
+    conditional_.integers = integers_.get();
+    upload_weights();
+    ops.quantize(conditional_, nullptr, nullptr);
+    states_.copy_in(coin_flips(states_.size(), 0).data());
+  }
+
+  void run() const {
+    ops_.multiply(conditional_, input_);
+    ops_.synchronize();
+  }
+
+ private:
+  /// Uniform within +-1, a row at a time, so that the host holds no second copy.
+  void upload_weights() {
+    std::vector<float> row(static_cast<std::size_t>(conditional_.sending));
+    for (std::int64_t i = 0; i < conditional_.receiving; ++i) {
+      PhiloxBlock random{};
+      for (std::size_t j = 0; j < row.size(); ++j) {
+        if (j % 4 == 0) {
+          random = philox4x32_10(
+              draw_counter(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i), 1, 0), seed);
+        }
+        row[j] = 0x1p-31f * static_cast<float>(static_cast<std::int32_t>(random.word[j % 4]));
+      }
+      ops_.copy_in(conditional_.weight.row(i), row.data(), row.size() * sizeof(float));
+    }
+  }
+
+  Ops& ops_;
+  Buffer<float> weight_;
+  Buffer<float> bias_;
+  std::unique_ptr<IntegerWeights> integers_;
+  Buffer<std::uint8_t> states_;
+  ConstStates input_;
+  Conditional conditional_;
 };
 
 }  // namespace
 
-std::function<void()> bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
-                                    const TrainingSettings& settings) {
-  return [bench = std::make_shared<Bench>(ops, sizes, settings)] { bench->run(); };
+BareProducts bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
+                           const TrainingSettings& settings) {
+  const auto products = std::make_shared<const StepProducts>(ops, sizes, settings);
+  return {[products] { products->run(); }, products->multiply_adds()};
+}
+
+BareProducts square_product(Ops& ops, std::int64_t width) {
+  const auto product = std::make_shared<const SquareProduct>(ops, width);
+  return {[product] { product->run(); }, width * width * width};
 }
 
 }  // namespace wakesleep

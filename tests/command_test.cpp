@@ -38,6 +38,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace wakesleep::testing;
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Words = std::vector<std::string>;
@@ -710,13 +711,40 @@ TEST_F(CommandTest, BenchReportsItsKeys) {
       json_of({"bench", "--layers", "30,9,5", "--batch-size", "8", "--seconds", "0.05", "--rounds", "3",
                "--device", "cpu", "--threads", "1", "--json"});
   for (const std::string key :
-       {"images_per_second", "step_ms", "products_ms", "step_over_products", "rounds", "layers", "batch_size",
-        "weight_bits", "optimizer", "streamed", "threads", "device", "memory_bytes"}) {
+       {"images_per_second", "step_ms", "products_ms", "step_over_products", "multiply_adds_per_step",
+        "peak_multiply_adds_per_second", "peak_width", "products_share_of_peak", "step_share_of_peak",
+        "rounds", "layers", "batch_size", "weight_bits", "optimizer", "streamed", "threads", "device",
+        "memory_bytes"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
   EXPECT_EQ(json.at("layers"), nlohmann::json({30, 9, 5}));
   EXPECT_EQ(json.at("rounds"), 3);
   EXPECT_GT(json.at("images_per_second"), 0);
+}
+
+TEST_F(CommandTest, BenchReportsSharesOfThePeak) {
+  Words words = {"bench",    "--layers", "30,9,5",   "--batch-size", "8",         "--seconds", "0.05",
+                 "--rounds", "3",        "--device", "cpu",          "--threads", "1"};
+  const Result text = run(words);
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.err, HasSubstr("products for the peak "));
+  EXPECT_THAT(
+      text.out,
+      ContainsRegex("peak of integer products +[0-9.]+ billion multiply-adds/s, by a square of [0-9,]+"));
+  EXPECT_THAT(text.out, ContainsRegex("share of the peak +products [0-9.]+ %, step [0-9.]+ %"));
+
+  words.push_back("--json");
+  const nlohmann::json json = json_of(words);
+  const double multiply_adds = 6 * 8 * (30 * 9 + 9 * 5);
+  EXPECT_EQ(json.at("multiply_adds_per_step"), multiply_adds);
+  const double peak = json.at("peak_multiply_adds_per_second");
+  EXPECT_GT(peak, 0);
+  EXPECT_GE(json.at("peak_width"), 256);
+  EXPECT_GT(json.at("step_share_of_peak"), 0);
+  EXPECT_NEAR(json.at("step_share_of_peak"), 1e3 * multiply_adds / json.at("step_ms").get<double>() / peak,
+              1e-9);
+  EXPECT_NEAR(json.at("products_share_of_peak"),
+              1e3 * multiply_adds / json.at("products_ms").get<double>() / peak, 1e-9);
 }
 
 /// The header of an NPY file as numpy writes it for this type and shape.

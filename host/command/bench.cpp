@@ -1,9 +1,12 @@
-// `wakesleep bench`: the training step against its own bare integer products, in turn, on random data.
+// `wakesleep bench`: the training step against its own bare integer products and against the best rate of
+// integer products that the device shows, in turn, on random data.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <limits>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -26,10 +29,39 @@ struct Subject {
   PlacementSettings placement;
 };
 
+/// A large product, and the least time that it has been seen to take.
+struct Square {
+  std::int64_t width = 0;
+  BareProducts product;
+  double seconds = std::numeric_limits<double>::infinity();
+
+  double rate() const { return static_cast<double>(product.multiply_adds) / seconds; }
+};
+
+/// Large products, the fastest of which shows what the device can do.
+struct Peak {
+  std::vector<Square> squares;
+  std::int64_t bytes = 0;  ///< held for them
+
+  const Square& best() const {
+    return *std::max_element(squares.begin(), squares.end(),
+                             [](const Square& a, const Square& b) { return a.rate() < b.rate(); });
+  }
+};
+
 struct Timing {
   double step_seconds = 0;
   double products_seconds = 0;
   double ratio = 0;
+  std::int64_t multiply_adds = 0;  ///< of the step's products
+  std::int64_t peak_width = 0;
+  double peak_rate = 0;  ///< the best seen, in multiply-adds a second
+
+  double products_share() const { return share_in(products_seconds); }
+  double step_share() const { return share_in(step_seconds); }
+
+ private:
+  double share_in(double seconds) const { return static_cast<double>(multiply_adds) / seconds / peak_rate; }
 };
 
 Subject subject_of(const Arguments& arguments) {
@@ -124,12 +156,61 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-/// Steps and products in turn, so that a machine that changes its speed changes it for both.
-Timing time_in_turn(const Work& steps, const Work& products, const Arguments& arguments) {
+Work repeated(const BareProducts& products) {
+  return [run = products.run](std::int64_t times) {
+    for (std::int64_t i = 0; i < times; ++i) run();
+  };
+}
+
+/// How much of a round goes to steps and to products each; what is left goes to the peak.
+constexpr double share_of_steps = 0.45;
+constexpr double share_of_peak = 1 - 2 * share_of_steps;
+
+double seconds_of_a_round(const Arguments& arguments) {
+  return arguments.number("seconds") / static_cast<double>(arguments.whole("rounds"));
+}
+
+/// Runs it as often as `seconds` allow, but once, and keeps the least time.
+void measure_again(Square& square, double seconds) {
+  const auto times = std::max<std::int64_t>(1, std::llround(seconds / square.seconds));
+  square.seconds = std::min(square.seconds, seconds_of(repeated(square.product), times));
+}
+
+/// Square products of twice the width each, up to where a wider one would take longer than some milliseconds
+/// or than a round has for it, or would need more than `memory` bytes with the others. Narrow ones are held
+/// up by their call and wide ones leave a processor's caches, so the fastest may be any of them. None where
+/// not even the narrowest fits; `bytes` is then what it would need.
+Peak make_squares(Ops& ops, const Arguments& arguments, std::int64_t memory) {
+  constexpr std::int64_t narrowest = 256;
+  constexpr std::int64_t widest = 8192;
+  const double longest = std::min(20e-3, share_of_peak * seconds_of_a_round(arguments));
+  const auto held = [&] { return static_cast<std::int64_t>(ops.memory_use().current); };
+  const std::int64_t before = held();
+
+  Peak peak;
+  peak.bytes = 32 * narrowest * narrowest;  // about twice what it takes
+  std::int64_t needed = peak.bytes;
+  double next_seconds = 0;
+  for (std::int64_t width = narrowest; width <= widest && needed <= memory && next_seconds <= longest;
+       width *= 2) {
+    Square& square = peak.squares.emplace_back(Square{width, square_product(ops, width)});
+    square.product.run();  // the first run chooses algorithms and makes working memory
+    for (int i = 0; i < 3; ++i) measure_again(square, 0);
+    peak.bytes = held() - before;
+    needed = 5 * peak.bytes;  // a product of twice the width takes four times as much as this one
+    next_seconds = 8 * square.seconds;
+  }
+  return peak;
+}
+
+/// Steps, products and the peak in turn, so that a machine that changes its speed changes it for all.
+Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, const Arguments& arguments) {
   const std::int64_t rounds = arguments.whole("rounds");
-  const double share = arguments.number("seconds") / (2.0 * static_cast<double>(rounds));
-  const std::int64_t step_count = repetitions(steps, share);
-  const std::int64_t product_count = repetitions(products, share);
+  const double round_seconds = seconds_of_a_round(arguments);
+  const Work products = repeated(bare);
+  const std::int64_t step_count = repetitions(steps, share_of_steps * round_seconds);
+  const std::int64_t product_count = repetitions(products, share_of_steps * round_seconds);
+  const double square_seconds = share_of_peak * round_seconds / static_cast<double>(peak.squares.size());
 
   Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "measuring", "rounds", rounds);
   std::vector<double> step_times;
@@ -139,9 +220,17 @@ Timing time_in_turn(const Work& steps, const Work& products, const Arguments& ar
     step_times.push_back(seconds_of(steps, step_count));
     product_times.push_back(seconds_of(products, product_count));
     ratios.push_back(step_times.back() / product_times.back());
+    for (Square& square : peak.squares) measure_again(square, square_seconds);
     progress.update(round + 1);
   }
-  return {median(step_times), median(product_times), median(ratios)};
+  Timing timing;
+  timing.step_seconds = median(step_times);
+  timing.products_seconds = median(product_times);
+  timing.ratio = median(ratios);
+  timing.multiply_adds = bare.multiply_adds;
+  timing.peak_width = peak.best().width;
+  timing.peak_rate = peak.best().rate();
+  return timing;
 }
 
 /// What the training takes, and with it the bare products, which have a machine and states of their own.
@@ -155,39 +244,35 @@ MemoryPlan plan_of(Ops& ops, const Subject& subject) {
 }
 
 /// Refuses what would not fit before anything is measured.
-void check_plan(const MemoryPlan& plan, Ops& ops, const Subject& subject) {
-  const std::size_t available = ops.available_memory();
-  const std::int64_t batch_size = subject.settings.batch_size;
-  if (static_cast<std::uint64_t>(plan.total(batch_size)) <= available) return;
-  const std::int64_t largest = plan.largest_batch(static_cast<std::int64_t>(available));
+void check_plan(const MemoryPlan& plan, const Peak& peak, std::int64_t batch_size, std::int64_t available) {
+  const std::int64_t needed = plan.total(batch_size) + peak.bytes;
+  if (needed <= available) return;
+  const std::int64_t largest = plan.largest_batch(available - peak.bytes);
   throw DeviceError("a batch of " + with_commas(batch_size) + " rows needs " +
-                    byte_text(static_cast<double>(plan.total(batch_size))) + " and " +
+                    byte_text(static_cast<double>(needed)) + " and " +
                     byte_text(static_cast<double>(available)) + " are free; " +
                     (largest > 0 ? "the largest batch that fits has " + with_commas(largest) + " rows"
                                  : "no batch fits: use smaller layers"));
 }
 
-void print_plan(const MemoryPlan& plan, std::int64_t batch_size) {
+void print_plan(const MemoryPlan& plan, const Peak& peak, std::int64_t batch_size) {
   const auto bytes = [](std::int64_t count) { return byte_text(static_cast<double>(count)); };
   std::fprintf(
       stderr,
-      "memory plan: parameters %s, optimiser and gradients %s, %s data %s, %s rows of %s each: %s in all\n",
+      "memory plan: parameters %s, optimiser and gradients %s, %s data %s, %s rows of %s each, products "
+      "for the peak %s: %s in all\n",
       bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(), plan.streamed ? "streamed" : "resident",
       bytes(plan.data).c_str(), with_commas(batch_size).c_str(), bytes(plan.per_row).c_str(),
-      bytes(plan.total(batch_size)).c_str());
+      bytes(peak.bytes).c_str(), bytes(plan.total(batch_size) + peak.bytes).c_str());
 }
 
-Timing measure(Ops& ops, const Subject& subject, const Arguments& arguments) {
+Timing measure(Ops& ops, const Subject& subject, Peak& peak, const Arguments& arguments) {
   const std::int64_t rows = subject.settings.batch_size;
   const auto make_data = subject.settings.visible == Visible::gaussian ? random_grey_data : random_data;
   Trainer trainer(ops, make_data(rows * batches, subject.sizes.front(), subject.settings.seed),
                   subject.settings, subject.placement);
   const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
-  const std::function<void()> bare = bare_products(ops, subject.sizes, subject.settings);
-  const Work products = [&](std::int64_t times) {
-    for (std::int64_t i = 0; i < times; ++i) bare();
-  };
-  return time_in_turn(steps, products, arguments);
+  return time_in_turn(steps, bare_products(ops, subject.sizes, subject.settings), peak, arguments);
 }
 
 nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, Ops& ops,
@@ -197,6 +282,11 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"step_ms", 1e3 * timing.step_seconds},
       {"products_ms", 1e3 * timing.products_seconds},
       {"step_over_products", timing.ratio},
+      {"multiply_adds_per_step", timing.multiply_adds},
+      {"peak_multiply_adds_per_second", timing.peak_rate},
+      {"peak_width", timing.peak_width},
+      {"products_share_of_peak", timing.products_share()},
+      {"step_share_of_peak", timing.step_share()},
       {"rounds", arguments.whole("rounds")},
       {"layers", subject.sizes},
       {"batch_size", subject.settings.batch_size},
@@ -232,8 +322,14 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
   print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
   print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
   print("step / products", decimals(timing.ratio, 2));
+  print("peak of integer products", decimals(1e-9 * timing.peak_rate, 1) +
+                                        " billion multiply-adds/s, by a square of " +
+                                        with_commas(timing.peak_width));
+  print("share of the peak", "products " + decimals(100 * timing.products_share(), 1) + " %, step " +
+                                 decimals(100 * timing.step_share(), 1) + " %");
   print("memory at the peak", byte_text(static_cast<double>(ops.memory_use().peak)));
-  std::printf("(medians of %s rounds of steps and products in turn)\n", arguments.text("rounds").c_str());
+  std::printf("(medians of %s rounds of steps and products in turn; the peak is the best of them)\n",
+              arguments.text("rounds").c_str());
 }
 
 }  // namespace
@@ -258,7 +354,8 @@ const CommandSpec& bench_spec() {
     visible.choices = train_spec().find("visible")->choices;
     return CommandSpec{
         "bench",
-        "Times the training step and its own bare integer products on random data.",
+        "Times the training step, its own bare integer products and the peak of such products on random "
+        "data.",
         {},
         joined({{call("layers", Kind::layers, "WIDTHS", "784,200,200,200", "Machine",
                       "widths of all layers, the visible one first"),
@@ -269,7 +366,7 @@ const CommandSpec& bench_spec() {
                  call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
                       above_zero),
                  call("rounds", Kind::whole, "N", "9", "Measurement",
-                      "rounds of steps and bare products in turn; medians are reported", {1, 10000}),
+                      "rounds of steps, bare products and the peak in turn", {1, 10000}),
                  json_option()},
                 {seed_option("the data and the weights"), placement_option(Role::call)},
                 computing_options(Role::call)})};
@@ -282,9 +379,13 @@ int bench(const Arguments& arguments) {
   const Device device = choose_device(arguments);
   const MemoryPlan plan = plan_of(*device.ops, subject);
   subject.placement.placement = plan.streamed ? DataPlacement::streamed : DataPlacement::resident;
-  if (!arguments.flag("quiet")) print_plan(plan, subject.settings.batch_size);
-  check_plan(plan, *device.ops, subject);
-  const Timing timing = measure(*device.ops, subject, arguments);
+  const std::int64_t batch_size = subject.settings.batch_size;
+  const auto available = static_cast<std::int64_t>(
+      std::min<std::size_t>(device.ops->available_memory(), std::numeric_limits<std::int64_t>::max()));
+  Peak peak = make_squares(*device.ops, arguments, available - plan.total(batch_size));
+  if (!arguments.flag("quiet")) print_plan(plan, peak, batch_size);
+  check_plan(plan, peak, batch_size, available);
+  const Timing timing = measure(*device.ops, subject, peak, arguments);
   if (arguments.flag("json")) {
     std::printf("%s\n", result_of(subject, timing, *device.ops, arguments).dump().c_str());
   } else {
