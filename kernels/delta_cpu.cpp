@@ -1,7 +1,6 @@
 // The delta rule's error, weight * (state - sigma(a)) or weight * (value - mean), stochastically rounded to a
 // multiple of 1/127.
 #include <bit>
-#include <cstring>
 
 #include "kernels/cpu/distributions.hpp"
 #include "kernels/cpu/instructions.hpp"
@@ -12,26 +11,36 @@ namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS {
 namespace {
 
 /// The random halves of a stretch's units.
-struct Halves {
-  WordBuffer random;
-  alignas(64) std::uint16_t of_unit[stretch_units];
-
+class Halves {
+ public:
   void draw(const RowAddress& address, std::int64_t first, std::int64_t vectors) {
-    random_words(address, first / 8, vectors / 8, random);
+    random_words(address, first / 8, vectors / 8, random_);
+  }
+  std::uint32_t of_unit(std::int64_t i) const {
     // Two units share a word, the even one its low half, which is how the machine stores it.
     static_assert(std::endian::native == std::endian::little);
-    std::memcpy(of_unit, random.words, static_cast<std::size_t>(2 * vectors));
+    using Half [[gnu::may_alias]] = std::uint16_t;
+    return reinterpret_cast<const Half*>(random_.words)[i];
   }
+
+ private:
+  WordBuffer random_;
 };
+
+/// rounded[i] = round_delta(weight errors[i]) of the units from `first` on, whole vectors.
+void round_vectors(const float* errors, float weight, std::int64_t first, std::int64_t end,
+                   const Halves& halves, std::int32_t* rounded) {
+  for (std::int64_t i = first; i < end; ++i) {
+    rounded[i] = round_delta(weight * errors[i - first], halves.of_unit(i));
+  }
+}
 
 /// deltas[i] = round_delta(weight errors[i]), where errors are whole vectors.
 void round_stretch(const float* errors, float weight, std::int64_t count, const Halves& halves,
                    std::int8_t* deltas) {
   alignas(64) std::int32_t rounded[stretch_units];
-  for (std::int64_t i = 0; i < whole_vectors(count); ++i) {
-    rounded[i] = round_delta(weight * errors[i], halves.of_unit[i]);
-  }
-  for (std::int64_t i = 0; i < count; ++i) deltas[i] = static_cast<std::int8_t>(rounded[i]);
+  round_vectors(errors, weight, 0, whole_vectors(count), halves, rounded);
+  narrow(rounded, count, deltas);
 }
 
 /// sums[i] = sum_k c_k s_k[first + i], in the order of k; returns sum_k c_k.
@@ -73,7 +82,7 @@ void delta(const LogitRow& row, const std::uint8_t* target, float weight, std::i
     for (std::int64_t first = 0; first < units; first += stretch_units) {
       distribution.read(row, first, units, false);
       halves.draw(address, first, distribution.vectors);
-      widen_states(target + first, distribution.count, states);
+      widen(target + first, distribution.count, states);
       for (std::int64_t i = 0; i < distribution.vectors; ++i) errors[i] = distribution.error(i, states[i]);
       round_stretch(errors, weight, distribution.count, halves, deltas + first);
     }
@@ -83,13 +92,18 @@ void delta(const LogitRow& row, const std::uint8_t* target, float weight, std::i
 void round_errors(const float* errors, float weight, std::int64_t units, const RowAddress& address,
                   std::int8_t* deltas) {
   Halves halves;
-  alignas(64) float of_stretch[stretch_units];
+  alignas(64) std::int32_t rounded[stretch_units];
+  alignas(64) float rest[vector_units];
   for (std::int64_t first = 0; first < units; first += stretch_units) {
     const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
+    const std::int64_t full = full_vectors(count);
     halves.draw(address, first, whole_vectors(count));
-    for (std::int64_t i = 0; i < count; ++i) of_stretch[i] = errors[first + i];
-    for (std::int64_t i = count; i < whole_vectors(count); ++i) of_stretch[i] = 0.0f;
-    round_stretch(of_stretch, weight, count, halves, deltas + first);
+    round_vectors(errors + first, weight, 0, full, halves, rounded);
+    if (full < count) {
+      read_vector(errors + first + full, count - full, 0.0f, rest);
+      round_vectors(rest, weight, full, whole_vectors(count), halves, rounded);
+    }
+    narrow(rounded, count, deltas + first);
   }
 }
 

@@ -21,8 +21,7 @@ std::int64_t sample(const LogitRow& row, std::int64_t units, const RowAddress* a
         for (std::int64_t i = 0; i < distribution.vectors; ++i) {
           wide[i] = distribution.draw(i, random.words[i]);
         }
-        std::uint8_t* drawn = states + r * stride + first;
-        for (std::int64_t i = 0; i < distribution.count; ++i) drawn[i] = static_cast<std::uint8_t>(wide[i]);
+        narrow(wide, distribution.count, states + r * stride + first);
         total += report(distribution, wide, r, results);
       }
     }
@@ -34,7 +33,7 @@ void probabilities(const LogitRow& row, std::int64_t units, float* probabilities
   alignas(64) float logits[stretch_units];
   for (std::int64_t first = 0; first < units; first += stretch_units) {
     const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
-    compute_logits(row, first, count, logits);
+    compute_logits(row, first, count, 0.0f, logits);
     if (row.deviation > 0.0f) {
       for (std::int64_t i = 0; i < count; ++i) probabilities[first + i] = mean_in_range(logits[i]);
     } else {
@@ -44,8 +43,11 @@ void probabilities(const LogitRow& row, std::int64_t units, float* probabilities
 }
 
 void logits(const LogitRow& row, std::int64_t units, float* values) {
+  alignas(64) float of_stretch[stretch_units];
   for (std::int64_t first = 0; first < units; first += stretch_units) {
-    compute_logits(row, first, units - first < stretch_units ? units - first : stretch_units, values + first);
+    const std::int64_t count = units - first < stretch_units ? units - first : stretch_units;
+    compute_logits(row, first, count, 0.0f, of_stretch);
+    for (std::int64_t i = 0; i < count; ++i) values[first + i] = of_stretch[i];
   }
 }
 

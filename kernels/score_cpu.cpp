@@ -12,7 +12,7 @@ std::int64_t score(const LogitRow& row, std::int64_t units, const std::uint8_t* 
     for (std::int64_t first = 0; first < units; first += stretch_units) {
       distribution.read(row, first, units, results.scored);
       for (std::int64_t r = 0; r < rows; ++r) {
-        widen_states(targets + r * stride + first, distribution.count, states);
+        widen(targets + r * stride + first, distribution.count, states);
         total += report(distribution, states, r, results);
       }
     }

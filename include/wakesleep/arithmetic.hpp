@@ -227,10 +227,7 @@ inline constexpr double nats_per_log_unit = 1.0 / 1048576.0;
 /// state, with likelier_nats = log1p_unit(minor_odds(a)) = log(1 + e^-|a|), and |a| less for the other.
 WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a, float likelier_nats) {
   const float nats = (((state != 0u) == (a > 0.0f)) ? 0.0f : absolute(a)) + likelier_nats;
-  const float scaled = at_most(nats, 1024.0f) * 1048576.0f;
-  // Adding 2^23 leaves no room for a fraction. From 2^23 on there is none.
-  const float no_fraction = scaled < 8388608.0f ? 8388608.0f : 0.0f;
-  return -static_cast<std::int32_t>((scaled + no_fraction) - no_fraction);
+  return -static_cast<std::int32_t>(round_nonnegative(at_most(nats, 1024.0f) * 1048576.0f));
 }
 WAKESLEEP_HOST_DEVICE std::int32_t log_bernoulli(std::uint32_t state, float a) {
   return log_bernoulli(state, a, log1p_unit(minor_odds(a)));
@@ -252,10 +249,7 @@ WAKESLEEP_HOST_DEVICE std::int32_t log_gaussian(std::uint32_t state, float mean,
   const float error = value_of_state(state, largest_fixed_point_state) - mean;
   const float nats = fma(-(error * error), density.half_precision, density.log_of_largest);
   const float scaled = (nats > -1024.0f ? nats : -1024.0f) * 1048576.0f;  // of NaN -1024
-  // As in log_bernoulli.
-  const float magnitude = absolute(scaled);
-  const float no_fraction = magnitude < 8388608.0f ? 8388608.0f : 0.0f;
-  const std::int32_t rounded = static_cast<std::int32_t>((magnitude + no_fraction) - no_fraction);
+  const std::int32_t rounded = static_cast<std::int32_t>(round_nonnegative(absolute(scaled)));
   return scaled < 0.0f ? -rounded : rounded;
 }
 
@@ -269,8 +263,7 @@ WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std:
   // none.
   const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * power_of_two(-fraction_bits);
   const float scaled = exp_nonpositive(nats) * 1073741824.0f;
-  const float rounded = scaled < 8388608.0f ? (scaled + 8388608.0f) - 8388608.0f : scaled;
-  return static_cast<std::int64_t>(rounded);
+  return static_cast<std::int64_t>(round_nonnegative(scaled));
 }
 
 /// Whether a Metropolis chain at a state of log weight `current` goes to the proposed one: always where that

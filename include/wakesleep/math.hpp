@@ -31,7 +31,15 @@ WAKESLEEP_HOST_DEVICE float round_to_even(float x) {
   return (x + no_fraction) - no_fraction;
 }
 
-/// The same as an integer: the rounded value stands in the low bits of the sum.
+/// Nearest integer of x, ties to even, for 0 <= x: adding 2^23 leaves no room for a fraction. From 2^23 on there is
+/// none.
+WAKESLEEP_HOST_DEVICE float round_nonnegative(float x) {
+  if constexpr (rint_is_an_instruction) return __builtin_rintf(x);
+  const float no_fraction = x < 8388608.0f ? 8388608.0f : 0.0f;
+  return (x + no_fraction) - no_fraction;
+}
+
+/// round_to_even as an integer: the rounded value stands in the low bits of the sum.
 WAKESLEEP_HOST_DEVICE std::int32_t integer_to_even(float x) {
   constexpr float no_fraction = 12582912.0f;
   return static_cast<std::int32_t>(float_bits(x + no_fraction)) - 0x4B400000;

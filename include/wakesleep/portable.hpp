@@ -8,3 +8,14 @@
 #else
 #define WAKESLEEP_HOST_DEVICE static inline
 #endif
+
+namespace wakesleep {
+
+// Whether __builtin_rintf is an instruction, and not a function of the C library.
+#if defined(__SSE4_1__) && !defined(__CUDACC__)
+static constexpr bool rint_is_an_instruction = true;
+#else
+static constexpr bool rint_is_an_instruction = false;
+#endif
+
+}  // namespace wakesleep

@@ -22,8 +22,7 @@ struct Bernoulli {
     first = begin;
     count = units - begin < stretch_units ? units - begin : stretch_units;
     vectors = whole_vectors(count);
-    compute_logits(row, first, count, logits);
-    for (std::int64_t i = count; i < vectors; ++i) logits[i] = certainly_off;
+    compute_logits(row, first, count, certainly_off, logits);
     for (std::int64_t i = 0; i < vectors; ++i) odds[i] = minor_odds(logits[i]);
     for (std::int64_t i = 0; i < vectors; ++i) minor[i] = probability_of_odds(odds[i]);
     if (!scored) return;
@@ -40,15 +39,19 @@ struct Bernoulli {
 
   /// The sum of the states' log-probabilities.
   std::int64_t log_probability(const std::uint32_t* states) const {
-    // In 16-bit halves, which 32-bit sums over a stretch hold.
-    std::int32_t high = 0;
-    std::int32_t low = 0;
+    // Of the magnitudes, at most 2^30, the sum modulo 2^32 and that of their high halves, which lacks less than
+    // 2^26 of a stretch.
+    static_assert(stretch_units <= 1024);
+    std::uint32_t sum = 0;
+    std::uint32_t high = 0;
     for (std::int64_t i = 0; i < vectors; ++i) {
-      const std::int32_t of_unit = log_bernoulli(states[i], logits[i], likelier_nats[i]);
+      const std::uint32_t of_unit =
+          static_cast<std::uint32_t>(-log_bernoulli(states[i], logits[i], likelier_nats[i]));
+      sum += of_unit;
       high += of_unit >> 16;
-      low += of_unit & 0xFFFF;
     }
-    return std::int64_t{high} * 65536 + low;
+    const std::uint32_t lacking = sum - (high << 16);
+    return -(std::int64_t{high} * 65536 + lacking);
   }
 };
 

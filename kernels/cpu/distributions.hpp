@@ -23,18 +23,18 @@ static inline std::int64_t report(const Distribution& distribution, const std::u
                                   std::int64_t r, const StateResults& results) {
   if (results.errors != nullptr) {
     float* errors = results.errors + r * results.errors_stride + distribution.first;
-    for (std::int64_t i = 0; i < distribution.count; ++i) errors[i] = distribution.error(i, states[i]);
+    const std::int64_t full = full_vectors(distribution.count);
+    for (std::int64_t i = 0; i < full; ++i) errors[i] = distribution.error(i, states[i]);
+    if (full < distribution.count) {
+      alignas(64) float rest[vector_units];
+      for (std::int64_t i = full; i < distribution.vectors; ++i) rest[i - full] = distribution.error(i, states[i]);
+      write_vector(rest, distribution.count - full, errors + full);
+    }
   }
   if (!results.scored) return 0;
   const std::int64_t of_row = distribution.log_probability(states);
   if (results.log_probabilities != nullptr) results.log_probabilities[r] += results.sign * of_row;
   return of_row;
-}
-
-/// States of a stretch, one to 32 bits, as the formulas take them; 0 where a vector has no unit.
-static inline void widen_states(const std::uint8_t* states, std::int64_t count, std::uint32_t* wide) {
-  for (std::int64_t i = 0; i < count; ++i) wide[i] = states[i];
-  for (std::int64_t i = count; i < whole_vectors(count); ++i) wide[i] = 0;
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

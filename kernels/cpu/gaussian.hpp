@@ -21,8 +21,7 @@ struct Gaussian {
     first = begin;
     count = units - begin < stretch_units ? units - begin : stretch_units;
     vectors = whole_vectors(count);
-    compute_logits(row, first, count, means);
-    for (std::int64_t i = count; i < vectors; ++i) means[i] = 0.0f;
+    compute_logits(row, first, count, 0.0f, means);
   }
 
   /// Of unit first + i: the state that a word draws, and the error of a state.
