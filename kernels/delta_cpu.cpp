@@ -1,6 +1,7 @@
 // The delta rule's error, weight * (state - sigma(a)) or weight * (value - mean), stochastically rounded to a
 // multiple of 1/127.
 #include <bit>
+#include <cstring>
 
 #include "kernels/cpu/distributions.hpp"
 #include "kernels/cpu/instructions.hpp"
@@ -91,6 +92,10 @@ void delta(const LogitRow& row, const std::uint8_t* target, float weight, std::i
 
 void round_errors(const float* errors, float weight, std::int64_t units, const RowAddress& address,
                   std::int8_t* deltas) {
+  if (rounds_to_zero(absolute(weight))) {  // as of a sample that explains its image far worse than another
+    std::memset(deltas, 0, static_cast<std::size_t>(units));
+    return;
+  }
   Halves halves;
   alignas(64) std::int32_t rounded[stretch_units];
   alignas(64) float rest[vector_units];

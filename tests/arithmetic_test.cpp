@@ -199,6 +199,21 @@ TEST(RoundDelta, IsTheFloorOrTheCeilingAndStaysInRange) {
   }
 }
 
+TEST(RoundDelta, TellsWhatAlwaysBecomesZero) {
+  // 127 delta is rounded to a multiple of 2^-16, ties to even.
+  const float largest = static_cast<float>(0.5 / (127.0 * 65536.0));
+  for (const float magnitude : {0.0f, 1e-40f, 1e-20f, 3e-8f, 0.9999f * largest}) {
+    EXPECT_TRUE(rounds_to_zero(magnitude)) << magnitude;
+    for (std::uint32_t r = 0; r < 65536; ++r) {
+      EXPECT_EQ(round_delta(magnitude, r), 0);
+      EXPECT_EQ(round_delta(-magnitude, r), 0);
+    }
+  }
+  for (const float magnitude : {1.0001f * largest, 1e-7f, 1e-3f, 0.5f, 1.0f}) {
+    EXPECT_FALSE(rounds_to_zero(magnitude)) << magnitude;
+  }
+}
+
 // ----------------------------------------------------------------------------------------------------
 // log-probability
 

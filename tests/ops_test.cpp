@@ -339,6 +339,29 @@ TEST_P(OpsTest, DeltaWeighsEverySampleByItsShare) {
   EXPECT_LT(errors.undecided, errors.decided / 500);
 }
 
+TEST_P(OpsTest, RoundErrorsOfVanishingWeights) {
+  const std::int64_t rows = 64, units = 4099;
+  const Draw draw{83, Domain::wake_generative_rounding, 1, 0, 2, nullptr, SampleAddress::row};
+  std::vector<float> host(static_cast<std::size_t>(rows * units));
+  for (std::size_t i = 0; i < host.size(); ++i) host[i] = i % 2 == 0 ? 1.0f : -1.0f;
+  const Buffer<float> errors = to_device(ops(), host);
+  // The expected number of deltas that are not 0: a multiple of 1 / 65536 of 127 scale, ties to even, of
+  // each.
+  const std::vector<std::pair<float, double>> cases = {
+      {0.0f, 0}, {1e-20f, 0}, {5.9e-8f, 0}, {6.1e-8f, 1}, {1e-5f, 83}};
+  for (const auto& [scale, multiple] : cases) {
+    const TestDeltas deltas(ops(), rows, units);
+    ops().round_errors({errors.data(), rows, units, units}, draw, deltas.view(),
+                       SampleWeights{nullptr, nullptr, 1, false, scale});
+    const std::vector<int> found = deltas.found();
+    const double expected = static_cast<double>(found.size()) * multiple / 65536.0;
+    const auto zero = static_cast<double>(std::count(found.begin(), found.end(), 0));
+    const double not_zero = static_cast<double>(found.size()) - zero;
+    EXPECT_NEAR(not_zero, expected, 5 * std::sqrt(expected)) << scale;
+    EXPECT_EQ(not_zero > 0, multiple > 0) << scale;
+  }
+}
+
 TEST_P(OpsTest, DeltaWeighsThePriorsErrorsToo) {
   const std::int64_t images = 5, samples = 3, units = 37;
   const Draw draw{80, Domain::wake_generative_rounding, 2, 0, 1, nullptr, SampleAddress::row};

@@ -216,6 +216,9 @@ WAKESLEEP_HOST_DEVICE std::int32_t round_delta(float delta, std::uint32_t random
   return (fixed + static_cast<std::int32_t>(random_16_bits)) >> 16;
 }
 
+/// Whether every delta of at most this magnitude becomes zero, whatever the random bits.
+WAKESLEEP_HOST_DEVICE bool rounds_to_zero(float magnitude) { return round_delta(magnitude, 65535u) == 0; }
+
 // ----------------------------------------------------------------------------------------------------
 // log-probability
 

@@ -31,8 +31,8 @@ WAKESLEEP_HOST_DEVICE float round_to_even(float x) {
   return (x + no_fraction) - no_fraction;
 }
 
-/// Nearest integer of x, ties to even, for 0 <= x: adding 2^23 leaves no room for a fraction. From 2^23 on there is
-/// none.
+/// Nearest integer of x, ties to even, for 0 <= x: adding 2^23 leaves no room for a fraction. From 2^23 on
+/// there is none.
 WAKESLEEP_HOST_DEVICE float round_nonnegative(float x) {
   if constexpr (rint_is_an_instruction) return __builtin_rintf(x);
   const float no_fraction = x < 8388608.0f ? 8388608.0f : 0.0f;

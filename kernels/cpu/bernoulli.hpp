@@ -39,8 +39,8 @@ struct Bernoulli {
 
   /// The sum of the states' log-probabilities.
   std::int64_t log_probability(const std::uint32_t* states) const {
-    // Of the magnitudes, at most 2^30, the sum modulo 2^32 and that of their high halves, which lacks less than
-    // 2^26 of a stretch.
+    // Of the magnitudes, at most 2^30, the sum modulo 2^32 and that of their high halves, which lacks less
+    // than 2^26 of a stretch.
     static_assert(stretch_units <= 1024);
     std::uint32_t sum = 0;
     std::uint32_t high = 0;

@@ -27,7 +27,8 @@ static inline std::int64_t report(const Distribution& distribution, const std::u
     for (std::int64_t i = 0; i < full; ++i) errors[i] = distribution.error(i, states[i]);
     if (full < distribution.count) {
       alignas(64) float rest[vector_units];
-      for (std::int64_t i = full; i < distribution.vectors; ++i) rest[i - full] = distribution.error(i, states[i]);
+      for (std::int64_t i = full; i < distribution.vectors; ++i)
+        rest[i - full] = distribution.error(i, states[i]);
       write_vector(rest, distribution.count - full, errors + full);
     }
   }

@@ -37,8 +37,8 @@ static inline void compute_logits(const LogitRow& row, std::int64_t first, std::
     return;
   }
   const bool limbs = row.high != nullptr;
-  logits_of_sums(limbs ? row.high + first : nullptr, row.low + first, row.scale + first, row.bias + first, full,
-                 logits);
+  logits_of_sums(limbs ? row.high + first : nullptr, row.low + first, row.scale + first, row.bias + first,
+                 full, logits);
   if (rest == 0) return;
   alignas(64) std::int32_t high[vector_units];
   alignas(64) std::int32_t low[vector_units];

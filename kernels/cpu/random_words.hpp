@@ -159,13 +159,18 @@ static inline void random_words(const RowAddress& address, std::int64_t first_gr
   const RowRounds row(address);
   std::int64_t group = 0;
   const auto write = [&]<unsigned sets>() {
-    for (; groups - group > (sets - 1) * blocks_of_a_set; group += sets * blocks_of_a_set) {
-      philox_blocks<sets>(row, static_cast<std::uint32_t>(first_group + group), buffer.words + 4 * group);
-    }
+    philox_blocks<sets>(row, static_cast<std::uint32_t>(first_group + group), buffer.words + 4 * group);
+    group += sets * blocks_of_a_set;
   };
-  write.template operator()<4>();
-  write.template operator()<2>();
-  write.template operator()<1>();
+  // No set is left alone if there are more than one.
+  std::int64_t left = (groups + blocks_of_a_set - 1) / blocks_of_a_set;
+  for (; left > 5 || left == 4; left -= 4) write.template operator()<4>();
+  if (left == 5 || left == 3) {
+    write.template operator()<3>();
+    left -= 3;
+  }
+  if (left == 2) write.template operator()<2>();
+  if (left == 1) write.template operator()<1>();
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS

@@ -23,9 +23,7 @@ static inline std::int64_t full_vectors(std::int64_t count) { return count / vec
 
 #if defined(__AVX512F__)
 
-static inline __mmask16 first_lanes(std::int64_t count) {
-  return static_cast<__mmask16>((1u << count) - 1u);
-}
+static inline __mmask16 first_lanes(std::int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
 
 /// One vector: to[i] = from[i] for i < count <= 16, and `fill` behind.
 template <class T>
@@ -58,7 +56,8 @@ static inline void narrow(const Wide* wide, std::int64_t count, Byte* bytes) {
   static_assert(sizeof(Wide) == 4 && sizeof(Byte) == 1);
   const std::int64_t full = full_vectors(count);
   for (std::int64_t i = 0; i < full; i += vector_units) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes + i), _mm512_cvtepi32_epi8(_mm512_loadu_si512(wide + i)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes + i),
+                     _mm512_cvtepi32_epi8(_mm512_loadu_si512(wide + i)));
   }
   if (full == count) return;
   _mm_mask_storeu_epi8(bytes + full, first_lanes(count - full),
