@@ -573,40 +573,108 @@ TEST_P(OpsTest, KeptErrorsAreStatesMinusTheirProbabilities) {
   }
 }
 
-TEST_P(OpsTest, GradientIsTheExactSum) {
-  for (const Size& size : awkward_sizes) {
-    TestStates states(ops(), size.rows, size.sending, 4);
-    std::vector<std::int8_t> errors(static_cast<std::size_t>(size.rows * padded_units(size.receiving)), 99);
-    const auto error = [&](std::int64_t r, std::int64_t i) -> std::int8_t& {
-      return errors[static_cast<std::size_t>(r * padded_units(size.receiving) + i)];
-    };
-    for (std::int64_t r = 0; r < size.rows; ++r) {
-      for (std::int64_t i = 0; i < size.receiving; ++i) {
-        error(r, i) = static_cast<std::int8_t>(
+/// Deltas over their whole range, with garbage in the padding, and what a gradient makes of them.
+struct GivenDeltas {
+  GivenDeltas(Ops& ops, std::int64_t rows_, std::int64_t units_)
+      : rows(rows_), units(units_), host(static_cast<std::size_t>(rows_ * padded_units(units_)), 99) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t i = 0; i < units; ++i) {
+        host[static_cast<std::size_t>(r * padded_units(units) + i)] = static_cast<std::int8_t>(
             static_cast<int>(
                 word_at(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(r), 0, 1, 0, 2) % 255) -
             127);
       }
     }
-    auto deltas = to_device(ops(), errors);
-    auto gradient = to_device(
-        ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving * size.sending), -1));
-    auto bias_gradient =
-        to_device(ops(), std::vector<std::int32_t>(static_cast<std::size_t>(size.receiving), -1));
-    ops().gradient({deltas.data(), size.rows, size.receiving, padded_units(size.receiving)}, states.view(),
-                   gradient.data(), bias_gradient.data());
-    const auto found = to_host(gradient);
-    const auto found_bias = to_host(bias_gradient);
-    for (std::int64_t i = 0; i < size.receiving; ++i) {
-      std::int64_t sum = 0;
-      for (std::int64_t r = 0; r < size.rows; ++r) sum += error(r, i);
-      ASSERT_EQ(found_bias[static_cast<std::size_t>(i)], sum);
-      for (std::int64_t j = 0; j < size.sending; ++j) {
-        sum = 0;
-        for (std::int64_t r = 0; r < size.rows; ++r) sum += error(r, i) * states.row(r)[j];
-        ASSERT_EQ(found[static_cast<std::size_t>(i * size.sending + j)], sum)
-            << i << ", " << j << " of " << size.receiving << " x " << size.sending;
+    buffer = to_device(ops, host);
+  }
+  ConstDeltas view() const { return {buffer.data(), rows, units, padded_units(units)}; }
+  std::int64_t at(std::int64_t r, std::int64_t i) const {
+    return host[static_cast<std::size_t>(r * padded_units(units) + i)];
+  }
+
+  std::vector<std::int64_t> sums() const {
+    std::vector<std::int64_t> result;
+    for (std::int64_t i = 0; i < units; ++i) {
+      result.push_back(0);
+      for (std::int64_t r = 0; r < rows; ++r) result.back() += at(r, i);
+    }
+    return result;
+  }
+  std::vector<std::int64_t> sums_times(const TestStates& states) const {
+    std::vector<std::int64_t> result;
+    for (std::int64_t i = 0; i < units; ++i) {
+      for (std::int64_t j = 0; j < states.units; ++j) {
+        result.push_back(0);
+        for (std::int64_t r = 0; r < rows; ++r) result.back() += at(r, i) * states.row(r)[j];
       }
+    }
+    return result;
+  }
+
+  std::int64_t rows, units;
+  std::vector<std::int8_t> host;
+  Buffer<std::int8_t> buffer;
+};
+
+/// Integers that an operation writes, with one behind the last that it must leave alone.
+struct WrittenIntegers {
+  WrittenIntegers(Ops& ops, std::int64_t count)
+      : buffer(to_device(ops, std::vector<std::int32_t>(static_cast<std::size_t>(count + 1), untouched))) {}
+  std::int32_t* data() { return buffer.data(); }
+  std::vector<std::int64_t> found() const {
+    const std::vector<std::int32_t> all = to_host(buffer);
+    EXPECT_EQ(all.back(), untouched);
+    return {all.begin(), all.end() - 1};
+  }
+  static constexpr std::int32_t untouched = -77;
+  Buffer<std::int32_t> buffer;
+};
+
+/// Beside the other awkward sizes those at the edges of tiles of 64 rows and units, and of several tiles.
+std::vector<Size> gradient_sizes() {
+  std::vector<Size> sizes = awkward_sizes;
+  for (const Size& size : std::vector<Size>{{31, 63, 65},
+                                            {63, 1, 64},
+                                            {64, 65, 1},
+                                            {65, 31, 63},
+                                            {33, 64, 31},
+                                            {64, 33, 33},
+                                            {1, 64, 65},
+                                            {128, 127, 129},
+                                            {129, 65, 193},
+                                            {193, 200, 64},
+                                            {1000, 3, 66}}) {
+    sizes.push_back(size);
+  }
+  return sizes;
+}
+
+TEST_P(OpsTest, GradientIsTheExactSum) {
+  for (const Size& size : gradient_sizes()) {
+    const TestStates states(ops(), size.rows, size.sending, 4);
+    const GivenDeltas deltas(ops(), size.rows, size.receiving);
+    const std::vector<std::int64_t> expected = deltas.sums_times(states);
+    const auto what = [&] {
+      return ::testing::Message() << size.rows << " rows, " << size.sending << " -> " << size.receiving;
+    };
+    WrittenIntegers gradient(ops(), size.receiving * size.sending), bias(ops(), size.receiving);
+    ops().gradient(deltas.view(), states.view(), gradient.data(), bias.data());
+    ASSERT_EQ(gradient.found(), expected) << what();
+    ASSERT_EQ(bias.found(), deltas.sums()) << what();
+
+    WrittenIntegers without_bias(ops(), size.receiving * size.sending);
+    ops().gradient(deltas.view(), states.view(), without_bias.data(), nullptr);
+    ASSERT_EQ(without_bias.found(), expected) << what() << ", without biases";
+  }
+}
+
+TEST_P(OpsTest, GradientOfAPriorIsTheSumOfItsDeltas) {
+  for (const std::int64_t rows : {0, 1, 31, 33, 63, 64, 65, 300}) {
+    for (const std::int64_t units : {0, 1, 31, 33, 63, 64, 65, 130}) {
+      const GivenDeltas deltas(ops(), rows, units);
+      WrittenIntegers bias(ops(), units);
+      ops().gradient(deltas.view(), {}, nullptr, bias.data());
+      ASSERT_EQ(bias.found(), deltas.sums()) << rows << " rows of " << units << " units";
     }
   }
 }
