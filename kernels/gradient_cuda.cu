@@ -1,49 +1,107 @@
 // What the integer gradient needs beside its product (kernels/cuda/product.cu): transposed operands, since
 // the sum runs over rows and products want their summed dimension contiguous, the bias gradient, and what an
 // autoregressive prior leaves out.
-#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/element.cuh"
+#include "kernels/cuda/four_by_four.cuh"
 #include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/several.cuh"
 
 namespace wakesleep::cuda {
 namespace {
 
-inline constexpr int tile = 64;
-inline constexpr int tile_threads = 16;  ///< in each direction; every thread moves four elements at a time
+inline constexpr int tile = 64;         ///< rows and columns that a block takes
+inline constexpr int fours = tile / 4;  ///< groups of four of them
+static_assert(fours * fours == block_threads && fours == warp_lanes / 2,
+              "every thread has 4 x 4 bytes, and a warp has two times all groups of one direction");
 
-/// A tile of 64 x 64 is read along the rows of the matrix and written along its columns. The rows of the tile
-/// in shared memory are one word longer than they need to be, which spreads its columns over the banks.
+/// A matrix in tiles of 64 x 64, numbered down its rows first, and where its transposed copy goes.
 template <class Element>
-__global__ void transpose_kernel(Matrix<const std::int8_t> matrix, Element* transposed,
-                                 std::int64_t columns_padded, std::int64_t rows_padded) {
-  __shared__ std::int8_t bytes[tile][tile + 4];
-  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * tile;
-  const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.y) * tile;
-  const int four = static_cast<int>(4 * threadIdx.x);
+struct Tiles {
+  ConstDeltas matrix;
+  Element* copy = nullptr;   ///< [columns x rows], each padded to 16; null: none is made
+  std::int64_t columns = 0;  ///< of the matrix, padded
+  std::int64_t rows = 0;     ///< likewise
+  unsigned int down = 0;     ///< tiles
+  std::int64_t count = 0;    ///< of tiles
+};
 
-  for (int i = static_cast<int>(threadIdx.y); i < tile; i += tile_threads) {
-    const std::int64_t row = first_row + i;
-    const std::int64_t column = first_column + four;
-    // Rows are whole 64-byte lines, so a tile never reaches beyond the line that holds its last column.
-    const std::uint32_t read =
-        row < matrix.rows && column < matrix.columns
-            ? *reinterpret_cast<const std::uint32_t*>(matrix.data + row * matrix.stride + column)
-            : 0u;
-    for (int j = 0; j < 4; ++j) {
-      bytes[i][four + j] =
-          column + j < matrix.columns ? static_cast<std::int8_t>(read >> (8 * j)) : std::int8_t{0};
-    }
+template <class Element>
+Tiles<Element> tiles_of(const ConstDeltas& matrix, void* copy) {
+  constexpr std::int64_t limit = 2147483647;
+  const unsigned int down = blocks_for(matrix.rows, tile, limit);
+  const unsigned int across = blocks_for(matrix.columns, tile, limit);
+  return {matrix, static_cast<Element*>(copy), padded_to_16(matrix.columns), padded_to_16(matrix.rows),
+          down,   std::int64_t{down} * across};
+}
+
+/// A block for every tile: first those of the deltas, whose columns it adds to column_sums unless that is
+/// null, then those of the states. A thread reads four bytes of four rows, so that half a warp reads whole
+/// rows of the tile, and writes four rows of four columns, so that half a warp writes whole columns of it.
+///
+/// In between, a word holds four rows of a column, a column has 16 neighbouring words, and groups of four
+/// columns are 66 words apart. They need 64; two more bring the lanes of a warp to 32 different banks.
+/// Writing, lanes have 16 groups of columns, in every second bank, and the halves of a warp neighbouring
+/// groups of rows, one bank apart. Reading, half a warp has the 16 words of a column, and the other half
+/// those of the column 8 groups on, 8 * 66 = 16 (mod 32) banks away.
+template <class Element>
+__global__ void transpose_kernel(const Tiles<Element> deltas, const Tiles<Element> states,
+                                 std::int32_t* column_sums) {
+  __shared__ std::uint32_t words[fours][4 * fours + 2];
+  const bool of_deltas = blockIdx.x < deltas.count;
+  const Tiles<Element> tiles = of_deltas ? deltas : states;
+  // Grids have fewer than 2^31 blocks, and divisions of 64 bits take long.
+  const unsigned int number = blockIdx.x - static_cast<unsigned int>(of_deltas ? 0 : deltas.count);
+  const std::int64_t first_row = std::int64_t{number % tiles.down} * tile;
+  const std::int64_t first_column = std::int64_t{number / tiles.down} * tile;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int along = thread % fours;
+
+  const int rows_read = thread / fours;
+  const std::int64_t column_read = first_column + 4 * along;
+  FourByFour four = {};
+  if (column_read < tiles.matrix.columns) {
+    four = transposed(tiles.matrix, first_row + 4 * rows_read, column_read);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    words[along][fours * i + rows_read] = column_read + i < tiles.matrix.columns ? four.column[i] : 0u;
   }
   __syncthreads();
-  for (int j = static_cast<int>(threadIdx.y); j < tile; j += tile_threads) {
-    const std::int64_t column = first_column + j;
-    const std::int64_t row = first_row + four;
-    if (column >= columns_padded || row >= rows_padded) continue;
-    Several<Element, 4> written;
-    for (int i = 0; i < 4; ++i) written.element[i] = as_element<Element>(bytes[four + i][j]);
-    store(transposed + column * rows_padded + row, written);
+
+  const int columns_written = thread / warp_lanes + fours / 2 * (thread / fours % 2);
+  const std::int64_t row_written = first_row + 4 * along;
+  if (tiles.copy != nullptr && row_written < tiles.rows) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t column = first_column + 4 * columns_written + i;
+      if (column >= tiles.columns) break;
+      const std::uint32_t word = words[columns_written][fours * i + along];
+      Several<Element, 4> written;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        written.element[j] = as_element<Element>(static_cast<std::int8_t>(word >> (8 * j) & 0xFFu));
+      }
+      store(tiles.copy + column * tiles.rows + row_written, written);
+    }
   }
+
+  const std::int64_t own_column = first_column + thread;
+  if (of_deltas && column_sums != nullptr && thread < tile && own_column < tiles.matrix.columns) {
+    std::int32_t sum = 0;
+#pragma unroll
+    for (int rows = 0; rows < fours; ++rows) {
+      sum = plus_bytes(sum, words[thread / 4][fours * (thread % 4) + rows]);
+    }
+    atomic_add(column_sums + own_column, sum);
+  }
+}
+
+template <class Element>
+void transpose_tiles(cudaStream_t stream, const Tiles<Element>& deltas, const Tiles<Element>& states,
+                     std::int32_t* column_sums) {
+  const Shape shape = {dim3(blocks_for(deltas.count + states.count, 1, 2147483647)), dim3(block_threads)};
+  launch(transpose_kernel<Element>, shape, stream, deltas, states, column_sums);
 }
 
 __global__ void keep_below_diagonal_kernel(std::int32_t* gradient, std::int64_t units) {
@@ -51,34 +109,32 @@ __global__ void keep_below_diagonal_kernel(std::int32_t* gradient, std::int64_t 
   if (row < units && column >= row && column < units) gradient[row * units + column] = 0;
 }
 
-Shape over_tiles(std::int64_t rows, std::int64_t columns) {
-  return {dim3(blocks_for(rows, tile, 2147483647), blocks_for(columns, tile, 65535)),
-          dim3(tile_threads, tile_threads)};
-}
-
 }  // namespace
 
-void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute route, void* transposed,
-               std::int64_t columns_padded, std::int64_t rows_padded) {
-  const Shape shape = over_tiles(rows_padded, columns_padded);
-  if (route == CudaRoute::int8) {
-    launch(transpose_kernel<std::int8_t>, shape, stream, matrix, static_cast<std::int8_t*>(transposed),
-           columns_padded, rows_padded);
-  } else {
-    launch(transpose_kernel<__half>, shape, stream, matrix, static_cast<__half*>(transposed), columns_padded,
-           rows_padded);
+void transpose(cudaStream_t stream, CudaRoute route, ConstDeltas deltas, void* transposed_deltas,
+               ConstStates states, void* transposed_states, std::int32_t* bias_gradient) {
+  // States are at most 127, which signed bytes hold as well.
+  const ConstDeltas signed_states = {reinterpret_cast<const std::int8_t*>(states.data), states.rows,
+                                     states.columns, states.stride};
+  if (bias_gradient != nullptr) {
+    WAKESLEEP_CUDA_CHECK(cudaMemsetAsync(
+        bias_gradient, 0, static_cast<std::size_t>(deltas.columns) * sizeof(std::int32_t), stream));
   }
+  if (route == CudaRoute::int8) {
+    transpose_tiles(stream, tiles_of<std::int8_t>(deltas, transposed_deltas),
+                    tiles_of<std::int8_t>(signed_states, transposed_states), bias_gradient);
+  } else {
+    transpose_tiles(stream, tiles_of<__half>(deltas, transposed_deltas),
+                    tiles_of<__half>(signed_states, transposed_states), bias_gradient);
+  }
+}
+
+void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient) {
+  transpose(stream, CudaRoute::int8, deltas, nullptr, {}, nullptr, bias_gradient);
 }
 
 void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units) {
   launch(keep_below_diagonal_kernel, over_rows(units, units), stream, gradient, units);
-}
-
-void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient) {
-  WAKESLEEP_CUDA_CHECK(cudaMemsetAsync(
-      bias_gradient, 0, static_cast<std::size_t>(deltas.columns) * sizeof(std::int32_t), stream));
-  launch(column_sums_kernel<std::int8_t, std::int32_t>, over_column_sums(deltas.rows, deltas.columns), stream,
-         deltas, bias_gradient);
 }
 
 }  // namespace wakesleep::cuda

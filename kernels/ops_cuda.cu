@@ -431,9 +431,10 @@ class CudaOps final : public Ops {
     });
     if (gradient != nullptr) {
       require_lines(states);
-      products().gradient(deltas, states, gradient, largest_state);
+      products().gradient(deltas, states, gradient, bias_gradient, largest_state);
+    } else if (bias_gradient != nullptr) {
+      cuda::bias_gradient(stream(), deltas, bias_gradient);
     }
-    if (bias_gradient != nullptr) cuda::bias_gradient(stream(), deltas, bias_gradient);
   }
 
   void keep_below_diagonal(std::int32_t* gradient, std::int64_t units) override {

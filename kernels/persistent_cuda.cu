@@ -3,6 +3,7 @@
 // the kernel writes is ever read through the read-only cache.
 #include "kernels/cuda/ascent.cuh"
 #include "kernels/cuda/cooperative.cuh"
+#include "kernels/cuda/four_by_four.cuh"
 #include "kernels/cuda/gather.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -227,28 +228,6 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
 // ------------------------------------------------------------------------------------------------------
 // learning
 
-/// Four neighbouring units of four rows, with the rows of each unit as the bytes of a word. Rows beyond the
-/// matrix are zeros.
-struct FourByFour {
-  std::uint32_t unit[4];
-};
-__device__ FourByFour transposed(const ConstStates& states, std::int64_t row, std::int64_t unit) {
-  std::uint32_t rows[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    rows[i] =
-        row + i < states.rows ? *reinterpret_cast<const std::uint32_t*>(element(states, row + i, unit)) : 0u;
-  }
-  // In a selector the lowest digit picks the lowest byte: 0 to 3 from the first word, 4 to 7 from the second.
-  const std::uint32_t first_pair = __byte_perm(rows[0], rows[1], 0x5140);
-  const std::uint32_t first_pair_high = __byte_perm(rows[0], rows[1], 0x7362);
-  const std::uint32_t second_pair = __byte_perm(rows[2], rows[3], 0x5140);
-  const std::uint32_t second_pair_high = __byte_perm(rows[2], rows[3], 0x7362);
-  return {{__byte_perm(first_pair, second_pair, 0x5410), __byte_perm(first_pair, second_pair, 0x7632),
-           __byte_perm(first_pair_high, second_pair_high, 0x5410),
-           __byte_perm(first_pair_high, second_pair_high, 0x7632)}};
-}
-
 /// Brings the errors of learn_units units into the block's memory, with the rows of a unit side by side and
 /// zeros behind the last row. All threads of the block must call it, and wait before they read.
 __device__ void fetch_errors(const ConstDeltas& errors, std::int64_t first_unit, BlockMemory& memory) {
@@ -288,12 +267,12 @@ __device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t firs
     const FourByFour below = transposed(stage.input, row + 16, first_sending + 4 * place.group);
 #pragma unroll
     for (int pair = 0; pair < 2; ++pair) {
-      const std::uint32_t a[4] = {above.unit[2 * pair], above.unit[2 * pair + 1], below.unit[2 * pair],
-                                  below.unit[2 * pair + 1]};
+      const std::uint32_t a[4] = {above.column[2 * pair], above.column[2 * pair + 1], below.column[2 * pair],
+                                  below.column[2 * pair + 1]};
       multiply_add(sums[pair], a, b);
     }
 #pragma unroll
-    for (int i = 0; i < 2; ++i) tile.bias = __dp4a(static_cast<int>(b[i]), 0x01010101, tile.bias);
+    for (int i = 0; i < 2; ++i) tile.bias = plus_bytes(tile.bias, b[i]);
   }
 #pragma unroll
   for (int receiving = 0; receiving < 2; ++receiving) {

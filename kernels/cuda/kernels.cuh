@@ -49,16 +49,16 @@ void shared_delta(cudaStream_t stream, const Logits& logits, ConstStates target,
 void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
            ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink, Matrix<float> errors);
 
-/// bias_gradient = column sums of the deltas.
+/// In one launch what a gradient needs: the columns of deltas and states as rows of elements of the route's
+/// kind, with both extents padded to 16 by zeros, and, unless bias_gradient is null, bias_gradient = column
+/// sums of the deltas.
+void transpose(cudaStream_t stream, CudaRoute route, ConstDeltas deltas, void* transposed_deltas,
+               ConstStates states, void* transposed_states, std::int32_t* bias_gradient);
+/// The column sums alone.
 void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient);
 
 /// gradient [units x units]: 0 on and above the diagonal.
 void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units);
-
-/// The columns of a matrix of bytes as rows of `rows_padded` elements of the route's kind, `columns_padded`
-/// of them; zeros where the matrix has no row or column. Both extents are multiples of 16.
-void transpose(cudaStream_t stream, Matrix<const std::int8_t> matrix, CudaRoute route, void* transposed,
-               std::int64_t columns_padded, std::int64_t rows_padded);
 
 /// Limbs and scales of the weights; `diverged` and `step` as in Ops::quantize.
 void quantize(cudaStream_t stream, Matrix<const float> weight, int bits, const Limbs& limbs, float* scales,

@@ -145,13 +145,14 @@ Logits Products::forward(const CudaWeights& weights, ConstStates input) {
 }
 
 void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
-                        std::int32_t largest_state) {
-  const Operand left = transposed(deltas, left_);
-  // States are at most 127, which signed bytes hold as well.
-  const Operand right = transposed(
-      {reinterpret_cast<const std::int8_t*>(states.data), states.rows, states.columns, states.stride},
-      right_);
-  multiply({left.data, deltas.columns, left.stride}, right, left.stride,
+                        std::int32_t* bias_gradient, std::int32_t largest_state) {
+  const std::int64_t receiving = padded_to_16(deltas.columns);
+  const std::int64_t sending = padded_to_16(states.columns);
+  const std::int64_t rows = padded_to_16(deltas.rows);
+  void* left = left_.get<std::byte>(receiving * rows * element_bytes(route_));
+  void* right = right_.get<std::byte>(sending * rows * element_bytes(route_));
+  transpose(stream_, route_, deltas, left, states, right, bias_gradient);
+  multiply({left, deltas.columns, rows}, {right, sending, rows}, rows,
            std::int64_t{largest_delta} * largest_state, {gradient, states.columns, states.columns});
 }
 
@@ -162,14 +163,6 @@ Products::Operand Products::as_operand(ConstStates states) {
   __half* converted = left_.get<__half>(states.rows * stride);
   launch(states_to_half_kernel, over_rows(states.rows, stride / 8), stream_, states, converted, stride);
   return {converted, states.rows, stride};
-}
-
-Products::Operand Products::transposed(Matrix<const std::int8_t> matrix, Workspace& memory) {
-  const std::int64_t columns = padded_to_16(matrix.columns);
-  const std::int64_t rows = padded_to_16(matrix.rows);
-  void* copy = memory.get<std::byte>(columns * rows * element_bytes(route_));
-  transpose(stream_, matrix, route_, copy, columns, rows);
-  return {copy, columns, rows};
 }
 
 std::int64_t Products::terms_at_once(std::int64_t largest_product) const {

@@ -45,8 +45,10 @@ class Products {
   /// The pre-activations of `input`, valid until the next product; biases are filled in by the caller.
   Logits forward(const CudaWeights& weights, ConstStates input);
 
-  /// Dense [deltas.columns x states.columns], of states 0 .. largest_state.
-  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t largest_state);
+  /// Dense [deltas.columns x states.columns], of states 0 .. largest_state; and bias_gradient = column sums
+  /// of the deltas, unless it is null.
+  void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t* bias_gradient,
+                std::int32_t largest_state);
 
   /// Multiplies random integers at the route's limits, with states up to largest_state, and compares with
   /// 64-bit sums; throws InternalError, naming route and device, where they differ. Done once per process,
@@ -82,7 +84,6 @@ class Products {
                   const std::string& device);
 
   Operand as_operand(ConstStates states);
-  Operand transposed(Matrix<const std::int8_t> matrix, Workspace& memory);
   std::int64_t terms_at_once(std::int64_t largest_product) const;
   /// Whether one call of cuBLASLt can write the result itself.
   bool direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,
