@@ -8,6 +8,7 @@ that was interrupted, or that ran out of its time, goes on with the next item.
 import argparse
 import datetime
 import json
+import math
 import os
 import pathlib
 import re
@@ -396,7 +397,7 @@ def summary_of(record):
         return record["why"]
     if record["stage"] == "nets":
         lines = (f"{i['images_per_second']:,.0f} images/s, step / products {i['step_over_products']:.2f}, "
-                 f"{i['step_share_of_peak']:.0%} of the peak"
+                 f"{i.get('step_share_of_peak', math.nan):.0%} of the peak"
                  if "step_over_products" in i else f"{i['state']} {i.get('why', '')}" for i in items.values())  # fmt: skip
         return "".join(f"\n           {name:16} {line}" for name, line in zip(items, lines))
     if record["stage"] == "quality":

@@ -49,7 +49,7 @@ vimco-200-200               | 91.7   | 1000 | 1000,10000 | --layers 200,200 --al
 autoregressive-wake-sleep   | -      | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
 autoregressive-reweighted   | -      | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
 joint-200-200-200           | -      | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
-natural-200-200-200         | -      | 100  | 1000      | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1
+natural-200-200-200         | -      | 100  | 1000      | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1 --weight-bits 16
 bidirectional-200-200-200   | -      | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
 deep                        | 84.8   | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
 fashion-200-200-200         | 107.4  | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
@@ -115,6 +115,7 @@ if [[ ! -x $wakesleep ]]; then
 fi
 
 out=${out:-reproduced/$name-seed-$seed}
+out=${out%/}
 record=${record:-$out/record.json}
 model=$out/model.safetensors
 
@@ -123,7 +124,14 @@ if [[ $name == reweighted-59000-rows ]]; then
     printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': ($1, 98), }"
     cat
   }
-  readonly row=98  # bytes
+  readonly header=128 row=98  # bytes
+  for rows in 50000:"$train" 10000:"$valid"; do
+    if (($(stat -L -c %s "${rows#*:}") != header + ${rows%%:*} * row)); then
+      echo "reproduce.sh: ${rows#*:} does not hold ${rows%%:*} packed rows of 784 bits behind a header of 128 bytes;" \
+        "--help says how Python packs it." >&2
+      exit 65
+    fi
+  done
   mkdir -p "$out.data"
   { tail -c $((50000 * row)) "$train"; head -c -$((1000 * row)) "$valid" | tail -c $((9000 * row)); } |
     packed_rows 59000 >"$out.data/train.packed.npy"
@@ -131,14 +139,11 @@ if [[ $name == reweighted-59000-rows ]]; then
   train_data=("$out.data/train.packed.npy" --row-length 784 --validation "$out.data/valid.packed.npy")
 fi
 
-if [[ -e $model ]]; then
-  echo "$model is there: it is evaluated as it is"
-elif [[ -e $out/config.toml ]]; then
-  "$wakesleep" train --out "$out" --resume
-else
-  "$wakesleep" train "${train_data[@]}" "${options[@]}" --epochs "$epochs" --seed "$seed" \
-    --checkpoint-every "$(((epochs + 99) / 100))" --out "$out"
-fi
+# With its settings, so that a folder of other ones is refused. A finished run stays as it is.
+resume=()
+if [[ -e $out/config.toml ]]; then resume=(--resume); fi
+"$wakesleep" train "${train_data[@]}" "${options[@]}" --epochs "$epochs" --seed "$seed" \
+  --checkpoint-every "$(((epochs + 99) / 100))" --out "$out" "${resume[@]}"
 
 estimates=()
 estimate() {  # K, then more options of `wakesleep evaluate`

@@ -279,7 +279,7 @@ class Ops {
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
                      Deltas deltas, const SampleWeights& weights = {}, Matrix<const float> logits = {}) = 0;
 
-  /// deltas[r] = round_delta(w_r errors[r]): the same of errors that `sample` or `score` kept.
+  /// deltas[r] = round_delta(w_r errors[r]): the same of errors that `sample` or `score` kept, |errors| <= 1.
   virtual void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
                             const SampleWeights& weights) = 0;
 
