@@ -14,8 +14,8 @@
 #                  mirrored in many places; Python packs it:
 #                    numpy.save("binarized_mnist_train.packed.npy",
 #                               numpy.packbits(numpy.loadtxt("binarized_mnist_train.amat", "uint8"), axis=1))
-#                  reweighted-59000-rows trains on the first 59,000 rows of train and valid together and is validated on
-#                  the last 1,000, as some published runs were.
+#                  Names that end with 59000-rows train on the first 59,000 rows of train and valid together and are
+#                  validated on the last 1,000, as some published runs were.
 #                  For the names that begin with fashion: {train,t10k}-images-idx3-ubyte.gz of Fashion-MNIST (default:
 #                  where Debian's package dataset-fashion-mnist puts them).
 # --seed S         of the training (default: 1)
@@ -31,37 +31,39 @@ cd "$(dirname "$0")/.."
 
 # name | published, nats | epochs | samples of the estimates | what `wakesleep train` is told beside data, seed and epochs
 readonly experiments="
-quality                     | -      | 100  | 1000      | --layers 200,200,200 --evaluate-rows 100
-weight-bits-16              | -      | 30   | 100       | --layers 200,200,200 --weight-bits 16
-weight-bits-12              | -      | 30   | 100       | --layers 200,200,200 --weight-bits 12
-weight-bits-8               | -      | 30   | 100       | --layers 200,200,200 --weight-bits 8
-wake-sleep-200              | 116.3  | 500  | 1000,10000 | --layers 200
-wake-sleep-200-200          | 106.9  | 500  | 1000,10000 | --layers 200,200
-wake-sleep-200-200-200      | 101.3  | 500  | 1000,10000 | --layers 200,200,200
-reweighted-200              | 103.1  | 1000 | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-200-200          | 93.4   | 1000 | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-200-200-200      | 90.1   | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-59000-rows       | 90.1   | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
-reweighted-50-200-200-200   | 89.0   | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
-reweighted-50-batches-of-20 | 89.0   | 100  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --batch-size 20 --learning-rate 0.001
-vimco-200                   | 101.9  | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
-vimco-200-200               | 91.7   | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
-autoregressive-wake-sleep   | -      | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
-autoregressive-reweighted   | -      | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
-joint-200-200-200           | -      | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
-natural-200-200-200         | -      | 100  | 1000      | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1 --weight-bits 16
-bidirectional-200-200-200   | -      | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
-deep-bidirectional          | 84.8   | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10
-deep                        | 84.8   | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
-fashion-200-200-200         | 107.4  | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
+quality                       | -     | 100  | 1000       | --layers 200,200,200 --evaluate-rows 100
+weight-bits-16                | -     | 30   | 100        | --layers 200,200,200 --weight-bits 16
+weight-bits-12                | -     | 30   | 100        | --layers 200,200,200 --weight-bits 12
+weight-bits-8                 | -     | 30   | 100        | --layers 200,200,200 --weight-bits 8
+wake-sleep-200                | 116.3 | 500  | 1000,10000 | --layers 200
+wake-sleep-200-200            | 106.9 | 500  | 1000,10000 | --layers 200,200
+wake-sleep-200-200-200        | 101.3 | 500  | 1000,10000 | --layers 200,200,200
+reweighted-200                | 103.1 | 1000 | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-200            | 93.4  | 1000 | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-200-200        | 90.1  | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-59000-rows     | 103.1 | 300  | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
+reweighted-200-200-59000-rows | 93.4  | 300  | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
+reweighted-59000-rows         | 90.1  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
+reweighted-50-200-200-200     | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
+reweighted-50-batches-of-20   | 89.0  | 100  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --batch-size 20 --learning-rate 0.001
+vimco-200                     | 101.9 | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
+vimco-200-200                 | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
+autoregressive-wake-sleep     | -     | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
+autoregressive-reweighted     | -     | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
+joint-200-200-200             | -     | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
+natural-200-200-200           | -     | 100  | 1000       | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1 --weight-bits 16
+bidirectional-200-200-200     | -     | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
+deep-bidirectional            | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10
+deep                          | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
+fashion-200-200-200           | 107.4 | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
 "
 
 usage_error() { echo "reproduce.sh: $1" >&2; exit 64; }
 
 list() {
-  printf '%-27s %-15s %-7s %-12s %s\n' name 'published, nats' epochs samples training
+  printf '%-29s %-15s %-7s %-12s %s\n' name 'published, nats' epochs samples training
   while IFS='|' read -r name published epochs samples options; do
-    [[ -z ${name// /} ]] || printf '%-27s %-15s %-7s %-12s %s\n' "${name// /}" "${published// /}" "${epochs// /}" \
+    [[ -z ${name// /} ]] || printf '%-29s %-15s %-7s %-12s %s\n' "${name// /}" "${published// /}" "${epochs// /}" \
       "${samples// /}" "${options# }"
   done <<<"$experiments"
 }
@@ -120,7 +122,7 @@ out=${out%/}
 record=${record:-$out/record.json}
 model=$out/model.safetensors
 
-if [[ $name == reweighted-59000-rows ]]; then
+if [[ $name == *-59000-rows ]]; then
   packed_rows() {  # how many; their bits come from standard input
     printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '|u1', 'fortran_order': False, 'shape': ($1, 98), }"
     cat

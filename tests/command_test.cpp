@@ -1190,6 +1190,13 @@ class ResumeTest : public CommandTest {
     }
   }
 
+  /// Until the run is up to 14 epochs further and up to 5 ms into the next: counted in epochs, since machines
+  /// differ in how many of them fit into a second.
+  void wait_for_a_moment(Process& process, std::minstd_rand& random) const {
+    wait_for_epochs(process, "run", lines_of(path("run/metrics.jsonl")).size() + random() % 15);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
+  }
+
   void finish_run(const Words& more = {}) {
     Words words = {"train", "--resume", "--out", "run"};
     words.insert(words.end(), more.begin(), more.end());
@@ -1204,19 +1211,14 @@ TEST_F(ResumeTest, KilledAtAnyMomentEndsInTheSameModel) {
   int kills = 0;
   for (int round = 0; round < 4; ++round) {
     fs::remove_all(path("run"));
-    bool finished = false;
-    // The first delay may fall before the folder exists; from the second on --resume alone knows everything.
-    for (int attempt = 0; attempt < 5 && !finished; ++attempt) {
+    // The first moments may fall before the folder exists; from the second on --resume alone knows everything.
+    for (int attempt = 0; attempt < 5; ++attempt) {
       Process process(folder(), long_training("run", {"--resume"}));
-      const auto end = std::chrono::steady_clock::now() + milliseconds(random() % 120);
-      while (process.running() && std::chrono::steady_clock::now() < end)
-        std::this_thread::sleep_for(milliseconds(1));
-      finished = !process.running();
-      if (!finished) {
-        process.send(SIGKILL);
-        process.wait();
-        ++kills;
-      }
+      wait_for_a_moment(process, random);
+      if (!process.running()) break;
+      process.send(SIGKILL);
+      process.wait();
+      ++kills;
     }
     Words words = long_training("run", {"--resume"});
     const Result result = run(words);
@@ -1244,9 +1246,11 @@ TEST_F(ResumeTest, SignalsFinishTheStepAndSave) {
 }
 
 TEST_F(ResumeTest, ASignalAtTheBeginningLeavesACheckpointOrNothing) {
+  Words endless = long_training("run");
+  endless[5] = "100000";  // epochs
   for (int delay = 0; delay < 40; delay += 2) {
     fs::remove_all(path("run"));
-    Process process(folder(), long_training("run"));
+    Process process(folder(), endless);
     std::this_thread::sleep_for(milliseconds(delay));
     process.send(SIGTERM);
     const Result result = process.wait();
@@ -1265,23 +1269,28 @@ TEST_F(ResumeTest, KilledAroundTheLastEvaluationLeavesNothingOut) {
   const auto words = [](const std::string& out) {
     Words slow = long_training(out);  // but two epochs, and most of the time in their evaluation
     slow[5] = "2";
-    slow[15] = "4000";
+    slow[15] = "20000";
     return slow;
   };
   ASSERT_EQ(run(words("untouched")).exit_code, 0);
   const Untouched expected = {hash_of("untouched/model.safetensors"), timeless_metrics("untouched")};
   const std::string last_step = std::to_string(expected.metrics.back().at("step").get<int>());
 
-  // Into the last evaluation: the last step is done, its line is not there yet.
+  // Into the last evaluation: the last step is done, its line is not there yet. How long after the first line
+  // that is depends on the machine, so the delay is searched.
+  double delay = 10;  // milliseconds
   const auto stop_in_the_last_evaluation = [&] {
     fs::remove_all(path("run"));
     Process process(folder(), words("run"));
     wait_for_epochs(process, "run", 1);
-    std::this_thread::sleep_for(milliseconds(30));
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(delay));
     process.send(SIGTERM);
     const Result result = process.wait();
-    return result.exit_code == 143 && result.err.find("after step " + last_step) != std::string::npos &&
-           lines_of(path("run/metrics.jsonl")).size() == 1;
+    const bool too_late = lines_of(path("run/metrics.jsonl")).size() > 1;
+    const bool too_early = !too_late && result.err.find("after step " + last_step) == std::string::npos;
+    if (too_late) delay *= 0.6;
+    if (too_early) delay = 1.5 * delay + 1;
+    return result.exit_code == 143 && !too_late && !too_early;
   };
   const auto kill_resumed_run_when = [&](const auto& moment) {
     Process process(folder(), {"train", "--resume", "--out", "run"});
@@ -1364,9 +1373,7 @@ TEST_F(ResumeTest, PlateausAndEarlyStoppingResumeExactly) {
       Words words = long_training("run", watched);
       words.push_back("--resume");
       Process process(folder(), words);
-      const auto end = std::chrono::steady_clock::now() + milliseconds(random() % 150);
-      while (process.running() && std::chrono::steady_clock::now() < end)
-        std::this_thread::sleep_for(milliseconds(1));
+      wait_for_a_moment(process, random);
       if (!process.running()) break;
       process.send(attempt % 2 == 0 ? SIGKILL : SIGTERM);
       process.wait();
