@@ -44,7 +44,7 @@ reweighted-200-200-200        | 90.1  | 1000 | 1000,10000 | --layers 200,200,200
 reweighted-200-59000-rows     | 103.1 | 300  | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
 reweighted-200-200-59000-rows | 93.4  | 300  | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
 reweighted-59000-rows         | 90.1  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
-reweighted-50-59000-rows      | 89.0   | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
+reweighted-50-59000-rows      | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
 reweighted-50-200-200-200     | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
 reweighted-50-batches-of-20   | 89.0  | 100  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --batch-size 20 --learning-rate 0.001
 vimco-200                     | 101.9 | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
