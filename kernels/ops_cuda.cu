@@ -269,6 +269,7 @@ class CudaOps final : public Ops {
   }
 
   cudaStream_t main_stream() const { return resources_->main.stream.get(); }
+  OutgrownMemory& outgrown() { return resources_->outgrown; }
 
   void replay(Replay& replay) {
     require_main_line();
@@ -606,10 +607,12 @@ class CudaOps final : public Ops {
   struct Resources {
     Resources(CudaOps& ops, const cudaDeviceProp& properties)
         : options{ops.ordinal_, ops.route_, blas_bytes(properties)},
-          main(ops, blas, options),
-          branches{{{ops, blas, options}, {ops, blas, options}, {ops, blas, options}}} {}
+          main(ops, blas, options, outgrown),
+          branches{
+              {{ops, blas, options, outgrown}, {ops, blas, options, outgrown}, {ops, blas, options, outgrown}}} {}
     ProductOptions options;
     BlasHandle blas;
+    OutgrownMemory outgrown;
     StagingRing staging;
     Stream uploads;
     Lane main;
@@ -796,11 +799,14 @@ class CudaOps final : public Ops {
 
 CudaRecording::CudaRecording(CudaOps& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
                              const std::string& why_not_persistent)
-    : ops_(ops), replay_(ops, graph, draft, blocks, wish, why_not_persistent) {}
+    : ops_(ops), replay_(ops, graph, draft, blocks, wish, why_not_persistent) {
+  ops_.outgrown().recording_made();
+}
 
 CudaRecording::~CudaRecording() {
   // A launch may still be running.
   WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(ops_.main_stream()));
+  ops_.outgrown().recording_gone();
 }
 
 void CudaRecording::replay() { ops_.replay(replay_); }

@@ -7,6 +7,8 @@
 #include "backends.hpp"
 #include "trainings.hpp"
 #include "wakesleep/error.hpp"
+#include "wakesleep/evaluate.hpp"
+#include "wakesleep/generate.hpp"
 
 namespace wakesleep {
 namespace {
@@ -87,6 +89,30 @@ TEST_P(RecordingTest, ATrainingThatStopsWithinARecordingGoesOn) {
   for (const std::int64_t steps : {10, 9, 1, 3, 8, 16}) trainer.run_steps(steps);
   while (!trainer.finished()) trainer.run_steps(1);
   EXPECT_EQ(hash_of(trainer.machine().download()), hash_step_by_step(one));
+}
+
+// The estimate and the dreams need more working memory than a step, and the recordings go on behind them.
+TEST_P(RecordingTest, AnEstimateBetweenReplaysChangesNothing) {
+  for (const Algorithm algorithm : {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep,
+                                    Algorithm::sparse_wake_sleep, Algorithm::joint_stochastic_approximation}) {
+    Training one = training(shapes[1], OptimizerKind::momentum, 16);
+    one.settings.algorithm = algorithm;
+    one.settings.samples = 3;
+    one.settings.clip_gradient = 0.3;
+    const DataSet data = testing::training_data(one);
+    Trainer trainer(ops(), data, one.settings);
+    const DataSet binary = binarize(data, Binarization::threshold, 128, 1);
+    EvaluationSettings estimate;
+    estimate.samples = 3;
+    estimate.limit = 20;
+    while (!trainer.finished()) {
+      trainer.run_epoch();
+      estimate.samples *= 2;
+      evaluate(trainer.machine(), binary, estimate);
+      dream(trainer.machine(), 40, 4);
+    }
+    EXPECT_EQ(hash_of(trainer.machine().download()), testing::trained_hash(ops(), one)) << name_of(algorithm);
+  }
 }
 
 TEST_P(RecordingTest, DivergenceInAReplayIsNamedAsInASingleStep) {

@@ -72,6 +72,7 @@ struct StepScalars {
 };
 
 /// Operations that were called once and can be queued again as a whole: on a GPU, a CUDA graph or one kernel.
+/// Other operations, of any size, may be called between two replays.
 class Recording {
  public:
   virtual ~Recording() = default;

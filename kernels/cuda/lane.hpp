@@ -14,8 +14,10 @@ namespace wakesleep::cuda {
 /// The main line and each branch is a lane, with a stream and working memory of its own, so that what runs at
 /// the same time shares nothing.
 struct Lane {
-  Lane(Ops& ops, const BlasHandle& blas, const ProductOptions& options)
-      : products(ops, stream.get(), blas, options), shuffle_memory(ops), scratch(ops) {}
+  Lane(Ops& ops, const BlasHandle& blas, const ProductOptions& options, OutgrownMemory& outgrown)
+      : products(ops, stream.get(), blas, options, outgrown),
+        shuffle_memory(ops, outgrown),
+        scratch(ops, outgrown) {}
 
   Stream stream;
   Products products;
@@ -26,7 +28,8 @@ struct Lane {
 /// A lane beside the main one.
 class Branch {
  public:
-  Branch(Ops& ops, const BlasHandle& blas, const ProductOptions& options) : lane_(ops, blas, options) {}
+  Branch(Ops& ops, const BlasHandle& blas, const ProductOptions& options, OutgrownMemory& outgrown)
+      : lane_(ops, blas, options, outgrown) {}
 
   Lane& lane() { return lane_; }
 

@@ -88,16 +88,17 @@ CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units
 // -------------------------------------------------------------------------------------------------------
 // products
 
-Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options)
+Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options,
+                   OutgrownMemory& outgrown)
     : ops_(ops),
       stream_(stream),
       ordinal_(options.ordinal),
       route_(options.route),
       matmul_(ops, stream, blas, options),
-      left_(ops),
-      right_(ops),
-      sums_(ops),
-      piece_(ops) {}
+      left_(ops, outgrown),
+      right_(ops, outgrown),
+      sums_(ops, outgrown),
+      piece_(ops, outgrown) {}
 
 void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   const Limbs& limbs = weights.limbs();
