@@ -62,7 +62,7 @@ TEST(Philox, DomainsAreDistinctAndBelow256) {
 class PhiloxOnBackend : public testing::BackendTest {};
 
 TEST_P(PhiloxOnBackend, EveryUnitGetsTheWordOfItsAddress) {
-  for (const std::int64_t units : {1, 3, 4, 5, 31, 33, 64, 100, 1023, 1024, 1025, 2500}) {
+  for (const std::int64_t units : {1, 3, 4, 5, 31, 33, 64, 70, 100, 130, 200, 1023, 1024, 1025, 2500}) {
     const std::int64_t rows = 3;
     auto bias = testing::to_device(ops(), std::vector<float>(static_cast<std::size_t>(units), 0.0f));
     Conditional prior;

@@ -29,6 +29,7 @@ inline constexpr std::int64_t words_at_a_time = 1024;
 // order.
 using Lanes = __m512i;
 inline constexpr std::int64_t blocks_of_a_set = 8;
+inline constexpr unsigned most_sets = 7;
 
 static inline Lanes lane_numbers() { return _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0); }
 static inline Lanes in_every_lane(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
@@ -51,6 +52,7 @@ static inline void write_words(const Lanes* c, std::uint32_t* words) {
 // The same with four blocks a vector; lane order 0 2 1 3.
 using Lanes = __m256i;
 inline constexpr std::int64_t blocks_of_a_set = 4;
+inline constexpr unsigned most_sets = 4;
 
 static inline Lanes lane_numbers() { return _mm256_set_epi64x(3, 1, 2, 0); }
 static inline Lanes in_every_lane(std::uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
@@ -97,7 +99,7 @@ struct RowRounds {
 };
 
 // `sets` vectors at a time hide the latency of the multiplications: the rounds of one set depend on each
-// other.
+// other. `most_sets` is what the registers hold.
 template <unsigned sets>
 static inline void philox_blocks(const RowRounds& row, std::uint32_t first_group, std::uint32_t* words) {
   const Lanes multiplier0 = in_every_lane(philox::multiplier0);
@@ -134,6 +136,7 @@ static inline void philox_blocks(const RowRounds& row, std::uint32_t first_group
 #else
 
 inline constexpr std::int64_t blocks_of_a_set = 1;
+inline constexpr unsigned most_sets = 1;
 using RowRounds = RowAddress;
 
 template <unsigned sets>
@@ -147,7 +150,17 @@ static inline void philox_blocks(const RowRounds& address, std::uint32_t first_g
 
 #endif
 
-/// Room for the words of words_at_a_time units, a whole number of calls.
+template <unsigned most = most_sets>
+static inline void philox_sets(const RowRounds& row, std::uint32_t first_group, std::int64_t sets,
+                               std::uint32_t* words) {
+  if (sets == most) {
+    philox_blocks<most>(row, first_group, words);
+  } else if constexpr (most > 1) {
+    philox_sets<most - 1>(row, first_group, sets, words);
+  }
+}
+
+/// Room for the words of words_at_a_time units, a whole number of sets.
 struct WordBuffer {
   alignas(64) std::uint32_t words[words_at_a_time];
 };
@@ -158,19 +171,14 @@ static inline void random_words(const RowAddress& address, std::int64_t first_gr
                                 WordBuffer& buffer) {
   const RowRounds row(address);
   std::int64_t group = 0;
-  const auto write = [&]<unsigned sets>() {
-    philox_blocks<sets>(row, static_cast<std::uint32_t>(first_group + group), buffer.words + 4 * group);
+  std::int64_t sets_left = (groups + blocks_of_a_set - 1) / blocks_of_a_set;
+  // As evenly as can be, because a few sets are hardly faster than many.
+  for (std::int64_t calls = (sets_left + most_sets - 1) / most_sets; calls > 0; --calls) {
+    const std::int64_t sets = (sets_left + calls - 1) / calls;
+    philox_sets(row, static_cast<std::uint32_t>(first_group + group), sets, buffer.words + 4 * group);
     group += sets * blocks_of_a_set;
-  };
-  // No set is left alone if there are more than one.
-  std::int64_t left = (groups + blocks_of_a_set - 1) / blocks_of_a_set;
-  for (; left > 5 || left == 4; left -= 4) write.template operator()<4>();
-  if (left == 5 || left == 3) {
-    write.template operator()<3>();
-    left -= 3;
+    sets_left -= sets;
   }
-  if (left == 2) write.template operator()<2>();
-  if (left == 1) write.template operator()<1>();
 }
 
 }  // namespace wakesleep::cpu::WAKESLEEP_INSTRUCTIONS
