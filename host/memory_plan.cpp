@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "data_bits.hpp"
+#include "wakesleep/arithmetic.hpp"
 #include "wakesleep/machine.hpp"
 #include "wakesleep/natural_gradient.hpp"
 #include "wakesleep/training_algorithm.hpp"
@@ -12,9 +13,23 @@ namespace wakesleep {
 
 namespace {
 
-/// Two batches that tell what a row takes: working memory is padded to 16 rows.
-constexpr std::int64_t small_batch = 128;
-constexpr std::int64_t less_small_batch = 256;
+/// Two batches tell what a row takes: this many rows and twice as many, or fewer where each row makes many of
+/// its own by its samples. Working memory is padded to 16 rows.
+constexpr std::int64_t largest_trial = 128;
+constexpr std::int64_t padding = 16;
+/// Rows with their samples that a trial may always have.
+constexpr std::int64_t cheap_rows = 2048;
+
+/// Rows of the smaller trial: no more of them, with their samples, than the settings ask for, unless they are
+/// cheap, and twice as many within the limits of exact sums.
+std::int64_t trial_rows(const TrainingSettings& settings) {
+  const std::int64_t rows_of_batch = rows_of_a_step(settings);
+  const std::int64_t samples = rows_of_batch / settings.batch_size;
+  const std::int64_t most = std::min(std::max(cheap_rows, rows_of_batch), max_batch_rows / 2);
+  std::int64_t rows = std::min(largest_trial, (settings.batch_size + padding - 1) / padding * padding);
+  while (rows > 1 && rows * samples > most) rows /= 2;
+  return rows;
+}
 
 std::int64_t held(const Ops& ops) { return static_cast<std::int64_t>(ops.memory_use().current); }
 
@@ -37,16 +52,24 @@ std::int64_t fisher_bytes(Machine& machine, const TrainingSettings& settings) {
 
 MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings,
                        std::int64_t data_rows, const PlacementSettings& placement) {
+  check(settings);
   const std::int64_t before = held(ops);
   Machine machine(ops, sizes, settings.weight_bits, settings.prior, visible_units_of(settings));
   MemoryPlan plan;
   plan.parameters = held(ops) - before;
   TrainingSettings linear = settings;
   linear.fisher = FisherForm::diagonal;  // the other forms do not grow with the rows, or by their square
-  const std::int64_t small = held_with_batch(machine, linear, small_batch);
-  const std::int64_t less_small = held_with_batch(machine, linear, less_small_batch);
-  plan.per_row = (less_small - small) / (less_small_batch - small_batch);
-  plan.fixed = small - before - plan.parameters - small_batch * plan.per_row;
+  const std::int64_t rows = trial_rows(settings);
+  const std::int64_t small = held_with_batch(machine, linear, rows) - before - plan.parameters;
+  TrainingSettings twice = linear;
+  twice.batch_size = 2 * rows;
+  if (rows_of_a_step(twice) <= max_batch_rows) {
+    const std::int64_t larger = held_with_batch(machine, linear, 2 * rows) - before - plan.parameters;
+    plan.per_row = (larger - small) / rows;
+    plan.fixed = small - rows * plan.per_row;
+  } else {  // no batch has a second row
+    plan.per_row = small;
+  }
   if (is_used(settings, "fisher")) {
     plan.fixed += fisher_bytes(machine, settings) - fisher_bytes(machine, linear);
   }

@@ -722,6 +722,18 @@ TEST_F(CommandTest, BenchReportsItsKeys) {
   EXPECT_GT(json.at("images_per_second"), 0);
 }
 
+TEST_F(CommandTest, BenchTakesManySamplesAndReportsTheMemoryOfTheTraining) {
+  const auto bench = [&](const std::string& batch_size, const std::string& samples) {
+    return json_of({"bench", "--layers", "5,3", "--algorithm", "reweighted-wake-sleep", "--batch-size",
+                    batch_size, "--samples", samples, "--seconds", "0.05", "--rounds", "1", "--device", "cpu",
+                    "--threads", "1", "--json"});
+  };
+  const double many = bench("1", "40000").at("memory_bytes");  // twice 128 rows would be too many
+  EXPECT_LT(many, 100e6);
+  const double as_many_images = bench("40000", "1").at("memory_bytes");
+  EXPECT_LT(many, 3 * as_many_images);
+}
+
 TEST_F(CommandTest, BenchReportsSharesOfThePeak) {
   Words words = {"bench",    "--layers", "30,9,5",   "--batch-size", "8",         "--seconds", "0.05",
                  "--rounds", "3",        "--device", "cpu",          "--threads", "1"};
@@ -1211,7 +1223,8 @@ TEST_F(ResumeTest, KilledAtAnyMomentEndsInTheSameModel) {
   int kills = 0;
   for (int round = 0; round < 4; ++round) {
     fs::remove_all(path("run"));
-    // The first moments may fall before the folder exists; from the second on --resume alone knows everything.
+    // The first moments may fall before the folder exists; from the second on --resume alone knows
+    // everything.
     for (int attempt = 0; attempt < 5; ++attempt) {
       Process process(folder(), long_training("run", {"--resume"}));
       wait_for_a_moment(process, random);

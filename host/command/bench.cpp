@@ -378,6 +378,7 @@ int bench(const Arguments& arguments) {
   Subject subject = subject_of(arguments);
   const Device device = choose_device(arguments);
   const MemoryPlan plan = plan_of(*device.ops, subject);
+  device.ops->reset_peak();  // what the plan tried is not what the training takes
   subject.placement.placement = plan.streamed ? DataPlacement::streamed : DataPlacement::resident;
   const std::int64_t batch_size = subject.settings.batch_size;
   const auto available = static_cast<std::int64_t>(
