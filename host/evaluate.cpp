@@ -177,8 +177,8 @@ class Evaluator {
     ops_.copy_out(totals.data(), total_weights_.data(), totals.size() * sizeof(std::int64_t));
     for (std::size_t i = 0; i < totals.size(); ++i) {
       unnormalized_.push_back(static_cast<double>(summaries[i].maximum) * nats_per_log_unit +
-                              2 * std::log(static_cast<double>(totals[i]) / 1073741824.0) -
-                              2 * std::log(static_cast<double>(settings_.samples)));
+                              2 * natural_logarithm(static_cast<double>(totals[i]) / 1073741824.0) -
+                              2 * natural_logarithm(static_cast<double>(settings_.samples)));
     }
   }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "floating_point.hpp"
+#include "logarithm.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -115,7 +116,7 @@ PartitionEstimate log_mean_of_roots(const std::vector<std::int64_t>& scores) {
   const double mean_square = static_cast<double>(sum_of_squares) / 2147483648.0 / count;
   PartitionEstimate estimate;
   estimate.dreams = static_cast<std::int64_t>(scores.size());
-  estimate.log_partition = static_cast<double>(maximum) * nats_per_log_unit / 2 + std::log(mean);
+  estimate.log_partition = static_cast<double>(maximum) * nats_per_log_unit / 2 + natural_logarithm(mean);
   estimate.standard_error = std::sqrt(std::max(0.0, mean_square - mean * mean) / count) / mean;
   return estimate;
 }

@@ -28,7 +28,9 @@ struct Measured {
   /// log p*(x) = log p~*(x) - 2 log Z; the two estimates are independent.
   double bidirectional_log_likelihood() const { return evaluation.unnormalized - partition.log_partition; }
   double bidirectional_standard_error() const {
-    return std::hypot(evaluation.unnormalized_standard_error, partition.standard_error);
+    const double of_data = evaluation.unnormalized_standard_error;
+    const double of_partition = partition.standard_error;
+    return std::sqrt(of_data * of_data + of_partition * of_partition);  // hypot is not the same everywhere
   }
 };
 
