@@ -112,7 +112,7 @@ esac
 for file in "${files[@]}"; do
   [[ -r $file ]] || { echo "reproduce.sh: $file cannot be read; --help says where it is had from." >&2; exit 66; }
 done
-if [[ ! -x $wakesleep ]]; then
+if ! command -v "$wakesleep" >/dev/null; then
   echo "reproduce.sh: there is no $wakesleep; build it ('cmake --preset release && cmake --build --preset release') or" \
     "name another with --wakesleep." >&2
   exit 69
@@ -176,4 +176,5 @@ cat >"$record.new" <<JSON
  "test": [${joined:2}]}
 JSON
 mv "$record.new" "$record"
-echo "Published: $published nats. Record: $record"
+if [[ $published != - ]]; then echo "Published: $published nats."; fi
+echo "Record: $record"
