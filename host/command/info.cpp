@@ -17,6 +17,12 @@ std::int64_t parameters_of(const Tensors& tensors) {
   return count;
 }
 
+/// A checkpoint says more of its run than the data that a finished model was trained on, and may have state.
+/// Not every one has: sgd keeps none.
+bool is_checkpoint(const Model& model) {
+  return !model.optimizer.empty() || !model.algorithm.empty() || model.run.size() > model.run.count("data");
+}
+
 void print_json(const Model& model) {
   nlohmann::ordered_json settings = nlohmann::ordered_json::object();
   for (const auto& [name, value] : to_pairs(model.settings)) settings[name] = value;
@@ -33,6 +39,7 @@ void print_json(const Model& model) {
       {"image_width", model.width},
       {"contract", arithmetic_contract},
       {"promise", promise_of(model.settings)},
+      {"checkpoint", is_checkpoint(model)},
       {"has_optimizer_state", !model.optimizer.empty()},
       {"settings", settings},
   };
@@ -61,8 +68,8 @@ void print_text(const Model& model) {
     print_line("images", std::to_string(model.height) + " x " + std::to_string(model.width));
   }
   print_line("step", with_commas(model.step));
-  print_line("optimiser state",
-             model.optimizer.empty() ? "none (a finished model)" : "present (a checkpoint)");
+  print_line("file", is_checkpoint(model) ? "a checkpoint" : "a finished model");
+  print_line("optimiser state", model.optimizer.empty() ? "none" : "present");
   print_line("arithmetic contract", std::string(arithmetic_contract) + ": " + promise_of(model.settings));
   std::printf("settings (learning rates multiply the mean gradient over the batch)\n");
   for (const auto& [name, value] : to_pairs(model.settings)) print_line("  " + name, value);
