@@ -248,22 +248,22 @@ void check_plan(const MemoryPlan& plan, const Peak& peak, std::int64_t batch_siz
   const std::int64_t needed = plan.total(batch_size) + peak.bytes;
   if (needed <= available) return;
   const std::int64_t largest = plan.largest_batch(available - peak.bytes);
-  throw DeviceError("a batch of " + with_commas(batch_size) + " rows needs " +
+  throw DeviceError("a batch of " + counted(batch_size, "row") + " needs " +
                     byte_text(static_cast<double>(needed)) + " and " +
                     byte_text(static_cast<double>(available)) + " are free; " +
-                    (largest > 0 ? "the largest batch that fits has " + with_commas(largest) + " rows"
+                    (largest > 0 ? "the largest batch that fits has " + counted(largest, "row")
                                  : "no batch fits: use smaller layers"));
 }
 
 void print_plan(const MemoryPlan& plan, const Peak& peak, std::int64_t batch_size) {
   const auto bytes = [](std::int64_t count) { return byte_text(static_cast<double>(count)); };
-  std::fprintf(
-      stderr,
-      "memory plan: parameters %s, optimiser and gradients %s, %s data %s, %s rows of %s each, products "
-      "for the peak %s: %s in all\n",
-      bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(), plan.streamed ? "streamed" : "resident",
-      bytes(plan.data).c_str(), with_commas(batch_size).c_str(), bytes(plan.per_row).c_str(),
-      bytes(peak.bytes).c_str(), bytes(plan.total(batch_size) + peak.bytes).c_str());
+  std::fprintf(stderr,
+               "memory plan: parameters %s, optimiser and gradients %s, %s data %s, %s of %s each, products "
+               "for the peak %s: %s in all\n",
+               bytes(plan.parameters).c_str(), bytes(plan.fixed).c_str(),
+               plan.streamed ? "streamed" : "resident", bytes(plan.data).c_str(),
+               counted(batch_size, "row").c_str(), bytes(plan.per_row).c_str(), bytes(peak.bytes).c_str(),
+               bytes(plan.total(batch_size) + peak.bytes).c_str());
 }
 
 Timing measure(Ops& ops, const Subject& subject, Peak& peak, const Arguments& arguments) {
@@ -328,8 +328,8 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
   print("share of the peak", "products " + decimals(100 * timing.products_share(), 1) + " %, step " +
                                  decimals(100 * timing.step_share(), 1) + " %");
   print("memory at the peak", byte_text(static_cast<double>(ops.memory_use().peak)));
-  std::printf("(medians of %s rounds of steps and products in turn; the peak is the best of them)\n",
-              arguments.text("rounds").c_str());
+  std::printf("(medians of %s of steps and products in turn; the peak is the best of them)\n",
+              counted(arguments.whole("rounds"), "round").c_str());
 }
 
 }  // namespace

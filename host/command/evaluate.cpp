@@ -86,7 +86,7 @@ double images_per_second(const Measured& measured) {
 void print_json(const Measured& measured, const OpenModel& open) {
   const Evaluation& e = measured.evaluation;
   nlohmann::ordered_json json = {
-      {"nll", -e.log_likelihood},
+      {"nll", 0.0 - e.log_likelihood},
       {"log_likelihood", e.log_likelihood},
       {"standard_error", e.standard_error},
       {"bound", e.bound},
@@ -120,11 +120,11 @@ void print_line(const std::string& name, const std::string& value) {
 void print_text(const Measured& measured, const OpenModel& open, const DataSet& data) {
   const Evaluation& e = measured.evaluation;
   const std::string k = "K=" + with_commas(e.samples);
-  print_line("data", data.source + ", " + with_commas(e.rows) + " rows");
+  print_line("data", data.source + ", " + counted(e.rows, "row"));
   const std::string name = likelihood_name(open.model.settings);
   print_line(name + " estimate (" + k + ")",
              decimals(e.log_likelihood, 3) + " nats, standard error " + decimals(e.standard_error, 3));
-  print_line("negative " + name + " estimate (" + k + ")", decimals(-e.log_likelihood, 3) + " nats");
+  print_line("negative " + name + " estimate (" + k + ")", decimals(0.0 - e.log_likelihood, 3) + " nats");
   print_line("bound (K=1)",
              decimals(e.bound, 3) + " nats, standard error " + decimals(e.bound_standard_error, 3));
   print_line("effective sample size (of " + k + ")", decimals(e.effective_sample_size, 2));

@@ -128,6 +128,10 @@ std::string grouped(std::int64_t number) {
   return scaled(static_cast<double>(number), {"", " k", " M", " G", " T"});
 }
 
+std::string counted(std::int64_t number, const std::string& noun) {
+  return with_commas(number) + " " + noun + (number == 1 ? "" : "s");
+}
+
 std::string byte_text(double bytes) { return scaled(bytes, {" B", " KB", " MB", " GB", " TB"}); }
 
 std::string decimals(double value, int digits) {

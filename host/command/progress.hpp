@@ -45,6 +45,8 @@ std::string duration_text(double seconds);
 std::string grouped(std::int64_t number);
 /// Every digit, in threes: "1,234,567".
 std::string with_commas(std::int64_t number);
+/// "1 row", "1,234 rows".
+std::string counted(std::int64_t number, const std::string& noun);
 std::string byte_text(double bytes);
 /// Fixed number of decimals, independent of the locale; "nan", "inf".
 std::string decimals(double value, int digits);
