@@ -80,6 +80,14 @@ std::vector<float> interleaved(const std::vector<float>& originals, const std::v
   return grid;
 }
 
+/// Refuses pairs that make too large a picture, before anything is computed.
+void check_pairs(const Model& model, std::int64_t rows) {
+  const std::int64_t columns = std::min(pictured_columns, rows);
+  const std::int64_t images = 2 * ((rows + columns - 1) / columns * columns);
+  const Shape shape = image_shape(model);
+  check_picture(grid_extent(images, shape.height, shape.width, columns));
+}
+
 Picture pairs_picture(const Model& model, const DataSet& data, const std::vector<float>& reconstructions) {
   const std::int64_t columns = std::min(pictured_columns, data.rows);
   const std::vector<float> grid =
@@ -161,15 +169,16 @@ int sample(const Arguments& arguments) {
   say_device(arguments, open.device);
   const std::int64_t count = arguments.whole("count");
   const std::int64_t units = open.model.sizes.front();
+  const Shape shape = image_shape(open.model);
+  if (format_of(path) == Format::png) check_picture(grid_extent(count, shape.height, shape.width));
   const std::vector<float> values = dream(open.machine, count, arguments.seed("seed"));
   if (format_of(path) == Format::npy) {
     write_bytes(path, npy_bytes(values, count, units));
     report_written(path, shape_text(count, units,
                                     "float32 " + visible_values_name(open.model.settings) + " of samples"));
   } else {
-    const Shape shape = image_shape(open.model);
     write_bytes(path, png_bytes(image_grid(values.data(), count, shape.height, shape.width)));
-    report_written(path, "picture of " + with_commas(count) + " samples");
+    report_written(path, "picture of " + counted(count, "sample"));
   }
   return 0;
 }
@@ -202,6 +211,7 @@ int reconstruct(const Arguments& arguments) {
   const Format format = format_of(path);
   const OpenModel open(arguments);
   const DataSet data = read_data_for(open, arguments, reconstructed_rows(arguments, format));
+  if (format == Format::png) check_pairs(open.model, data.rows);
   say_device(arguments, open.device);
   const std::vector<float> values = wakesleep::reconstruct(open.machine, data, arguments.seed("seed"));
   if (format == Format::npy) {
@@ -211,7 +221,8 @@ int reconstruct(const Arguments& arguments) {
                               "float32 " + visible_values_name(open.model.settings) + " of reconstructions"));
   } else {
     write_bytes(path, png_bytes(pairs_picture(open.model, data, values)));
-    report_written(path, "picture of " + with_commas(data.rows) + " originals above their reconstructions");
+    report_written(path, "picture of " + counted(data.rows, "original") + " above " +
+                             (data.rows == 1 ? "its reconstruction" : "their reconstructions"));
   }
   return 0;
 }

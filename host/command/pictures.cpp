@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <string>
 
 #include "wakesleep/error.hpp"
 
@@ -35,6 +36,14 @@ std::int64_t square_columns(std::int64_t count, std::int64_t height, std::int64_
   return std::clamp(static_cast<std::int64_t>(std::ceil(ideal)), std::int64_t{1}, count);
 }
 
+std::int64_t columns_of(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t columns) {
+  return columns > 0 ? std::min(columns, count) : square_columns(count, height, width);
+}
+
+std::string size_text(const Extent& extent) {
+  return std::to_string(extent.width) + " x " + std::to_string(extent.height) + " pixels";
+}
+
 Picture enlarged(const Picture& picture, std::int64_t zoom) {
   Picture result{picture.width * zoom, picture.height * zoom, {}};
   result.grey.reserve(static_cast<std::size_t>(result.width * result.height));
@@ -50,10 +59,10 @@ template <class Pixel>
 Picture grid(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t columns,
              std::int64_t zoom, std::uint8_t gap, const Pixel& pixel) {
   if (count <= 0 || height <= 0 || width <= 0) return {};
-  columns = columns > 0 ? std::min(columns, count) : square_columns(count, height, width);
-  const std::int64_t grid_rows = (count + columns - 1) / columns;
+  columns = columns_of(count, height, width, columns);
+  const Extent extent = grid_extent(count, height, width, columns);
 
-  Picture picture{columns * (width + 1) - 1, grid_rows * (height + 1) - 1, {}};
+  Picture picture{extent.width, extent.height, {}};
   picture.grey.assign(static_cast<std::size_t>(picture.width * picture.height), gap);
   for (std::int64_t image = 0; image < count; ++image) {
     const std::int64_t top = image / columns * (height + 1);
@@ -105,6 +114,18 @@ Picture receptive_fields(const float* weights, std::int64_t count, std::int64_t 
               });
 }
 
+Extent grid_extent(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t columns) {
+  columns = columns_of(count, height, width, columns);
+  const std::int64_t grid_rows = (count + columns - 1) / columns;
+  return {columns * (width + 1) - 1, grid_rows * (height + 1) - 1};
+}
+
+void check_picture(const Extent& extent) {
+  if (extent.width * extent.height <= max_png_pixels) return;
+  throw UsageError("A picture of " + size_text(extent) + " is too large for a PNG file (the limit is " +
+                   std::to_string(max_png_pixels) + " pixels in all); ask for fewer images or write NPY.");
+}
+
 void picture_shape(std::int64_t units, std::int64_t& height, std::int64_t& width) {
   if (height > 0 && width > 0 && height * width == units) return;
   const auto side = static_cast<std::int64_t>(std::lround(std::sqrt(static_cast<double>(units))));
@@ -113,16 +134,13 @@ void picture_shape(std::int64_t units, std::int64_t& height, std::int64_t& width
 }
 
 std::vector<std::uint8_t> png_bytes(const Picture& picture) {
-  const std::string size = std::to_string(picture.width) + " x " + std::to_string(picture.height) + " pixels";
+  const std::string size = size_text({picture.width, picture.height});
   if (picture.width <= 0 || picture.height <= 0 ||
       static_cast<std::int64_t>(picture.grey.size()) != picture.width * picture.height) {
     throw InternalError("A picture of " + size + " with " + std::to_string(picture.grey.size()) +
                         " values cannot be written as PNG; please report this as a bug.");
   }
-  if (picture.width * picture.height > max_png_pixels) {
-    throw UsageError("A picture of " + size + " is too large for a PNG file (the limit is " +
-                     std::to_string(max_png_pixels) + " pixels in all); ask for fewer images or write NPY.");
-  }
+  check_picture({picture.width, picture.height});
   std::vector<std::uint8_t> file;
   const int width = static_cast<int>(picture.width);
   if (stbi_write_png_to_func(append_bytes, &file, width, static_cast<int>(picture.height), 1,

@@ -13,6 +13,18 @@ struct Picture {
   std::vector<std::uint8_t> grey;  ///< [height x width], 0 black .. 255 white
 };
 
+/// Pixels of a picture.
+struct Extent {
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+};
+
+/// Of the grid that image_grid makes, without enlargement.
+Extent grid_extent(std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t columns = 0);
+
+/// Throws UsageError where a picture is too large for a PNG file.
+void check_picture(const Extent& extent);
+
 /// `count` images of height x width (values [count x height * width] in [0, 1]) side by side, `columns` a row
 /// (0: chosen near a square), one grey pixel between them, each pixel enlarged `zoom` times.
 Picture image_grid(const float* values, std::int64_t count, std::int64_t height, std::int64_t width,
