@@ -213,9 +213,12 @@ TrainingSettings settings_over(const TrainingSettings& base, const Arguments& gi
   });
   each_given([&](const OptionSpec& option) {
     if (is_used(settings, option.name)) return;
-    throw UsageError(given.place(option.name) + " is of no use to the algorithm " +
-                     name_of(settings.algorithm) + " as it is set here; leave it out or choose " +
-                     needed_for(option.name));
+    const std::string needed = needed_for(option.name);
+    const bool by_algorithm = needed.find("--algorithm") != std::string::npos;
+    throw UsageError(given.place(option.name) + " is of no use " +
+                     (by_algorithm ? "to the algorithm " + std::string(name_of(settings.algorithm))
+                                   : std::string("as the other options are")) +
+                     "; leave it out or choose " + needed);
   });
   check(settings);
   return settings;

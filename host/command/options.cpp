@@ -31,11 +31,13 @@ Options computing_options(Role role) {
            "how products are multiplied; every route gives the same integers (CPU: avx2, int8, float32, "
            "reference; GPU: int8, fp16); best: avx2 or int8, whichever suits the processor"),
       call("instructions", Kind::choice, "SET", "best", "Computing",
-           "instruction set of the CPU's elementwise kernels; every one gives the same bits"),
-      call("replay", Kind::choice, "WAY", "fastest", "Computing",
-           "how a GPU replays recorded steps: as a CUDA graph, in one persistent kernel, or whichever of "
-           "these "
-           "takes less time; every way gives the same bits"),
+           "instruction set of the CPU's elementwise kernels: avx512, avx2, baseline or best (of those that "
+           "the "
+           "processor has); every one gives the same bits"),
+      call(
+          "replay", Kind::choice, "WAY", "fastest", "Computing",
+          "how a GPU replays recorded steps: graph (a CUDA graph), persistent (one kernel for several steps) "
+          "or fastest (whichever of these takes less time); every way gives the same bits"),
   };
   options[2].choices = {"best", "avx2", "int8", "float32", "fp16", "reference"};
   options[3].choices = {"best", "avx512", "avx2", "baseline"};
@@ -146,7 +148,7 @@ Options machine_options() {
 Options algorithm_options() {
   return {
       setting("samples", Kind::whole, "K", "Algorithm",
-              "hidden states drawn for each image; not of wake-sleep", {1, 8388608}),
+              "hidden states drawn for each image; not of wake-sleep and sparse-wake-sleep", {1, 8388608}),
       setting(
           "insomnia", Kind::number, "X", "Algorithm",
           "reweighted-wake-sleep, natural or not: share of the wake phase in the recognition gradient, from "
