@@ -25,10 +25,13 @@ constexpr std::int64_t most_conditionals_of_recording = 512;
 
 void check_fit(const DataSet& data, const TrainingSettings& settings) {
   check_layout(data);
-  const std::size_t deepest = 5000;  // a model file holds 65,536 tensors, and Adam makes 12 a layer
+  // A model file holds 65,536 tensors, and Adam makes 12 a layer. Natural gradients add 2, Woodbury's form 4.
+  const bool natural = settings.algorithm == Algorithm::natural_reweighted_wake_sleep;
+  const std::size_t deepest = !natural ? 5000 : settings.fisher == FisherForm::woodbury ? 4000 : 4600;
   if (settings.layers.size() > deepest) {
     throw UsageError("a machine of " + std::to_string(settings.layers.size()) +
-                     " hidden layers does not fit a model file: at most " + std::to_string(deepest));
+                     " hidden layers does not fit a model file: at most " + std::to_string(deepest) +
+                     (natural ? " with natural gradients" : ""));
   }
   if (settings.batch_size > data.rows) {
     throw UsageError("a batch of " + std::to_string(settings.batch_size) +

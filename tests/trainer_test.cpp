@@ -259,6 +259,11 @@ TEST(Trainer, RefusesWhatCannotBeTrained) {
   settings = small_settings(OptimizerKind::adam);
   settings.epochs = std::int64_t{1} << 31;
   EXPECT_NE(message(binary_rows(30, 21), settings).find("4,294,967,295"), std::string::npos);
+  // What a model file has no room for is refused before the first checkpoint.
+  settings = small_settings(OptimizerKind::adam);
+  settings.algorithm = Algorithm::natural_reweighted_wake_sleep;
+  settings.layers.assign(4601, 1);
+  EXPECT_NE(message(binary_rows(30, 21), settings).find("at most 4600"), std::string::npos);
 }
 
 TEST(Trainer, RefusesACheckpointOfOtherData) {

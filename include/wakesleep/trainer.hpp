@@ -57,7 +57,8 @@ class Trainer {
   void run_epoch(const std::function<bool()>& interrupted = {},
                  const std::function<void(std::int64_t)>& progress = {});
 
-  /// Trains so many steps, past ends of epochs. Blocks. Throws as run_epoch.
+  /// Trains so many steps, past ends of epochs and of the run (finished()), so that steps can be timed for
+  /// any time; cosine learning rates stay at 0 there. Blocks. Throws as run_epoch.
   void run_steps(std::int64_t steps);
 
   /// What the algorithm can say of the steps since the last call (TrainingAlgorithm::diagnostics). Blocks.
