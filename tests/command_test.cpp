@@ -520,9 +520,24 @@ TEST_F(CommandTest, InfoDescribesModelsAndCheckpoints) {
   const nlohmann::json checkpoint = json_of({"info", "run/checkpoints/step-000000021.safetensors", "--json"});
   EXPECT_EQ(checkpoint.at("hash"), info.at("hash"));
   EXPECT_EQ(checkpoint.at("has_optimizer_state"), true);
+  EXPECT_EQ(checkpoint.at("checkpoint"), true);
+  EXPECT_EQ(info.at("checkpoint"), false);
+  EXPECT_THAT(info.at("promise").get<std::string>(), Not(HasSubstr("outside")));
   const std::string text = run({"info", "run/model.safetensors"}).out;
   EXPECT_THAT(text, HasSubstr(info.at("hash").get<std::string>()));
   EXPECT_THAT(text, HasSubstr("30-9-5"));
+}
+
+TEST_F(CommandTest, InfoTellsACheckpointWithoutOptimiserStateFromAModel) {
+  ASSERT_EQ(run(training("sgd", {"--optimizer", "sgd"})).exit_code, 0);
+  const std::string file = "sgd/checkpoints/step-000000021.safetensors";
+  const nlohmann::json checkpoint = json_of({"info", file, "--json"});
+  EXPECT_EQ(checkpoint.at("has_optimizer_state"), false);
+  EXPECT_EQ(checkpoint.at("checkpoint"), true);
+  EXPECT_THAT(run({"info", file}).out,
+              AllOf(ContainsRegex("file +a checkpoint"), ContainsRegex("optimiser state +none")));
+  EXPECT_EQ(json_of({"info", "sgd/model.safetensors", "--json"}).at("checkpoint"), false);
+  EXPECT_THAT(run({"info", "sgd/model.safetensors"}).out, ContainsRegex("file +a finished model"));
 }
 
 TEST_F(CommandTest, InfoShowsTheAlgorithmAndItsSettings) {
@@ -1079,6 +1094,37 @@ TEST_F(CommandTest, LearnsItsData) {
   // One bar among six places: independent units reach -13.5 nats, the truth is -1.8.
   EXPECT_LT(records.front().at("log_likelihood").get<double>(), -11.0);
   EXPECT_GT(records.back().at("log_likelihood").get<double>(), -8.0);
+}
+
+TEST_F(CommandTest, RowsThatAreAllTheSameAreWarnedOf) {
+  Bytes dark = idx_header(8, {40, image_height, image_width});
+  for (int i = 0; i < 40 * image_units; ++i) dark.push_back(static_cast<std::uint8_t>(i % 17));
+  write_bytes(path("dark.idx"), dark);
+  const auto train = [&](const std::string& data, const std::string& out, const std::string& threshold) {
+    const Result result = run({"train", data, "--layers", "3", "--epochs", "1", "--batch-size", "10", "--out",
+                               out, "--threshold", threshold, "--device", "cpu", "--quiet"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(train("dark.idx", "dark", "128"),
+              AllOf(HasSubstr("WARNING"), HasSubstr("dark.idx"), HasSubstr("on from 128 upward"),
+                    HasSubstr("largest grey value there is 16"), HasSubstr("--threshold")));
+  EXPECT_THAT(train("dark.idx", "light", "8"), Not(HasSubstr("WARNING")));
+}
+
+TEST_F(CommandTest, PicturesOfWideRowsHoldFewerImages) {
+  constexpr int units = 1000001;  // 100 of them are more pixels than a run draws
+  Bytes wide = idx_header(8, {2, 1, units});
+  for (int i = 0; i < 2 * units; ++i) wide.push_back(i % 3 == 0 ? 255 : 0);
+  write_bytes(path("wide.idx"), wide);
+  const Result result = run({"train", "wide.idx", "--layers", "1", "--epochs", "1", "--batch-size", "1",
+                             "--out", "wide", "--device", "cpu", "--evaluate-samples", "1"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(read_text(path("wide/report.html")), HasSubstr(" 34 dreams: "));
+  EXPECT_TRUE(fs::exists(path("wide/samples/epoch-0001.png")));
+  // More than a PNG file takes is refused before anything is computed.
+  expect_failure({"sample", "wide/model.safetensors", "--count", "16777216", "--out", "x.png"}, 64,
+                 {"too large for a PNG file", "fewer images"});
 }
 
 TEST_F(CommandTest, AUsedFolderIsRefusedAndForcedOnRequest) {

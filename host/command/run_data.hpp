@@ -1,8 +1,10 @@
 // The data of a training run: what it trains on and what it is evaluated on.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -13,11 +15,10 @@
 namespace wakesleep::command {
 
 /// One line for logs and reports. `values` says what they are.
-inline std::string summary_of(const DataSet& data, const std::string& values) {
-  const std::vector<double> means = unit_means(data);
+inline std::string summary_of(const DataSet& data, const std::vector<double>& means,
+                              const std::string& values) {
   const double mean = std::accumulate(means.begin(), means.end(), 0.0) / static_cast<double>(means.size());
-  std::string summary =
-      data.source + ": " + with_commas(data.rows) + " rows of " + with_commas(data.units) + " units";
+  std::string summary = data.source + ": " + counted(data.rows, "row") + " of " + counted(data.units, "unit");
   if (data.height > 0) {
     summary += " (" + std::to_string(data.height) + " x " + std::to_string(data.width) + " images)";
   }
@@ -34,6 +35,34 @@ inline std::string binarization_text(const TrainingSettings& settings) {
          (settings.binarization == Binarization::fixed ? "once" : "anew each epoch") + " at random";
 }
 
+/// Smallest and largest grey value.
+struct GreyRange {
+  int smallest = 0;
+  int largest = 0;
+};
+
+inline GreyRange grey_range(const DataSet& grey) {
+  const auto [smallest, largest] = std::minmax_element(grey.bytes.begin(), grey.bytes.end());
+  return {*smallest, *largest};
+}
+
+/// What to say of binary training rows that are all the same, of which a machine learns nothing; else empty.
+/// `thresholded` are the grey values that they were made of, if they were.
+inline std::string constant_rows_warning(const DataSet& data, const std::vector<double>& means,
+                                         const std::optional<GreyRange>& thresholded,
+                                         const TrainingSettings& settings) {
+  const bool constant =
+      std::all_of(means.begin(), means.end(), [](double mean) { return mean == 0 || mean == 1; });
+  if (data.grey || data.rows < 2 || !constant) return "";
+  const std::string same = "every unit has the same value in all rows, so that there is nothing to learn";
+  if (!thresholded)
+    return "WARNING: in the training rows of " + data.source + " " + same + "; check the data";
+  return "WARNING: in the training rows of " + data.source + ", on from " +
+         std::to_string(settings.threshold) + " upward, " + same + "; the largest grey value there is " +
+         std::to_string(thresholded->largest) + " and the smallest " + std::to_string(thresholded->smallest) +
+         ": give a --threshold between them, or scale the data to values from 0 to 255";
+}
+
 /// The data of a run: rows to train on and rows to evaluate on, the latter binary, or grey where the visible
 /// units are Gaussian.
 struct RunData {
@@ -41,6 +70,7 @@ struct RunData {
   DataSet evaluated;
   std::string evaluated_on;
   std::string summary;  ///< of the training rows
+  std::string warning;  ///< of training rows that hold nothing to learn; may be empty
 };
 
 inline std::int64_t held_out_rows(double fraction, std::int64_t rows, const std::string& text) {
@@ -69,6 +99,8 @@ inline RunData read_run_data(const Arguments& arguments, const TrainingSettings&
   const bool grey = raw.grey;
   const Binarization how =
       settings.visible == Visible::gaussian ? Binarization::dynamic : settings.binarization;  // none here
+  std::optional<GreyRange> thresholded;
+  if (grey && how == Binarization::threshold) thresholded = grey_range(raw);
   data.training = binarize(std::move(raw), how, settings.threshold, settings.seed);
 
   const std::int64_t limit = arguments.whole("evaluate-rows");
@@ -91,7 +123,9 @@ inline RunData read_run_data(const Arguments& arguments, const TrainingSettings&
     keep_first_rows(evaluated, limit);
   }
   data.evaluated = binarize_for_evaluation(std::move(evaluated), settings, evaluation_seed);
-  data.summary = summary_of(data.training, grey ? binarization_text(settings) : "binary");
+  const std::vector<double> means = unit_means(data.training);
+  data.summary = summary_of(data.training, means, grey ? binarization_text(settings) : "binary");
+  data.warning = constant_rows_warning(data.training, means, thresholded, settings);
   return data;
 }
 

@@ -25,6 +25,8 @@ namespace {
 constexpr std::int64_t pictured_samples = 100;
 constexpr std::int64_t pictured_reconstructions = 10;
 constexpr std::int64_t pictured_fields = 100;
+/// Of a picture of a run. Larger ones hold fewer images: encoding them would take longer than the training.
+constexpr std::int64_t most_pixels = std::int64_t{1} << 26;
 
 /// Entry of a checkpoint's run state: the step after the best epoch, where early stopping goes by it.
 const std::string best_step_entry = "best-step";
@@ -52,7 +54,7 @@ class Log {
 
 std::string estimate_name(const TrainingSettings& settings, const EpochRecord& record) {
   return likelihood_name(settings) + " estimate (K=" + with_commas(record.evaluation.samples) + ", " +
-         record.evaluated_on + ", " + with_commas(record.evaluation.rows) + " rows)";
+         record.evaluated_on + ", " + counted(record.evaluation.rows, "row") + ")";
 }
 
 std::string estimate_text(const TrainingSettings& settings, const EpochRecord& record) {
@@ -99,6 +101,19 @@ std::string placement_text(const PlacementDecision& placement, const std::string
   }
   const bool known = placement.available != std::numeric_limits<std::size_t>::max();
   return where + ": auto" + (known ? ", " + bytes(placement.available) + " were free there" : "");
+}
+
+/// As many images as fit most_pixels, at least one and at most `count`: `lines` above each other for each of
+/// them, side by side, or in a grid where it is 0.
+std::int64_t images_that_fit(std::int64_t count, std::int64_t height, std::int64_t width,
+                             std::int64_t lines = 0) {
+  const auto pixels = [&] {
+    const Extent extent =
+        lines > 0 ? grid_extent(lines * count, height, width, count) : grid_extent(count, height, width);
+    return extent.width * extent.height;
+  };
+  while (count > 1 && pixels() > most_pixels) --count;
+  return count;
 }
 
 /// Epochs 1, 2, 5, 10, 20, 50, ...
@@ -367,8 +382,8 @@ void Run::describe() const {
   log_.field("contract", std::string(arithmetic_contract) + ": " + promise_of(settings));
   log_.field("data", summary_);
   log_.field("", placement_text(trainer_.placement(), start_.arguments.text("data-placement")));
-  log_.field("evaluation", "after each epoch on " + with_commas(evaluated_.rows) + " " + evaluated_on_ +
-                               " rows, K=" + start_.arguments.text("evaluate-samples"));
+  log_.field("evaluation", "after each epoch on " + counted(evaluated_.rows, evaluated_on_ + " row") +
+                               ", K=" + start_.arguments.text("evaluate-samples"));
   describe_layers();
   std::string text;
   for (const auto& [name, value] : to_pairs(settings))
@@ -377,8 +392,7 @@ void Run::describe() const {
   log_.field("", "learning rates multiply the mean gradient over the batch");
   log_.field("seed", std::to_string(settings.seed));
   log_.field("run", folder_.path() + ": steps " + with_commas(trainer_.step()) + " to " +
-                        with_commas(trainer_.total_steps()) + " of " + with_commas(settings.batch_size) +
-                        " rows");
+                        with_commas(trainer_.total_steps()) + " of " + counted(settings.batch_size, "row"));
 }
 
 Model Run::checkpoint() const {
@@ -409,8 +423,8 @@ void Run::begin() {
   std::int64_t dropped = 0;
   records_ = folder_.cut_metrics(trainer_.step(), dropped);
   if (dropped > 0) {
-    log_.line(folder_.metrics() + ": dropped " + std::to_string(dropped) +
-              " lines that are not of steps up to " + with_commas(trainer_.step()));
+    log_.line(folder_.metrics() + ": dropped " + counted(dropped, "line") +
+              " of other steps than those up to " + with_commas(trainer_.step()));
   }
   if (!records_.empty()) seconds_ = records_.back().seconds;
   // A run that was killed between an epoch's line and its checkpoint has not counted the line's estimate, and
@@ -610,11 +624,12 @@ void Run::finish() {
 
 void Run::write_pictures(const EpochRecord& record) const {
   const Model model = trainer_.snapshot();
-  const std::vector<float> dreams = dream(trainer_.machine(), pictured_samples, model.settings.seed);
   std::int64_t height = model.height;
   std::int64_t width = model.width;
   picture_shape(model.sizes.front(), height, width);
-  const Picture samples = image_grid(dreams.data(), pictured_samples, height, width);
+  const std::int64_t count = images_that_fit(pictured_samples, height, width);
+  const std::vector<float> dreams = dream(trainer_.machine(), count, model.settings.seed);
+  const Picture samples = image_grid(dreams.data(), count, height, width);
   const std::vector<std::uint8_t> png = png_bytes(samples);
   write_file_atomically(folder_.sample(record.epoch), png.data(), png.size());
   const std::string page = render(report(model, record, samples));
@@ -643,7 +658,7 @@ Report Run::report(const Model& model, const EpochRecord& shown, const Picture& 
   report.settings = to_pairs(model.settings);
   report.likelihood = likelihood_name(model.settings);
   report.samples = e.samples;
-  report.evaluated_on = shown.evaluated_on + ", " + with_commas(e.rows) + " rows";
+  report.evaluated_on = shown.evaluated_on + ", " + counted(e.rows, "row");
   for (const EpochRecord& record : records_) {
     const Evaluation& of_epoch = record.evaluation;
     report.curve.push_back({static_cast<double>(record.epoch), record.seconds, of_epoch.log_likelihood,
@@ -679,16 +694,17 @@ std::vector<ReportPicture> Run::report_pictures(const Model& model, const Pictur
   std::int64_t height = model.height;
   std::int64_t width = model.width;
   picture_shape(model.sizes.front(), height, width);
-  const DataSet rows = first_rows(evaluated_, pictured_reconstructions);
+  const DataSet rows = first_rows(
+      evaluated_, images_that_fit(std::min(pictured_reconstructions, evaluated_.rows), height, width, 2));
   std::vector<float> pairs = values_of(rows);
   const std::vector<float> again = reconstruct(trainer_.machine(), rows, model.settings.seed);
   pairs.insert(pairs.end(), again.begin(), again.end());
-  const std::int64_t fields = std::min(pictured_fields, model.sizes[1]);
+  const std::int64_t fields = images_that_fit(std::min(pictured_fields, model.sizes[1]), height, width);
   return {
       {"Samples",
        (model.settings.visible == Visible::gaussian ? "Visible means of " : "Visible probabilities of ") +
-           std::to_string(pictured_samples) +
-           " dreams: states from the prior downward by the generative weights.",
+           counted(images_that_fit(pictured_samples, height, width), "dream") +
+           ": states from the prior downward by the generative weights.",
        samples},
       {"Reconstructions",
        "Above: rows of the " + evaluated_on_ +
@@ -728,6 +744,7 @@ int train(const Arguments& command_line) {
         "--validation FILE or a fraction of the data, such as --validation 0.1");
   }
   RunData data = read_run_data(start.arguments, start.settings);
+  if (!data.warning.empty()) Log::warning(data.warning);
   const Device device = choose_device(start.arguments);
   Run run(folder, start, std::move(data), device, log);
   run.describe();
