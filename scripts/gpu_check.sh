@@ -2,7 +2,8 @@
 # Everything that has to be seen on a GPU, on a machine that has a GPU and no package registry: bundle here, run there.
 #
 # usage: scripts/gpu_check.sh bundle DEST [--architectures LIST] [--data FOLDER] [--build-dir DIR] [--no-cuda]
-#        DEST/scripts/gpu_check.sh run [--out DIR] [--again] [--dry-run] [--device cpu] [STAGE...]
+#        DEST/scripts/gpu_check.sh run [--out DIR] [--items TEXT]... [--seconds N] [--again]
+#            [--dry-run] [--device cpu] [STAGE...]
 #
 # bundle  builds the command, the tests and the benchmarks for LIST (default: 90-real; see CMAKE_CUDA_ARCHITECTURES) and
 #         puts them into DEST, with the shared libraries that they need (not glibc, the C++ runtime and CUDA: those are
@@ -17,14 +18,19 @@
 #           hashes     recorded hashes of trainings, by both routes of the products, queued one by one and replayed, and
 #                      by the persistent kernel
 #           tests      every test that runs on a GPU
-#           sanitizer  compute-sanitizer over the tests of operations
 #           nets       steps against their own bare products; (a) also as a graph and as a persistent kernel
+#           sanitizer  compute-sanitizer over the tests of operations
 #           peers      engine and peers in turn (bench/gpu.py)
 #           quality    seconds to 120 nats on binarized MNIST, GPU and CPU, and their hashes
-#         --dry-run prints the commands; --device cpu runs the same on small machines without a GPU: both for trying
+#         A stage is a list of items, the cheap and decisive ones first. --items takes only those whose name has TEXT,
+#         such as '(a)', 'int8 persistent', memcheck or recording_test. --seconds is for a visit that is short: nothing
+#         is begun that is expected to take longer than what is left of N, and nothing runs beyond it. When a test
+#         program fails, its first failed test is run alone as well, with CUDA_LAUNCH_BLOCKING=1.
+#         --dry-run prints the items and their commands; --device cpu runs the same on small machines without a GPU: both for trying
 #         the scripts.
 #
-# exit code of run: 0 all passed, 1 something failed, 69 no GPU answers, 75 not finished: run again
+# exit code of run: 69 no GPU answers; 75 something that was asked for is left: run again; else 1 something failed, or
+# 0 all passed
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly here

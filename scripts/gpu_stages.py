@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The stages of `scripts/gpu_check.sh run`; its --help says what they are.
 
-A stage is a list of items, each one command. What an item left is written to DIR/STAGE.json at once, so that a stage
-that was interrupted, or that ran out of its time, goes on with the next item.
+A stage is a list of items, each one command, the cheap and decisive ones first. What an item left is written to
+DIR/STAGE.json at once, so that a stage that was interrupted, or that ran out of its time, goes on with the next item.
 """
 
 import argparse
@@ -22,16 +22,19 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NO_GPU, UNFINISHED, REFUSED = 69, 75, 64
-STAGE_SECONDS = 460  # a stage begins no item that might end later than this
-ITEM_SECONDS = 230
+STAGE_SECONDS = 460  # of one stage in one call
+ITEM_SECONDS = 230  # an item that takes longer has failed
+ENDING_SECONDS = 5  # for the table and the archive, of the time that --seconds gives
 CONTEST_SECONDS, CONTEST_BUDGET = 430, 120  # bench/gpu.py ends with what it was at when its budget was spent
+# Layers, batch, seconds of a round, and seconds that a measurement is expected to take with its set-up.
 NETS = {
-    "a": ("784,200,200,200", 100),
-    "c": (",".join(["4096"] * 10), 4096),
-    "d": (",".join(["1024"] * 1000), 1024),
-    "e": (",".join(["16384"] * 4), 8192),
+    "a": ("784,200,200,200", 100, 2, 25),
+    "c": (",".join(["4096"] * 10), 4096, 6, 60),
+    "e": (",".join(["16384"] * 4), 8192, 6, 90),
+    "d": (",".join(["1024"] * 1000), 1024, 6, 90),
 }
-TINY = {"tiny": ("64,32,16", 32)}
+TINY = {"tiny": ("64,32,16", 32, 0.2, 5)}
+FIRST_TESTS = ("philox_test", "ops_test", "product_test", "recording_test")
 SANITIZER_TOOLS = {
     # A status that is not success is no error by itself: the engine checks every one, and libraries ask and go on.
     "memcheck": ["--report-api-errors", "no"],
@@ -46,16 +49,28 @@ TARGET_NATS = 120
 
 
 class Item:
-    def __init__(self, name, command, judge, seconds=ITEM_SECONDS):
-        self.name, self.command, self.judge, self.seconds = name, [str(word) for word in command], judge, seconds
+    """One command: `expected` seconds decide whether it is begun, after `seconds` it has failed."""
+
+    def __init__(self, name, command, judge, seconds=ITEM_SECONDS, expected=30):
+        self.name, self.command, self.judge = name, [str(word) for word in command], judge
+        self.seconds, self.expected = seconds, expected
+        self.verdict = True  # whether it can fail
+        self.alone = None  # the command that runs one of its tests alone
+
+
 
 
 class Context:
     def __init__(self, arguments):
         self.device, self.out = arguments.device, arguments.out
         self.cuda = arguments.device == "cuda"
+        self.words = arguments.items or []
+        self.end = math.inf if arguments.seconds is None else time.monotonic() + arguments.seconds - ENDING_SECONDS
         self.peer_python, self.jax_python = arguments.peer_python, arguments.jax_python
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="gpu_check-"))
+
+    def chose(self, name):
+        return not self.words or any(word in name for word in self.words)
 
     def program(self, name, *words):
         return [ROOT / "start", name, *words]
@@ -200,8 +215,20 @@ def with_output(code, output):
 
 def test_item(context, program, tests, name=None):
     report = context.scratch / (re.sub(r"[^a-z0-9_]+", "-", name or program) + ".json")
-    return Item(name or program, context.program(program, f"--gtest_filter={tests}", f"--gtest_output=json:{report}"),
+    item = Item(name or program, context.program(program, f"--gtest_filter={tests}", f"--gtest_output=json:{report}"),
                 of_tests(report))  # fmt: skip
+    item.alone = lambda test: context.program(program, f"--gtest_filter={test}")
+    return item
+
+
+def first_failed_test(output):
+    """The first test that a GoogleTest program said to have failed, or else the one in which it ended."""
+    failed = re.search(r"^\[  FAILED  \] ([^\s,]+\.[^\s,]+)", output, re.MULTILINE)
+    if failed:
+        return failed.group(1)
+    begun = re.findall(r"^\[ RUN      \] (\S+)", output, re.MULTILINE)
+    ended = re.findall(r"^\[ +(?:OK|SKIPPED) \] ([^\s,]+)", output, re.MULTILINE)
+    return begun[-1] if begun and begun[-1] not in ended else None
 
 
 def hashes_stage(context):
@@ -226,7 +253,8 @@ def programs_with_tests(context):
 
 
 def tests_stage(context):
-    for program in programs_with_tests(context):
+    place = {name: place for place, name in enumerate(FIRST_TESTS)}
+    for program in sorted(programs_with_tests(context), key=lambda name: (place.get(name, len(place)), name)):
         if program != "golden_test":
             yield test_item(context, program, context.tests)
 
@@ -247,13 +275,15 @@ def sanitizer_stage(context):
                 yield sanitized_item(context, under, f"{mode}, {program}, {set_up}", program, set_up, of_sanitizer)
     for program, set_up in first:
         under = [tool, "--tool", "initcheck", *INITCHECK]
-        yield sanitized_item(context, under, f"initcheck, {program}, {set_up}", program, set_up, of_report)
+        item = sanitized_item(context, under, f"initcheck, {program}, {set_up}", program, set_up, of_report)
+        item.verdict = False
+        yield item
 
 
 def sanitized_item(context, under, name, program, set_up, of_tool):
     item = test_item(context, program, f"*/{set_up}", name)
     under = shlex.join([str(word) for word in under])
-    return Item(name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_tool(item.judge))
+    return Item(name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_tool(item.judge), expected=60)
 
 
 def ways_of(context, net):
@@ -264,17 +294,21 @@ def ways_of(context, net):
 
 
 def nets_stage(context):
-    for net, (layers, batch_size) in (NETS if context.cuda else TINY).items():
-        for bits in (8, 16):
-            for route, *replay in ways_of(context, net):
-                yield Item(
-                    " ".join([f"({net}) {bits}-bit {route}", *replay]),
-                    context.program("wakesleep", "bench", "--layers", layers, "--batch-size", batch_size, "--optimizer",
-                                    "sgd", "--weight-bits", bits, "--route", route, "--device", context.device,
-                                    *(word for way in replay for word in ("--replay", way)),
-                                    "--seconds", 6 if context.cuda else 0.2, "--rounds", 5, "--json", "--quiet"),
-                    of_bench,
-                )  # fmt: skip
+    nets = NETS if context.cuda else TINY
+    items = [(net, bits, *way) for net in nets for bits in (8, 16) for way in ways_of(context, net)]
+    # (a) in all its forms, the others' 8-bit int8 route, and then what is left.
+    first = [item for item in items if item[0] == "a" or item[:3] == ("c", 16, "int8") or item[1:3] == (8, "int8")]
+    for net, bits, route, *replay in [*first, *(item for item in items if item not in first)]:
+        layers, batch_size, seconds, expected = nets[net]
+        yield Item(
+            " ".join([f"({net}) {bits}-bit {route}", *replay]),
+            context.program("wakesleep", "bench", "--layers", layers, "--batch-size", batch_size, "--optimizer", "sgd",
+                            "--weight-bits", bits, "--route", route, "--device", context.device,
+                            *(word for way in replay for word in ("--replay", way)),
+                            "--seconds", seconds, "--rounds", 5, "--json", "--quiet"),
+            of_bench,
+            expected=expected,
+        )  # fmt: skip
 
 
 def peers_stage(context):
@@ -287,6 +321,7 @@ def peers_stage(context):
              context.jax_python, "--budget", CONTEST_BUDGET, "--out", context.out, *quick],
             of_contest,
             CONTEST_SECONDS,
+            expected=60,
         )  # fmt: skip
 
 
@@ -314,8 +349,8 @@ STAGES = {
     "device": device_stage,
     "hashes": hashes_stage,
     "tests": tests_stage,
-    "sanitizer": sanitizer_stage,
     "nets": nets_stage,
+    "sanitizer": sanitizer_stage,
     "peers": peers_stage,
     "quality": quality_stage,
 }
@@ -351,28 +386,58 @@ def save(path, record):
     temporary.replace(path)
 
 
-def run_item(item, log):
-    log.write(f"\n$ {shlex.join(item.command)}\n")
+def execute(command, log, seconds, environment=None):
+    """Exit code (None where it was not done in time) and output of a command, which is logged."""
+    log.write(f"\n$ {shlex.join(command)}\n")
     log.flush()
-    begin = time.monotonic()
     # Its own session, so that what it started ends with it when its time is over.
     with tempfile.TemporaryFile("w+", errors="replace") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                   env={**os.environ, **(environment or {})})  # fmt: skip
         try:
-            process = subprocess.Popen(item.command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        except OSError as why_not:
-            return judged(False, why=f"{item.command[0]} cannot be started: {why_not.strerror}")
-        try:
-            process.wait(item.seconds)
-            late = False
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            late = True
-        output.seek(0)
-        text = output.read()
-    log.write(text)
-    result = judged(False, why=f"was not done in {item.seconds} s") if late else item.judge(process.returncode, text)
+            code = None
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            output.seek(0)
+            text = output.read()
+            log.write(text)
+            log.flush()
+    return code, text
+
+
+def run_item(item, log, end):
+    """Runs an item until `end` at most."""
+    begin = time.monotonic()
+    allowed = min(item.seconds, end - begin)
+    try:
+        code, text = execute(item.command, log, allowed)
+    except OSError as why_not:
+        return judged(False, why=f"{item.command[0]} cannot be started: {why_not.strerror}")
+    if code is not None:
+        result = item.judge(code, text)
+    elif allowed < item.seconds:
+        result = {"state": "unfinished", "why": f"the {allowed:.0f} s that were left were not enough"}
+    else:
+        result = judged(False, why=f"was not done in {item.seconds} s")
+        if not item.verdict:
+            result["state"] = "reported"
+    if result["state"] == "failed" and item.alone and (test := first_failed_test(text)):
+        result["alone"] = run_alone(item.alone(test), test, log, min(item.seconds, end - time.monotonic()))
     return {**result, "command": shlex.join(item.command), "wall_seconds": round(time.monotonic() - begin, 1)}
+
+
+def run_alone(command, test, log, seconds):
+    """Where the first failed test fails by itself: a fault of one kernel makes every later test of its process fail."""
+    if seconds <= 0:
+        return {"test": test, "why": "no time was left to run it alone"}
+    variables = {"CUDA_LAUNCH_BLOCKING": "1"}
+    log.write("\nThe first failed test alone, with CUDA_LAUNCH_BLOCKING=1:\n")
+    code, text = execute([str(word) for word in command], log, seconds, variables)
+    return {"test": test, "exit_code": code, "output": text[-4000:]}
 
 
 def state_of(results, complete):
@@ -387,31 +452,32 @@ def state_of(results, complete):
 def run_stage(name, context, again):
     path = context.out / f"{name}.json"
     record = json.loads(path.read_text()) if path.exists() else {}
-    if again or record.get("bundle") != identity() or record.get("device") != context.device:
+    if record.get("bundle") != identity() or record.get("device") != context.device:
         record = {}
     results = record.get("items", {})
+    if again:
+        record, results = {}, {n: result for n, result in results.items() if not context.chose(n)}
     if record.get("state") in ("passed", "failed", "reported", "not run"):
         print(f"{name}: finished before ({record['state']})", flush=True)
         return record
     record = {"stage": name, "bundle": identity(), "device": context.device, "items": results}
-    end, complete = time.monotonic() + STAGE_SECONDS, True
+    end, complete, left = min(time.monotonic() + STAGE_SECONDS, context.end), True, []
+    open_still = lambda item: results.get(item.name, {}).get("state", "unfinished") == "unfinished"
     with open(context.out / f"{name}.log", "a", encoding="utf-8") as log:
         for item in STAGES[name](context):
-            if results.get(item.name, {}).get("state", "unfinished") != "unfinished":
-                continue
-            while complete:
-                if time.monotonic() + item.seconds > end:
-                    complete = False
-                    break
+            while context.chose(item.name) and open_still(item) and time.monotonic() + item.expected <= end:
                 print(f"{name}: {item.name} ...", end=" ", flush=True)
-                results[item.name] = run_item(item, log)
+                results[item.name] = run_item(item, log, end)
                 print(results[item.name]["state"], results[item.name].get("why", ""), flush=True)
                 save(path, {**record, "state": "unfinished"})
-                if results[item.name]["state"] != "unfinished":
-                    break
+            if open_still(item):
+                complete = False
+                if context.chose(item.name):
+                    left.append(item.name)
     if name == "quality":
         check_same_bits(results)
     record["state"] = state_of(results, complete)
+    record["left"] = left
     record["date"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     save(path, record)
     return record
@@ -439,6 +505,7 @@ def summary_of(record):
     parts += [f"failed: {'; '.join(failed)}"] if failed else []
     parts += [f"reported: {'; '.join(reported)}"] if reported else []
     parts += [f"not run: {'; '.join(not_run)}"] if not_run else []
+    parts += [f"left: {'; '.join(record['left'])}"] if record.get("left") else []
     return ", ".join(parts)
 
 
@@ -446,6 +513,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="gpu_check.sh run", description="scripts/gpu_check.sh --help says what the stages are")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"))
+    parser.add_argument("--items", action="append", metavar="TEXT", help="only items whose name has this; may be given again")
+    parser.add_argument("--seconds", type=float, help="of all stages: begins nothing that is expected to take longer")
     parser.add_argument("--again", action="store_true", help="also what is finished")
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: small machines, to try the script")
@@ -459,39 +528,59 @@ def parse_arguments():
     return arguments
 
 
-def main():
-    arguments = parse_arguments()
-    context = Context(arguments)
-    try:
-        stages = arguments.stages or list(STAGES)
-        if arguments.dry_run:
-            for name in stages:
-                for item in STAGES[name](context):
-                    print(f"{name}: {item.name}: {shlex.join(item.command)}")
-            return 0
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        missing = why_no_gpu() if context.cuda else ""
-        records = []
-        for name in stages:
-            if missing:
-                record = {"stage": name, "state": "no GPU", "why": f"needs a GPU, and none answers: {missing}"}
-                if not (arguments.out / f"{name}.json").exists():
-                    save(arguments.out / f"{name}.json", record)
-            else:
-                record = run_stage(name, context, arguments.again)
-            records.append(record)
-    finally:
-        shutil.rmtree(context.scratch, ignore_errors=True)
+def run_stages(stages, context, again, records):
+    """Appends a record for each stage, which the caller has also when this is interrupted."""
+    missing = why_no_gpu() if context.cuda else ""
+    for name in stages:
+        if missing:
+            record = {"stage": name, "state": "no GPU", "why": f"needs a GPU, and none answers: {missing}"}
+            if not (context.out / f"{name}.json").exists():
+                save(context.out / f"{name}.json", record)
+        else:
+            record = run_stage(name, context, again)
+        records.append(record)
+
+
+def print_tables(records, context):
     print()
     for record in records:
         print(f"{record['stage']:10} {record['state']:10} {summary_of(record)}")
     contests = [context.out / item["result"] for record in records if record["stage"] == "peers"
                 for item in record.get("items", {}).values() if "result" in item]  # fmt: skip
     if contests:
-        print()
+        print(flush=True)
         subprocess.run([sys.executable, ROOT / "bench" / "gpu.py", "--table", *contests], check=True)
-    states = {record["state"] for record in records}
-    return NO_GPU if "no GPU" in states else 1 if "failed" in states else UNFINISHED if "unfinished" in states else 0
+
+
+def exit_code_of(records):
+    if any(record["state"] == "no GPU" for record in records):
+        return NO_GPU
+    if any(record.get("left") for record in records):
+        return UNFINISHED
+    return int(any(item["state"] == "failed" for record in records for item in record["items"].values()))
+
+
+def main():
+    arguments = parse_arguments()
+    context = Context(arguments)
+    stages = arguments.stages or list(STAGES)
+    records = []
+    try:
+        if arguments.dry_run:
+            for name in stages:
+                for item in (item for item in STAGES[name](context) if context.chose(item.name)):
+                    print(f"{name}: {item.name}: {shlex.join(item.command)}")
+            return 0
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        run_stages(stages, context, arguments.again, records)
+    finally:
+        shutil.rmtree(context.scratch, ignore_errors=True)
+    print_tables(records, context)
+    code = exit_code_of(records)
+    if context.words and code == 0 and not any(w in name for w in context.words for r in records for name in r["items"]):
+        print(f"gpu_check.sh: no item of these stages has {' or '.join(context.words)} in its name; --dry-run lists them.", file=sys.stderr)
+        return REFUSED
+    return code
 
 
 if __name__ == "__main__":
