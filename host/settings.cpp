@@ -379,8 +379,10 @@ void check(const TrainingSettings& settings) {
           settings.target_activation, "a number above 0 and below 1");
   require(is_below_one_as_float(settings.activation_memory), "activation-memory", settings.activation_memory,
           "a number from 0 to below 1 (in float32)");
-  require(is_positive_float(settings.fisher_damping), "fisher-damping", settings.fisher_damping,
-          "a finite number above 0, such as 0.2");
+  // A smaller one lets the square of a natural gradient, up to 1 / alpha^2, leave the range of Adam's second
+  // moments, which would stand still without a word.
+  require(is_positive_float(settings.fisher_damping) && settings.fisher_damping >= 1e-15, "fisher-damping",
+          settings.fisher_damping, "a finite number of at least 1e-15, such as 0.2");
   require(settings.fisher_refresh >= 1, "fisher-refresh", settings.fisher_refresh, "at least 1 step");
   const bool compares = has_chains(settings) || settings.algorithm == Algorithm::bidirectional_helmholtz ||
                         settings.algorithm == Algorithm::vimco;

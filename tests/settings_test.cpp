@@ -65,6 +65,7 @@ TEST(Settings, UnusableOnesAreRefusedByName) {
       {"fresh-epochs", [](auto& s) { s.fresh_epochs = std::int64_t{1} << 32; }},
       {"fisher-damping", [](auto& s) { s.fisher_damping = 0; }},
       {"fisher-damping", [](auto& s) { s.fisher_damping = 1e-60; }},
+      {"fisher-damping", [](auto& s) { s.fisher_damping = 1e-16; }},
       {"fisher-damping", [](auto& s) { s.fisher_damping = not_a_number_double; }},
       {"fisher-refresh", [](auto& s) { s.fisher_refresh = 0; }},
       {"sparsity", [](auto& s) { s.sparsity = -0.1; }},

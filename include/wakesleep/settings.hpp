@@ -39,7 +39,7 @@ struct TrainingSettings {
   double target_activation = 0.1;  ///< rho
   double activation_memory = 0.9;  ///< beta of the running means
   FisherForm fisher = FisherForm::diagonal;  ///< of natural gradients (natural reweighted wake-sleep)
-  double fisher_damping = 0.2;               ///< alpha
+  double fisher_damping = 0.2;               ///< alpha, at least 1e-15
   std::int64_t fisher_refresh = 100;         ///< steps from one Fisher matrix to the next
   std::int64_t epochs = 50;
   std::int64_t batch_size = 100;
