@@ -1019,6 +1019,7 @@ TEST_F(CommandTest, BadConfigurationNamesLineAndColumn) {
   const struct {
     std::string text;
     std::vector<std::string> expected;
+    int exit_code = 64;
   } cases[] = {
       {"epochs = 3\nlearing-rate = 0.1\n",
        {"bad.toml:2:1", "unknown key learing-rate", "did you mean learning-rate?"}},
@@ -1029,14 +1030,14 @@ TEST_F(CommandTest, BadConfigurationNamesLineAndColumn) {
       {"resume = 1\n", {"bad.toml:1:", "resume", "an integer", "true or false"}},
       {"weight-bits = 9\n", {"bad.toml:1:", "weight-bits", "'9'", "16, 12 or 8"}},
       {"learning-rate = nan\n", {"bad.toml:1:", "learning-rate", "above 0"}},
-      {"epochs = \n", {"bad.toml:1:", "not valid TOML"}},
-      {"epochs = 3\nepochs = 4\n", {"bad.toml:2:"}},
+      {"epochs = \n", {"bad.toml:1:", "not valid TOML"}, 65},
+      {"epochs = 3\nepochs = 4\n", {"bad.toml:2:"}, 65},
       {"[train]\nepochs = 3\n", {"bad.toml:1:", "unknown key train"}},
       {"config = \"other.toml\"\n", {"bad.toml:1:1", "unknown key config"}},
   };
   for (const auto& c : cases) {
     write_text(path("bad.toml"), c.text);
-    expect_failure({"train", "images.idx", "--out", "r", "--config", "bad.toml"}, 64, c.expected);
+    expect_failure({"train", "images.idx", "--out", "r", "--config", "bad.toml"}, c.exit_code, c.expected);
   }
   expect_failure({"train", "images.idx", "--out", "r", "--config", "missing.toml"}, 65, {"missing.toml"});
   EXPECT_FALSE(fs::exists(path("r")));
@@ -1597,6 +1598,21 @@ TEST_F(ResumeTest, OtherSettingsAreRefusedByName) {
       run({"train", "--resume", "--out", "run", "--epochs", "3", "--learning-rate", "1e-2", "--threads", "2"})
           .exit_code,
       0);
+}
+
+TEST_F(CommandTest, ResumingElsewhereSaysWhatPathsAreRelativeTo) {
+  trained();
+  fs::remove(path("run/model.safetensors"));
+  fs::create_directory(path("elsewhere"));
+  const auto resume = [&](const Words& more) {
+    Words words = {"train", "--resume", "--out", "../run"};
+    words.insert(words.end(), more.begin(), more.end());
+    return Process(path("elsewhere"), words).wait();
+  };
+  expect_failed(resume({}), 65, {"images.idx", "../run/config.toml", "relative to the folder", "give DATA"},
+                "without DATA");
+  const Result result = resume({"../images.idx"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
 }
 
 TEST_F(ResumeTest, OtherDataIsRefused) {

@@ -91,8 +91,8 @@ toml::table parse_toml(const std::string& path) {
   try {
     return toml::parse(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), path);
   } catch (const toml::parse_error& error) {
-    throw UsageError(place_of(path, error.source().begin) +
-                     ": not valid TOML: " + std::string(error.description()));
+    throw DataError(place_of(path, error.source().begin) +
+                    ": not valid TOML: " + std::string(error.description()));
   }
 }
 
@@ -157,7 +157,9 @@ std::string toml_value(const OptionSpec& spec, const std::string& text) {
 }
 
 std::string toml_line(const OptionSpec& spec, const std::string& text) {
-  if (!is_utf8(text)) return "# " + spec.name + ": a name that is not UTF-8; give it on the command line\n";
+  if (!is_utf8(text))
+    return "# " + spec.name +
+           ": a name that is not UTF-8, which TOML cannot hold; give it on the command line\n";
   return spec.name + " = " + toml_value(spec, text) + "\n";
 }
 

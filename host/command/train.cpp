@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <set>
@@ -716,6 +717,25 @@ std::vector<ReportPicture> Run::report_pictures(const Model& model, const Pictur
   };
 }
 
+/// The data of a run, whose paths RUN/config.toml keeps as they were given.
+RunData data_of(const RunFolder& folder, const Start& start, const Arguments& given) {
+  const bool resumed = given.flag("resume") && folder.has_config();
+  if (resumed && !start.arguments.given("data")) {
+    throw UsageError(folder.config() +
+                     " does not hold DATA (a name that is not UTF-8 cannot stand in TOML); give DATA on the "
+                     "command line");
+  }
+  try {
+    return read_run_data(start.arguments, start.settings);
+  } catch (const DataError& error) {
+    const std::string path = start.arguments.text("data");
+    const bool relative = !path.empty() && path.front() != '/';
+    if (!resumed || given.given("data") || !relative || std::filesystem::exists(path)) throw;
+    throw DataError(std::string(error.what()) + "; paths in " + folder.config() +
+                    " are relative to the folder in which the run was started: resume there, or give DATA");
+  }
+}
+
 /// The options of the command line, with those of --config below them.
 Arguments with_config(const Arguments& command_line) {
   Arguments given = command_line;
@@ -743,7 +763,7 @@ int train(const Arguments& command_line) {
         "--schedule plateau and --early-stopping go by the estimate on rows that are not trained on; give "
         "--validation FILE or a fraction of the data, such as --validation 0.1");
   }
-  RunData data = read_run_data(start.arguments, start.settings);
+  RunData data = data_of(folder, start, given);
   if (!data.warning.empty()) Log::warning(data.warning);
   const Device device = choose_device(start.arguments);
   Run run(folder, start, std::move(data), device, log);
