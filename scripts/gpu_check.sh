@@ -11,7 +11,7 @@
 #         binarized_mnist_{train,valid,test}.packed.npy (scripts/reproduce.sh --help), which the stage `quality`
 #         needs. --no-cuda: a bundle without the CUDA backend, for trying the scripts.
 # run     runs the stages (default: all), each for less than eight minutes, and prints a table; DIR (default: results)
-#         gets STAGE.json and STAGE.log. It goes on where it stopped: what this bundle has finished is not run again
+#         gets STAGE.json and STAGE.log, and all of it in one file, results.tar.gz. It goes on where it stopped: what this bundle has finished is not run again
 #         unless --again is given. Needs Python 3 on the other machine, and CUDA's runtime and cuBLAS; `peers` also
 #         PyTorch, and JAX where it is there.
 #           device     driver, GPU, compute capability, versions
@@ -26,11 +26,11 @@
 #         such as '(a)', 'int8 persistent', memcheck or recording_test. --seconds is for a visit that is short: nothing
 #         is begun that is expected to take longer than what is left of N, and nothing runs beyond it. When a test
 #         program fails, its first failed test is run alone as well, with CUDA_LAUNCH_BLOCKING=1.
-#         --dry-run prints the items and their commands; --device cpu runs the same on small machines without a GPU: both for trying
-#         the scripts.
+#         --dry-run prints the items and their commands; --device cpu runs the same on small machines without a GPU: both
+#         for trying the scripts.
 #
 # exit code of run: 69 no GPU answers; 75 something that was asked for is left: run again; else 1 something failed, or
-# 0 all passed
+# 0 all passed; 128 + N interrupted by the signal N, with the table and the archive of what was done
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly here
@@ -138,7 +138,7 @@ bundle() {
   fi
   rm -rf "$dest"
   mv "$parts" "$dest"
-  echo "bundled: $dest, $((bytes >> 20)) MiB; there: $dest/scripts/gpu_check.sh run"
+  echo "bundled: $dest, $((bytes >> 10)) KiB in $(find "$dest" -type f | wc -l) files; there: $dest/scripts/gpu_check.sh run"
 }
 
 case ${1:-} in

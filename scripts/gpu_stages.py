@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -34,6 +35,7 @@ NETS = {
     "d": (",".join(["1024"] * 1000), 1024, 6, 90),
 }
 TINY = {"tiny": ("64,32,16", 32, 0.2, 5)}
+ARCHIVE = "results.tar.gz"
 FIRST_TESTS = ("philox_test", "ops_test", "product_test", "recording_test")
 SANITIZER_TOOLS = {
     # A status that is not success is no error by itself: the engine checks every one, and libraries ask and go on.
@@ -58,6 +60,10 @@ class Item:
         self.alone = None  # the command that runs one of its tests alone
 
 
+
+
+class Interrupted(Exception):
+    """By the signal that is its argument."""
 
 
 class Context:
@@ -539,6 +545,25 @@ def run_stages(stages, context, again, records):
         else:
             record = run_stage(name, context, again)
         records.append(record)
+        # Also now, because whoever ends this from outside may leave it no time.
+        archive(context.out)
+
+
+def archive(folder):
+    """All of the folder as one file in it, whole or not there."""
+    temporary = folder / f"{ARCHIVE}.new"
+    with tarfile.open(temporary, "w:gz") as tar:
+        for path in sorted(folder.iterdir()):
+            if path.name not in (ARCHIVE, temporary.name):
+                tar.add(path, arcname=path.name)
+    temporary.replace(folder / ARCHIVE)
+
+
+def interrupt(number, frame):
+    """Once: what follows, the tables and the archive, is not interrupted."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def print_tables(records, context):
@@ -552,19 +577,24 @@ def print_tables(records, context):
         subprocess.run([sys.executable, ROOT / "bench" / "gpu.py", "--table", *contests], check=True)
 
 
-def exit_code_of(records):
+def exit_code_of(records, context):
+    """Of the items that were asked for."""
     if any(record["state"] == "no GPU" for record in records):
         return NO_GPU
+    asked_for = [item for record in records for name, item in record["items"].items() if context.chose(name)]
     if any(record.get("left") for record in records):
         return UNFINISHED
-    return int(any(item["state"] == "failed" for record in records for item in record["items"].values()))
+    if context.words and not asked_for:
+        print(f"gpu_check.sh: no item of these stages has {' or '.join(context.words)} in its name; --dry-run lists them.", file=sys.stderr)
+        return REFUSED
+    return int(any(item["state"] == "failed" for item in asked_for))
 
 
 def main():
     arguments = parse_arguments()
     context = Context(arguments)
     stages = arguments.stages or list(STAGES)
-    records = []
+    records, interruption = [], 0
     try:
         if arguments.dry_run:
             for name in stages:
@@ -572,15 +602,21 @@ def main():
                     print(f"{name}: {item.name}: {shlex.join(item.command)}")
             return 0
         arguments.out.mkdir(parents=True, exist_ok=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
         run_stages(stages, context, arguments.again, records)
+    except Interrupted as by:
+        print(f"\ngpu_check.sh: interrupted by {signal.Signals(by.args[0]).name}; run goes on there.", file=sys.stderr)
+        interruption = by.args[0]
+        begun = [name for name in stages[len(records) : len(records) + 1] if (context.out / f"{name}.json").exists()]
+        records += [json.loads((context.out / f"{name}.json").read_text()) for name in begun]
     finally:
         shutil.rmtree(context.scratch, ignore_errors=True)
+        if not arguments.dry_run and arguments.out.is_dir():
+            archive(arguments.out)
     print_tables(records, context)
-    code = exit_code_of(records)
-    if context.words and code == 0 and not any(w in name for w in context.words for r in records for name in r["items"]):
-        print(f"gpu_check.sh: no item of these stages has {' or '.join(context.words)} in its name; --dry-run lists them.", file=sys.stderr)
-        return REFUSED
-    return code
+    print(f"\nall of it: {arguments.out / ARCHIVE}, {(arguments.out / ARCHIVE).stat().st_size:,} bytes")
+    return 128 + interruption if interruption else exit_code_of(records, context)
 
 
 if __name__ == "__main__":
