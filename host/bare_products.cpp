@@ -26,6 +26,19 @@ std::vector<std::uint8_t> coin_flips(std::int64_t count, std::uint32_t purpose) 
   return flips;
 }
 
+/// Uniform within +-1; another `purpose`, others.
+std::vector<float> uniform_weights(std::int64_t count, std::uint32_t purpose) {
+  std::vector<float> weights(static_cast<std::size_t>(count));
+  PhiloxBlock random{};
+  for (std::size_t j = 0; j < weights.size(); ++j) {
+    if (j % 4 == 0) {
+      random = philox4x32_10(draw_counter(static_cast<std::uint32_t>(j / 4), purpose, 1, 0), seed);
+    }
+    weights[j] = 0x1p-31f * static_cast<float>(static_cast<std::int32_t>(random.word[j % 4]));
+  }
+  return weights;
+}
+
 /// A forward product of a conditional, or the gradient of its weights.
 struct Product {
   enum class Kind { forward, gradient };
@@ -42,7 +55,7 @@ class StepProducts {
  public:
   StepProducts(Ops& ops, const std::vector<std::int64_t>& sizes, const TrainingSettings& settings)
       : machine_(ops, sizes, settings.weight_bits, settings.prior, visible_units_of(settings)) {
-    machine_.initialize(std::vector<double>(static_cast<std::size_t>(sizes[0]), 0.5), seed);
+    fill_weights(ops);
     list(settings);
     for (int l = 0; l <= machine_.layers(); ++l) {
       const std::int64_t count = rows_of_a_step(settings) * padded_units(machine_.size(l));
@@ -77,6 +90,22 @@ class StepProducts {
   }
 
  private:
+  /// One matrix of random weights for all pairs, as far as each needs: products of any random weights take
+  /// the same time, and to draw as many as a deep machine has takes long.
+  void fill_weights(Ops& ops) {
+    std::int64_t largest = 0;
+    for (int l = 1; l <= machine_.layers(); ++l) {
+      largest = std::max(largest, machine_.size(l) * machine_.size(l - 1));
+    }
+    const std::vector<float> weights = uniform_weights(largest, 0);
+    for (int l = 1; l <= machine_.layers(); ++l) {
+      for (const Conditional* c : {&machine_.recognition(l), &machine_.generative(l)}) {
+        const std::size_t count = static_cast<std::size_t>(c->receiving * c->sending);
+        ops.copy_in(c->weight.data, weights.data(), count * sizeof(float));
+        ops.quantize(*c, nullptr, nullptr);
+      }
+    }
+  }
   void list(const TrainingSettings& settings) {
     const std::int64_t images = settings.batch_size;
     const std::int64_t rows = rows_of_a_step(settings);
@@ -188,16 +217,8 @@ class SquareProduct {
  private:
   /// Uniform within +-1, a row at a time, so that the host holds no second copy.
   void upload_weights() {
-    std::vector<float> row(static_cast<std::size_t>(conditional_.sending));
     for (std::int64_t i = 0; i < conditional_.receiving; ++i) {
-      PhiloxBlock random{};
-      for (std::size_t j = 0; j < row.size(); ++j) {
-        if (j % 4 == 0) {
-          random = philox4x32_10(
-              draw_counter(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i), 1, 0), seed);
-        }
-        row[j] = 0x1p-31f * static_cast<float>(static_cast<std::int32_t>(random.word[j % 4]));
-      }
+      const std::vector<float> row = uniform_weights(conditional_.sending, static_cast<std::uint32_t>(i));
       ops_.copy_in(conditional_.weight.row(i), row.data(), row.size() * sizeof(float));
     }
   }

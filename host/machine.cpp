@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "floating_point.hpp"
 #include "wakesleep/error.hpp"
@@ -135,6 +137,10 @@ std::string layer_name(const char* kind, int l, const char* what) {
   return std::string(kind) + "." + std::to_string(l) + "." + what;
 }
 
+std::int64_t elements_of(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
@@ -149,7 +155,7 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
                     " units a row, but the machine has " + std::to_string(size(0)) + " visible units");
   }
   const FloatingPointScope scope;
-  Tensors tensors = download();
+  Tensors tensors = zeros();
   for (int l = 1; l <= layers(); ++l) {
     fill_uniform(tensors[layer_name("recognition", l, "weight")], Domain::initial_recognition, l, seed);
     fill_uniform(tensors[layer_name("generative", l, "weight")], Domain::initial_generative, l, seed);
@@ -165,45 +171,55 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
                  initial);
   std::vector<float>& prior = tensors["prior.bias"].values;
   std::fill(prior.begin(), prior.end(), -1.0f);
-  if (this->prior().autoregressive) {
-    std::vector<float>& weight = tensors["prior.weight"].values;
-    std::fill(weight.begin(), weight.end(), 0.0f);
-  }
   upload(tensors);
 }
 
-Tensors Machine::download() const {
+std::map<std::string, std::vector<std::int64_t>> Machine::shapes() const {
+  std::map<std::string, std::vector<std::int64_t>> shapes;
+  for (int index = 0; index < conditionals(); ++index) {
+    const Conditional& c = conditional(index);
+    const std::string name = conditional_name(index);
+    shapes[name + ".bias"] = {c.receiving};
+    if (c.integers != nullptr) shapes[name + ".weight"] = {c.receiving, c.sending};
+  }
+  return shapes;
+}
+
+Tensors Machine::zeros() const {
   Tensors tensors;
+  for (const auto& [name, shape] : shapes()) {
+    tensors[name] = {shape, std::vector<float>(static_cast<std::size_t>(elements_of(shape)))};
+  }
+  return tensors;
+}
+
+Tensors Machine::download() const {
+  Tensors tensors = zeros();
   for (int index = 0; index < conditionals(); ++index) {
     const Part& part = parts_[static_cast<std::size_t>(index)];
     const std::string name = conditional_name(index);
-    Tensor& bias = tensors[name + ".bias"];
-    bias.shape = {part.conditional.receiving};
-    bias.values.resize(static_cast<std::size_t>(part.bias.size()));
-    part.bias.copy_out(bias.values.data());
+    part.bias.copy_out(tensors.at(name + ".bias").values.data());
     if (part.conditional.integers == nullptr) continue;
-    Tensor& weight = tensors[name + ".weight"];
-    weight.shape = {part.conditional.receiving, part.conditional.sending};
-    weight.values.resize(static_cast<std::size_t>(part.weight.size()));
-    part.weight.copy_out(weight.values.data());
+    part.weight.copy_out(tensors.at(name + ".weight").values.data());
   }
   return tensors;
 }
 
 void Machine::upload(const Tensors& tensors) {
-  const Tensors own = download();
+  const auto own = shapes();
   for (const auto& [name, tensor] : tensors) {
     if (!own.contains(name)) throw DataError("tensor \"" + name + "\" belongs to no layer of this machine");
   }
-  for (const auto& [name, mine] : own) {
+  for (const auto& [name, shape] : own) {
     const auto given = tensors.find(name);
     if (given == tensors.end()) throw DataError("tensor \"" + name + "\" is missing");
-    if (given->second.shape != mine.shape || given->second.values.size() != mine.values.size()) {
+    const std::vector<float>& values = given->second.values;
+    if (given->second.shape != shape || static_cast<std::int64_t>(values.size()) != elements_of(shape)) {
       throw DataError("tensor \"" + name + "\" has shape " + shape_text(given->second.shape) + ", expected " +
-                      shape_text(mine.shape));
+                      shape_text(shape));
     }
-    for (std::size_t i = 0; i < given->second.values.size(); ++i) {
-      if (!is_finite(given->second.values[i])) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!is_finite(values[i])) {
         throw DataError("tensor \"" + name + "\" is not finite at index " + std::to_string(i));
       }
     }

@@ -94,6 +94,10 @@ class Machine {
     std::unique_ptr<IntegerWeights> integers;
     Conditional conditional;
   };
+  /// Of the parameters, by the names of download().
+  std::map<std::string, std::vector<std::int64_t>> shapes() const;
+  Tensors zeros() const;
+
   Ops* ops_;
   std::vector<std::int64_t> sizes_;
   int weight_bits_;
