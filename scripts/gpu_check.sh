@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that has to be seen on a GPU, on a machine that has a GPU and no package registry: bundle here, run there.
 #
-# usage: scripts/gpu_check.sh bundle DEST [--architectures LIST] [--data FOLDER] [--build-dir DIR] [--no-cuda]
+# usage: scripts/gpu_check.sh bundle DEST [--architectures LIST] [--data FOLDER [--cpu-half]]
+#            [--build-dir DIR] [--no-cuda]
 #        DEST/scripts/gpu_check.sh run [--out DIR] [--items TEXT]... [--seconds N] [--again]
 #            [--dry-run] [--device cpu] [STAGE...]
 #
@@ -9,7 +10,8 @@
 #         puts them into DEST, with the shared libraries that they need (not glibc, the C++ runtime and CUDA: those are
 #         the other machine's), the tests' files, the peers and the scripts; under 64 MiB in all. FOLDER holds
 #         binarized_mnist_{train,valid,test}.packed.npy (scripts/reproduce.sh --help), which the stage `quality`
-#         needs. --no-cuda: a bundle without the CUDA backend, for trying the scripts.
+#         needs; --cpu-half trains the CPU's half of that stage here, some minutes, so that the GPU's machine is not
+#         held by it. --no-cuda: a bundle without the CUDA backend, for trying the scripts.
 # run     runs the stages (default: all), each for less than eight minutes, and prints a table; DIR (default: results)
 #         gets STAGE.json and STAGE.log, and all of it in one file, results.tar.gz. It goes on where it stopped: what this bundle has finished is not run again
 #         unless --again is given. Needs Python 3 on the other machine, and CUDA's runtime and cuBLAS; `peers` also
@@ -72,12 +74,13 @@ START
 }
 
 bundle() {
-  local dest='' architectures=90-real data='' build=build/gpu-check cuda=ON
+  local dest='' architectures=90-real data='' build=build/gpu-check cuda=ON cpu_half=no
   while (($# > 0)); do
     case $1 in
       --architectures) architectures=${2:?--architectures needs a list}; shift ;;
       --data) data=${2:?--data needs a folder}; shift ;;
       --build-dir) build=${2:?--build-dir needs a folder}; shift ;;
+      --cpu-half) cpu_half=yes ;;
       --no-cuda) cuda=OFF ;;
       -*) refuse "unknown option '$1'; --help lists the options." ;;
       *) [[ -z $dest ]] || refuse "two destinations, '$dest' and '$1'; expected one."; dest=$1 ;;
@@ -85,6 +88,7 @@ bundle() {
     shift
   done
   [[ -n $dest ]] || refuse "the destination of the bundle is missing; --help shows the usage."
+  [[ $cpu_half == no || -n $data ]] || refuse "--cpu-half needs the rows to train on: --data FOLDER."
   [[ ! -e $dest || -e $dest/bundle.json ]] || refuse "$dest is there already and is no bundle; choose another." 73
   cd "$here"
   if [[ $cuda == ON && -z ${CUDACXX:-} ]] && ! command -v nvcc >/dev/null && [[ -x /usr/local/cuda/bin/nvcc ]]; then
@@ -127,6 +131,7 @@ bundle() {
   printf '{"commit": "%s", "date": "%s", "cuda": "%s", "architectures": "%s", "programs": "%s"}\n' "$commit$changes" \
     "$(date --utc +%Y-%m-%dT%H:%M:%SZ)" $cuda "$architectures" \
     "$(cat "$parts"/bin/* "$parts"/lib/* | sha256sum | cut -c 1-16)" > "$parts/bundle.json"
+  if [[ $cpu_half == yes ]]; then python3 "$parts/scripts/gpu_stages.py" --cpu-half; fi
   # Packed, because the libraries shrink to a third.
   tar -C "$parts" -czf "$parts/programs.tar.gz" bin lib
   rm -rf "${parts:?}/bin" "${parts:?}/lib"
