@@ -608,8 +608,9 @@ class CudaOps final : public Ops {
     Resources(CudaOps& ops, const cudaDeviceProp& properties)
         : options{ops.ordinal_, ops.route_, blas_bytes(properties)},
           main(ops, blas, options, outgrown),
-          branches{
-              {{ops, blas, options, outgrown}, {ops, blas, options, outgrown}, {ops, blas, options, outgrown}}} {}
+          branches{{{ops, blas, options, outgrown},
+                    {ops, blas, options, outgrown},
+                    {ops, blas, options, outgrown}}} {}
     ProductOptions options;
     BlasHandle blas;
     OutgrownMemory outgrown;

@@ -93,8 +93,9 @@ TEST_P(RecordingTest, ATrainingThatStopsWithinARecordingGoesOn) {
 
 // The estimate and the dreams need more working memory than a step, and the recordings go on behind them.
 TEST_P(RecordingTest, AnEstimateBetweenReplaysChangesNothing) {
-  for (const Algorithm algorithm : {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep,
-                                    Algorithm::sparse_wake_sleep, Algorithm::joint_stochastic_approximation}) {
+  for (const Algorithm algorithm :
+       {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep, Algorithm::sparse_wake_sleep,
+        Algorithm::joint_stochastic_approximation}) {
     Training one = training(shapes[1], OptimizerKind::momentum, 16);
     one.settings.algorithm = algorithm;
     one.settings.samples = 3;

@@ -11,8 +11,8 @@
 
 namespace wakesleep::cuda {
 
-/// Memory that workspaces have outgrown. A recording holds the addresses at which its operations work, so while
-/// there is a recording nothing is freed.
+/// Memory that workspaces have outgrown. A recording holds the addresses at which its operations work, so
+/// while there is a recording nothing is freed.
 class OutgrownMemory {
  public:
   void take(Buffer<std::byte> memory) {
