@@ -175,6 +175,45 @@ TEST_P(RouteTest, GradientsOfEveryShape) {
   }
 }
 
+// Rows without an error in a thread's units are left out of its product, and what was copied of an earlier
+// batch must not come back.
+TEST_P(RouteTest, GradientsOfRowsWithoutErrors) {
+  Numbers numbers(3);
+  const std::int64_t receiving = 37, sending = 21, stride = 64;
+  for (const std::int64_t rows : {63, 64, 100, 500, 1027, 8192, 8193}) {
+    Products products(*ops_, GetParam());
+    for (const std::int64_t hundredths : {100, 50, 93, 3, 0, 70}) {
+      std::vector<std::int8_t> deltas(static_cast<std::size_t>(rows * stride), 77);
+      std::vector<std::uint8_t> states(deltas.size(), 1);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const bool all = numbers.below(100) < hundredths;
+        const std::int64_t only = numbers.below(4 * receiving);  // or one unit, or none
+        for (std::int64_t i = 0; i < receiving; ++i) {
+          deltas[static_cast<std::size_t>(r * stride + i)] =
+              all || i == only ? static_cast<std::int8_t>(numbers.below(255) - 127) : std::int8_t{0};
+        }
+        for (std::int64_t j = 0; j < sending; ++j)
+          states[static_cast<std::size_t>(r * stride + j)] = static_cast<std::uint8_t>(numbers.below(2));
+      }
+      const ConstDeltas d{deltas.data(), rows, receiving, stride};
+      const ConstStates s{states.data(), rows, sending, stride};
+      std::vector<std::int32_t> gradient(static_cast<std::size_t>(receiving * sending), -1);
+      for (const Range units : {Range{0, 16}, Range{16, receiving}}) {
+        products.reserve_gradient(d, s, units);
+        products.gradient(d, s, units, gradient.data());
+      }
+      for (std::int64_t i = 0; i < receiving; ++i) {
+        for (std::int64_t j = 0; j < sending; ++j) {
+          std::int64_t expected = 0;
+          for (std::int64_t r = 0; r < rows; ++r) expected += d.row(r)[i] * s.row(r)[j];
+          ASSERT_EQ(gradient[static_cast<std::size_t>(i * sending + j)], expected)
+              << rows << " rows, " << hundredths << " % with errors, at " << i << ", " << j;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(RouteTest, TooWideIsRefused) {
   EXPECT_THROW(CpuWeights(*ops_, GetParam(), 1, 65796, 16), UsageError);
   EXPECT_THROW(CpuWeights(*ops_, GetParam(), 1, 16909321, 8), UsageError);

@@ -257,6 +257,28 @@ void in_pieces(std::int64_t rows, std::int64_t most, const Piece& piece) {
   for (std::int64_t first = 0; first < rows; first += most) piece(first, std::min(most, rows - first));
 }
 
+/// Batches whose gradient is made of the rows with errors alone: of K samples of an image, one has no delta
+/// left where another explains the image far better. A smaller batch has too little to gain, and the copies
+/// of a larger one would take too much memory.
+constexpr std::int64_t least_rows_to_choose_from = 64;
+constexpr std::int64_t most_rows_to_choose_from = 8192;
+
+bool chooses_rows(std::int64_t rows, std::int32_t largest_state) {
+  return rows >= least_rows_to_choose_from && rows <= most_rows_to_choose_from && largest_state == 1;
+}
+
+/// Chosen rows are filled up to whole sixteenths of the batch, because primitives are made for a number of
+/// rows.
+std::int64_t sixteenth_of(std::int64_t rows) { return (rows + 15) / 16; }
+std::int64_t filled_up(std::int64_t chosen, std::int64_t rows) {
+  const std::int64_t sixteenth = sixteenth_of(rows);
+  return std::min((chosen + sixteenth - 1) / sixteenth * sixteenth, rows);
+}
+
+bool all_zero(const std::int8_t* deltas, std::int64_t count) {
+  return deltas[0] == 0 && std::memcmp(deltas, deltas + 1, static_cast<std::size_t>(count - 1)) == 0;
+}
+
 }  // namespace
 
 void Products::reserve_forward(const CpuWeights& weights, std::int64_t rows, std::int64_t stride) {
@@ -324,6 +346,25 @@ void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range re
                                 std::int32_t largest_state) {
   const std::int64_t m = receiving.end - receiving.begin;
   if (m == 0 || deltas.rows == 0) return;
+  const GradientShape shape = {m, states.columns, deltas.rows, deltas.stride, states.stride, largest_state};
+  if (reserved_gradients_.contains(shape)) return;
+  reserve_gradient_of_all(deltas, states, receiving, largest_state);
+  if (chooses_rows(deltas.rows, largest_state)) {
+    grow(chosen_rows_, *ops_, deltas.rows);
+    grow(copied_deltas_, *ops_, deltas.rows * padded_units(m));
+    grow(copied_states_, *ops_, deltas.rows * states.stride);
+    const std::int64_t sixteenth = sixteenth_of(deltas.rows);
+    for (std::int64_t rows = sixteenth; rows < deltas.rows; rows += sixteenth) {
+      reserve_gradient_of_all({nullptr, rows, m, padded_units(m)},
+                              {nullptr, rows, states.columns, states.stride}, {0, m}, largest_state);
+    }
+  }
+  reserved_gradients_.insert(shape);
+}
+
+void Products::reserve_gradient_of_all(ConstDeltas deltas, ConstStates states, Range receiving,
+                                       std::int32_t largest_state) {
+  const std::int64_t m = receiving.end - receiving.begin;
   const CpuRoute route = route_for(route_, largest_state);
   if (route == CpuRoute::float32) {
     const std::int64_t rows = std::min(deltas.rows, rows_of_a_float32_gradient(largest_state));
@@ -357,9 +398,47 @@ void Products::reserve_gradient(ConstDeltas deltas, ConstStates states, Range re
 void Products::gradient(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient,
                         std::int32_t largest_state) {
   const std::int64_t m = receiving.end - receiving.begin;
+  if (m == 0) return;
+  if (chooses_rows(deltas.rows, largest_state)) {
+    const std::int64_t rows = copy_rows_with_errors(deltas, states, receiving);
+    if (rows < deltas.rows) {
+      gradient_of_all({copied_deltas_.data(), rows, m, padded_units(m)},
+                      {copied_states_.data(), rows, states.columns, states.stride}, {0, m},
+                      gradient + receiving.begin * states.columns, largest_state);
+      return;
+    }
+  }
+  gradient_of_all(deltas, states, receiving, gradient, largest_state);
+}
+
+/// Copies the rows in which a receiving unit has an error and fills them up with rows whose units are all
+/// off. Returns how many rows that makes; where it is all of them, nothing is copied.
+std::int64_t Products::copy_rows_with_errors(ConstDeltas deltas, ConstStates states, Range receiving) {
+  const std::int64_t m = receiving.end - receiving.begin;
+  std::int64_t chosen = 0;
+  for (std::int64_t r = 0; r < deltas.rows; ++r) {
+    if (!all_zero(deltas.row(r) + receiving.begin, m)) chosen_rows_.data()[chosen++] = r;
+  }
+  const std::int64_t rows = filled_up(chosen, deltas.rows);
+  if (rows == deltas.rows) return rows;
+  const States to_states{copied_states_.data(), rows, states.columns, states.stride};
+  const Deltas to_deltas{copied_deltas_.data(), rows, m, padded_units(m)};
+  for (std::int64_t i = 0; i < chosen; ++i) {
+    const std::int64_t r = chosen_rows_.data()[i];
+    std::memcpy(to_deltas.row(i), deltas.row(r) + receiving.begin, static_cast<std::size_t>(m));
+    std::memcpy(to_states.row(i), states.row(r), static_cast<std::size_t>(states.columns));
+  }
+  for (std::int64_t i = chosen; i < rows; ++i) {  // whatever their deltas
+    std::memset(to_states.row(i), 0, static_cast<std::size_t>(states.columns));
+  }
+  return rows;
+}
+
+void Products::gradient_of_all(ConstDeltas deltas, ConstStates states, Range receiving,
+                               std::int32_t* gradient, std::int32_t largest_state) {
+  const std::int64_t m = receiving.end - receiving.begin;
   const std::int64_t n = states.columns;
   std::int32_t* result = gradient + receiving.begin * n;
-  if (m == 0) return;
   if (deltas.rows == 0) {
     for (std::int64_t i = 0; i < m * n; ++i) result[i] = 0;
     return;

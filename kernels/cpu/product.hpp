@@ -4,8 +4,10 @@
 //   gradient:  gradient[i][j] = sum_r deltas[r][i] * states[r][j]
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "kernels/cpu/rows.hpp"
@@ -63,13 +65,23 @@ class Products {
 
  private:
   struct Library;
+  using GradientShape = std::array<std::int64_t, 6>;
   Library& library();
+  void reserve_gradient_of_all(ConstDeltas deltas, ConstStates states, Range receiving,
+                               std::int32_t largest_state);
+  void gradient_of_all(ConstDeltas deltas, ConstStates states, Range receiving, std::int32_t* gradient,
+                       std::int32_t largest_state);
+  std::int64_t copy_rows_with_errors(ConstDeltas deltas, ConstStates states, Range receiving);
   Ops* ops_;
   CpuRoute route_;
   std::unique_ptr<Library> library_;
   Buffer<std::int32_t> sums_;
   Buffer<float> float_left_, float_right_, float_sums_;
   Buffer<std::uint8_t> packed_;  ///< operands as the route avx2 reads them
+  std::set<GradientShape> reserved_gradients_;
+  Buffer<std::int64_t> chosen_rows_;    ///< that have errors and make up a gradient, ...
+  Buffer<std::int8_t> copied_deltas_;   ///< ... their deltas of the receiving units
+  Buffer<std::uint8_t> copied_states_;  ///< ... and their states
 };
 
 /// Multiplies random integers at the route's limits, with states 0 .. largest_state, and compares with 64-bit
