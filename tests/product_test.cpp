@@ -145,6 +145,23 @@ TEST_P(RouteTest, ForwardSumsOfEveryShape) {
   }
 }
 
+/// Of two threads' receiving units, [0, divided) and the rest.
+void expect_gradient(Products& products, ConstDeltas d, ConstStates s, std::int64_t divided) {
+  std::vector<std::int32_t> gradient(static_cast<std::size_t>(d.columns * s.columns), -1);
+  for (const Range units : {Range{0, divided}, Range{divided, d.columns}}) {
+    products.reserve_gradient(d, s, units);
+    products.gradient(d, s, units, gradient.data());
+  }
+  for (std::int64_t i = 0; i < d.columns; ++i) {
+    for (std::int64_t j = 0; j < s.columns; ++j) {
+      std::int64_t expected = 0;
+      for (std::int64_t r = 0; r < d.rows; ++r) expected += d.row(r)[i] * s.row(r)[j];
+      ASSERT_EQ(gradient[static_cast<std::size_t>(i * s.columns + j)], expected)
+          << d.rows << " rows, " << s.columns << " -> " << d.columns << ", at " << i << ", " << j;
+    }
+  }
+}
+
 TEST_P(RouteTest, GradientsOfEveryShape) {
   Numbers numbers(2);
   for (const std::int64_t rows : {0, 1, 2, 3, 5, 511, 515, 1027, 2049}) {
@@ -156,20 +173,8 @@ TEST_P(RouteTest, GradientsOfEveryShape) {
         for (std::uint8_t& state : states) state = static_cast<std::uint8_t>(numbers.below(2));
         const ConstDeltas d{deltas.data(), rows, receiving, receiving};
         const ConstStates s{states.data(), rows, sending, sending};
-        std::vector<std::int32_t> gradient(static_cast<std::size_t>(receiving * sending), -1);
         Products products(*ops_, GetParam());
-        for (const Range units : {Range{0, receiving / 2}, Range{receiving / 2, receiving}}) {
-          products.reserve_gradient(d, s, units);
-          products.gradient(d, s, units, gradient.data());
-        }
-        for (std::int64_t i = 0; i < receiving; ++i) {
-          for (std::int64_t j = 0; j < sending; ++j) {
-            std::int64_t expected = 0;
-            for (std::int64_t r = 0; r < rows; ++r) expected += d.row(r)[i] * s.row(r)[j];
-            ASSERT_EQ(gradient[static_cast<std::size_t>(i * sending + j)], expected)
-                << rows << " rows, " << sending << " -> " << receiving << ", at " << i << ", " << j;
-          }
-        }
+        expect_gradient(products, d, s, receiving / 2);
       }
     }
   }
@@ -197,19 +202,8 @@ TEST_P(RouteTest, GradientsOfRowsWithoutErrors) {
       }
       const ConstDeltas d{deltas.data(), rows, receiving, stride};
       const ConstStates s{states.data(), rows, sending, stride};
-      std::vector<std::int32_t> gradient(static_cast<std::size_t>(receiving * sending), -1);
-      for (const Range units : {Range{0, 16}, Range{16, receiving}}) {
-        products.reserve_gradient(d, s, units);
-        products.gradient(d, s, units, gradient.data());
-      }
-      for (std::int64_t i = 0; i < receiving; ++i) {
-        for (std::int64_t j = 0; j < sending; ++j) {
-          std::int64_t expected = 0;
-          for (std::int64_t r = 0; r < rows; ++r) expected += d.row(r)[i] * s.row(r)[j];
-          ASSERT_EQ(gradient[static_cast<std::size_t>(i * sending + j)], expected)
-              << rows << " rows, " << hundredths << " % with errors, at " << i << ", " << j;
-        }
-      }
+      SCOPED_TRACE(std::to_string(hundredths) + " % of the rows with errors");
+      expect_gradient(products, d, s, 16);
     }
   }
 }
