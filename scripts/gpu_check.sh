@@ -13,9 +13,9 @@
 #         needs; --cpu-half trains the CPU's half of that stage here, some minutes, so that the GPU's machine is not
 #         held by it. --no-cuda: a bundle without the CUDA backend, for trying the scripts.
 # run     runs the stages (default: all), each for less than eight minutes, and prints a table; DIR (default: results)
-#         gets STAGE.json and STAGE.log, and all of it in one file, results.tar.gz. It goes on where it stopped: what this bundle has finished is not run again
-#         unless --again is given. Needs Python 3 on the other machine, and CUDA's runtime and cuBLAS; `peers` also
-#         PyTorch, and JAX where it is there.
+#         gets STAGE.json and STAGE.log, and all of it in one file, results.tar.gz. It goes on where it stopped: what
+#         this bundle has finished is not run again unless --again is given. Needs Python 3 on the other machine, and
+#         CUDA's runtime and cuBLAS; `peers` also PyTorch, and JAX where it is there.
 #           device     driver, GPU, compute capability, versions
 #           hashes     recorded hashes of trainings, by both routes of the products, queued one by one and replayed, and
 #                      by the persistent kernel
