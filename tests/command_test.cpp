@@ -737,6 +737,28 @@ TEST_F(CommandTest, BenchReportsItsKeys) {
   EXPECT_GT(json.at("images_per_second"), 0);
 }
 
+TEST_F(CommandTest, BenchTrainsOnTheRowsOfAFile) {
+  const Words words = {"bench", "--batch-size", "8", "--seconds", "0.05", "--rounds", "2", "--device", "cpu"};
+  const auto with = [&](const Words& more) {
+    Words all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const Result result = run(with({"--layers", "30,9", "--data", "images.idx", "--after", "107", "--json"}));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("resident data 800 B"));  // of 100 rows, 4 bytes and 4 of the order
+  const nlohmann::json json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json.at("data"), "images.idx");
+  EXPECT_EQ(json.at("after"), 107);
+  EXPECT_THAT(run(with({"--layers", "30,9", "--data", "images.idx"})).out,
+              ContainsRegex("data +images.idx, after 0 steps"));
+
+  expect_failure(with({"--layers", "31,9", "--data", "images.idx"}), 64,
+                 {"--layers", "31", "images.idx", "30"});
+  expect_failure(with({"--layers", "30,9", "--data", "none.idx"}), 65, {"none.idx"});
+  expect_failure(with({"--layers", "30,9", "--image-shape", "5x6"}), 64, {"--image-shape", "--data"});
+}
+
 TEST_F(CommandTest, BenchTakesManySamplesAndReportsTheMemoryOfTheTraining) {
   const auto bench = [&](const std::string& batch_size, const std::string& samples) {
     return json_of({"bench", "--layers", "5,3", "--algorithm", "reweighted-wake-sleep", "--batch-size",

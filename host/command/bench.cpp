@@ -1,5 +1,5 @@
 // `wakesleep bench`: the training step against its own bare integer products and against the best rate of
-// integer products that the device shows, in turn, on random data.
+// integer products that the device shows, in turn, on random data or on a file's.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -27,6 +27,8 @@ struct Subject {
   std::vector<std::int64_t> sizes;
   TrainingSettings settings;
   PlacementSettings placement;
+  DataSet data;           ///< of the file; no rows where the data is random, which is drawn when all fits
+  std::int64_t rows = 0;  ///< of the data, the file's or random ones
 };
 
 /// A large product, and the least time that it has been seen to take.
@@ -50,6 +52,7 @@ struct Peak {
 };
 
 struct Timing {
+  std::int64_t steps_before = 0;  ///< trained before the measurement
   double step_seconds = 0;
   double products_seconds = 0;
   double ratio = 0;
@@ -63,28 +66,6 @@ struct Timing {
  private:
   double share_in(double seconds) const { return static_cast<double>(multiply_adds) / seconds / peak_rate; }
 };
-
-Subject subject_of(const Arguments& arguments) {
-  Subject subject;
-  subject.sizes = arguments.widths("layers");
-  if (subject.sizes.size() < 2) {
-    throw UsageError("option --layers has the value '" + arguments.text("layers") +
-                     "'; expected the visible units and at least one hidden layer, such as 784,200");
-  }
-  TrainingSettings& settings = subject.settings;
-  settings.layers.assign(subject.sizes.begin() + 1, subject.sizes.end());
-  settings.batch_size = arguments.whole("batch-size");
-  settings.weight_bits = static_cast<int>(arguments.whole("weight-bits"));
-  settings.optimizer = optimizer_named(arguments.text("optimizer"));
-  settings.algorithm = algorithm_named(arguments.text("algorithm"));
-  settings.prior = prior_named(arguments.text("prior"));
-  settings.visible = visible_named(arguments.text("visible"));
-  settings.samples = arguments.whole("samples");
-  settings.seed = arguments.seed("seed");
-  check(settings);
-  subject.placement = placement_settings(arguments);
-  return subject;
-}
 
 /// Grey values by addressed draws, every one as likely.
 DataSet random_grey_data(std::int64_t rows, std::int64_t units, std::uint64_t seed) {
@@ -130,6 +111,59 @@ DataSet random_data(std::int64_t rows, std::int64_t units, std::uint64_t seed) {
     }
   }
   return data;
+}
+
+/// An epoch of random rows, of the kind that the visible units take.
+DataSet random_rows(const Subject& subject) {
+  const auto make_data = subject.settings.visible == Visible::gaussian ? random_grey_data : random_data;
+  return make_data(subject.rows, subject.sizes.front(), subject.settings.seed);
+}
+
+/// The rows of --data, on from the default threshold upward where they are grey.
+DataSet read_rows(const Arguments& arguments, const Subject& subject) {
+  DataSet data = read_data(arguments.text("data"), read_options(arguments));
+  if (data.units != subject.sizes.front()) {
+    throw UsageError("option --layers begins with " + std::to_string(subject.sizes.front()) +
+                     " visible units where the rows of " + data.source + " have " +
+                     std::to_string(data.units) + "; give the width of a row first" +
+                     (data.units * 8 >= subject.sizes.front() && data.units < subject.sizes.front()
+                          ? ", or --row-length for bit-packed rows"
+                          : ""));
+  }
+  if (subject.settings.visible == Visible::gaussian) return data;
+  return binarize(std::move(data), Binarization::threshold, subject.settings.threshold,
+                  subject.settings.seed);
+}
+
+Subject subject_of(const Arguments& arguments) {
+  Subject subject;
+  subject.sizes = arguments.widths("layers");
+  if (subject.sizes.size() < 2) {
+    throw UsageError("option --layers has the value '" + arguments.text("layers") +
+                     "'; expected the visible units and at least one hidden layer, such as 784,200");
+  }
+  TrainingSettings& settings = subject.settings;
+  settings.layers.assign(subject.sizes.begin() + 1, subject.sizes.end());
+  settings.batch_size = arguments.whole("batch-size");
+  settings.weight_bits = static_cast<int>(arguments.whole("weight-bits"));
+  settings.optimizer = optimizer_named(arguments.text("optimizer"));
+  settings.algorithm = algorithm_named(arguments.text("algorithm"));
+  settings.prior = prior_named(arguments.text("prior"));
+  settings.visible = visible_named(arguments.text("visible"));
+  settings.samples = arguments.whole("samples");
+  settings.generative_learning_rate = settings.recognition_learning_rate = arguments.number("learning-rate");
+  settings.seed = arguments.seed("seed");
+  check(settings);
+  subject.placement = placement_settings(arguments);
+  if (arguments.given("data")) subject.data = read_rows(arguments, subject);
+  for (const std::string option : {"row-length", "image-shape"}) {
+    if (arguments.given(option) && !arguments.given("data")) {
+      throw UsageError("option --" + option +
+                       " says what the rows of a file are, and there is none; give --data as well");
+    }
+  }
+  subject.rows = arguments.given("data") ? subject.data.rows : settings.batch_size * batches;
+  return subject;
 }
 
 /// Does something so many times and blocks until it is done.
@@ -235,8 +269,7 @@ Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, con
 
 /// What the training takes, and with it the bare products, which have a machine and states of their own.
 MemoryPlan plan_of(Ops& ops, const Subject& subject) {
-  MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.settings.batch_size * batches,
-                                subject.placement);
+  MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.rows, subject.placement);
   plan.parameters *= 2;
   const std::int64_t samples = rows_of_a_step(subject.settings) / subject.settings.batch_size;
   for (const std::int64_t units : subject.sizes) plan.per_row += 2 * samples * padded_units(units);
@@ -266,13 +299,29 @@ void print_plan(const MemoryPlan& plan, const Peak& peak, std::int64_t batch_siz
                bytes(plan.total(batch_size) + peak.bytes).c_str());
 }
 
-Timing measure(Ops& ops, const Subject& subject, Peak& peak, const Arguments& arguments) {
-  const std::int64_t rows = subject.settings.batch_size;
-  const auto make_data = subject.settings.visible == Visible::gaussian ? random_grey_data : random_data;
-  Trainer trainer(ops, make_data(rows * batches, subject.sizes.front(), subject.settings.seed),
-                  subject.settings, subject.placement);
+/// What a step takes may depend on what has been learnt: products leave out rows without an error.
+void train_before(Trainer& trainer, const Arguments& arguments) {
+  const std::int64_t steps = arguments.whole("after");
+  Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "training", "steps", steps);
+  while (trainer.step() < steps) {
+    trainer.run_steps(std::min<std::int64_t>(100, steps - trainer.step()));
+    progress.update(trainer.step());
+  }
+}
+
+Timing measure(Ops& ops, Subject& subject, Peak& peak, const Arguments& arguments) {
+  if (subject.data.rows == 0) subject.data = random_rows(subject);
+  Trainer trainer(ops, std::move(subject.data), subject.settings, subject.placement);
+  train_before(trainer, arguments);
+  const std::int64_t steps_before = trainer.step();
   const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
-  return time_in_turn(steps, bare_products(ops, subject.sizes, subject.settings), peak, arguments);
+  Timing timing = time_in_turn(steps, bare_products(ops, subject.sizes, subject.settings), peak, arguments);
+  timing.steps_before = steps_before;
+  return timing;
+}
+
+std::string data_text(const Arguments& arguments) {
+  return arguments.given("data") ? arguments.text("data") : "random";
 }
 
 nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, Ops& ops,
@@ -296,6 +345,9 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"prior", name_of(subject.settings.prior)},
       {"visible", name_of(subject.settings.visible)},
       {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
+      {"learning_rate", subject.settings.generative_learning_rate},
+      {"data", data_text(arguments)},
+      {"after", timing.steps_before},
       {"streamed", subject.placement.placement == DataPlacement::streamed},
       {"threads", arguments.whole("threads")},
       {"device", ops.description()},
@@ -318,6 +370,7 @@ void print_text(const Subject& subject, const Timing& timing, Ops& ops, const Ar
             with_commas(rows_of_a_step(subject.settings) / subject.settings.batch_size));
   print("prior", name_of(subject.settings.prior));
   print("visible units", name_of(subject.settings.visible));
+  print("data", data_text(arguments) + ", after " + counted(timing.steps_before, "step"));
   print("images per second", with_commas(std::llround(images)));
   print("training step", decimals(1e3 * timing.step_seconds, 3) + " ms");
   print("its bare integer products", decimals(1e3 * timing.products_seconds, 3) + " ms");
@@ -352,10 +405,13 @@ const CommandSpec& bench_spec() {
     OptionSpec visible = call("visible", Kind::choice, "KIND", name_of(TrainingSettings{}.visible), "Machine",
                               "the visible units, as in `wakesleep train`");
     visible.choices = train_spec().find("visible")->choices;
+    OptionSpec learning_rate = *train_spec().find("learning-rate");
+    learning_rate.group = "Machine";
+    learning_rate.role = Role::call;
     return CommandSpec{
         "bench",
-        "Times the training step, its own bare integer products and the peak of such products on random "
-        "data.",
+        "Times the training step, its own bare integer products and the peak of such products, on random "
+        "data or a file's.",
         {},
         joined({{call("layers", Kind::layers, "WIDTHS", "784,200,200,200", "Machine",
                       "widths of all layers, the visible one first"),
@@ -363,12 +419,21 @@ const CommandSpec& bench_spec() {
                  optimizer, algorithm, prior, visible,
                  call("samples", Kind::whole, "K", std::to_string(TrainingSettings{}.samples), "Machine",
                       "hidden states drawn for each image, where the algorithm draws several", {1, 1048576}),
+                 learning_rate,
                  call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
                       above_zero),
                  call("rounds", Kind::whole, "N", "9", "Measurement",
                       "rounds of steps, bare products and the peak in turn", {1, 10000}),
+                 call("after", Kind::whole, "STEPS", "0", "Measurement",
+                      "steps to train before, since what has been learnt may change what a step takes",
+                      {0, 1e9}),
                  json_option()},
-                {seed_option("the data and the weights"), placement_option(Role::call)},
+                {seed_option("random data, the weights and the draws"),
+                 call("data", Kind::text, "FILE", "", "Data",
+                      "IDX, IDX.gz, NPY or AMAT file to train on instead of random data; grey values are on "
+                      "from 128 upward")},
+                data_shape_options(Role::call),
+                {placement_option(Role::call)},
                 computing_options(Role::call)})};
   }();
   return spec;
