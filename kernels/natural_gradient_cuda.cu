@@ -92,8 +92,8 @@ void natural_gradient(cudaStream_t stream, const FisherInverse& inverse, std::in
                       const GradientPair<const std::int32_t>& gradient, const GradientPair<float>& natural) {
   switch (inverse.form) {
     case FisherForm::diagonal:
-      launch(diagonal_kernel, over_rows(receiving, sending + 1), stream, inverse, receiving, sending, rates,
-             gradient, natural);
+      launch(diagonal_kernel, over_rows(receiving, sending + 1, block_threads), stream, inverse, receiving,
+             sending, rates, gradient, natural);
       break;
     case FisherForm::dense:
       launch(dense_kernel, block_per_row(receiving), stream, inverse, sending, rates, gradient, natural);

@@ -105,12 +105,15 @@ class CudaOps final : public Ops {
   }
 
   ~CudaOps() override {
-    int previous = ordinal_;
-    WAKESLEEP_CUDA_REPORT(cudaGetDevice(&previous));
-    WAKESLEEP_CUDA_REPORT(cudaSetDevice(ordinal_));
-    WAKESLEEP_CUDA_REPORT(cudaDeviceSynchronize());  // copies may still read the staging ring
+    const CurrentDevice current(ordinal_, std::nothrow);
+    // Copies may still read the staging ring. Other backends' streams are not waited for: one of them may be
+    // recording in another thread, and a wait for the device would end that.
+    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(main_stream()));
+    for (Branch& branch : resources_->branches) {
+      WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(branch.lane().stream.get()));
+    }
+    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(resources_->uploads.get()));
     resources_.reset();
-    WAKESLEEP_CUDA_REPORT(cudaSetDevice(previous));
   }
 
   std::string description() const override {
@@ -134,6 +137,7 @@ class CudaOps final : public Ops {
 
   /// Waits for the device, which may still be using the memory.
   void deallocate(void* memory, std::size_t bytes) noexcept override {
+    const CurrentDevice current(ordinal_, std::nothrow);
     WAKESLEEP_CUDA_REPORT(cudaFree(memory));
     note_deallocation(bytes);
   }
@@ -607,12 +611,14 @@ class CudaOps final : public Ops {
   struct Resources {
     Resources(CudaOps& ops, const cudaDeviceProp& properties)
         : options{ops.ordinal_, ops.route_, blas_bytes(properties)},
-          main(ops, blas, options, outgrown),
-          branches{{{ops, blas, options, outgrown},
-                    {ops, blas, options, outgrown},
-                    {ops, blas, options, outgrown}}} {}
+          test_elements(ops, ops.route_),
+          main(ops, blas, test_elements, options, outgrown),
+          branches{{{ops, blas, test_elements, options, outgrown},
+                    {ops, blas, test_elements, options, outgrown},
+                    {ops, blas, test_elements, options, outgrown}}} {}
     ProductOptions options;
     BlasHandle blas;
+    TestElements test_elements;
     OutgrownMemory outgrown;
     StagingRing staging;
     Stream uploads;
@@ -832,6 +838,7 @@ bool cuda_available(std::string* why_not) {
   std::string reason;
   try {
     reason = cuda::why_unusable(CudaOptions{}.ordinal);
+    if (reason.empty()) cublasLtGetVersion();  // throws where cuBLAS cannot be loaded
   } catch (const Error& error) {
     reason = error.what();
   }

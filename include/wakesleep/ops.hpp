@@ -473,7 +473,9 @@ struct CudaOptions {
   CudaReplay replay = CudaReplay::fastest;
 };
 /// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old
-/// (both versions), no such device, architecture not in this binary.
+/// (both versions), no such device, architecture not in this binary, no cuBLAS. Every call leaves the calling
+/// thread's current device as it was, unless this process has no context there: then the backend's device
+/// stays current, since to go back would open one.
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options = {});
 
 /// True when make_cuda_ops() can work here; otherwise `why_not` says why in one clause.

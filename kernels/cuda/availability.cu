@@ -1,5 +1,7 @@
 #include "kernels/cuda/availability.hpp"
 
+#include <dlfcn.h>
+
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/kernels.cuh"
@@ -44,6 +46,20 @@ std::string why_no_kernels(int ordinal) {
 }
 
 }  // namespace
+
+bool has_context(int ordinal) noexcept {
+  // The runtime has loaded the driver by now. It has no function of its own for this, and its way to the
+  // driver's functions may open a context.
+  using GetState = int (*)(int ordinal, unsigned int* flags, int* active);
+  static const GetState get_state = [] {
+    void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    return reinterpret_cast<GetState>(
+        dlsym(driver != nullptr ? driver : RTLD_DEFAULT, "cuDevicePrimaryCtxGetState"));
+  }();
+  unsigned int flags = 0;
+  int active = 0;
+  return get_state == nullptr || get_state(ordinal, &flags, &active) != 0 || active != 0;
+}
 
 cudaDeviceProp properties_of(int ordinal) {
   cudaDeviceProp properties;

@@ -79,6 +79,7 @@ void check(Status status, const CallSite& site) {
 template <class Status>
 void report(Status status, const CallSite& site) noexcept {
   if (succeeded(status)) return;
+  cudaGetLastError();  // or the next kernel's launch would be blamed
   try {
     std::fprintf(stderr, "wakesleep: %s\n", failure(status, site).c_str());
   } catch (...) {

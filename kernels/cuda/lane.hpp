@@ -14,8 +14,9 @@ namespace wakesleep::cuda {
 /// The main line and each branch is a lane, with a stream and working memory of its own, so that what runs at
 /// the same time shares nothing.
 struct Lane {
-  Lane(Ops& ops, const BlasHandle& blas, const ProductOptions& options, OutgrownMemory& outgrown)
-      : products(ops, stream.get(), blas, options, outgrown),
+  Lane(Ops& ops, const BlasHandle& blas, TestElements& test_elements, const ProductOptions& options,
+       OutgrownMemory& outgrown)
+      : products(ops, stream.get(), blas, test_elements, options, outgrown),
         shuffle_memory(ops, outgrown),
         scratch(ops, outgrown) {}
 
@@ -28,8 +29,9 @@ struct Lane {
 /// A lane beside the main one.
 class Branch {
  public:
-  Branch(Ops& ops, const BlasHandle& blas, const ProductOptions& options, OutgrownMemory& outgrown)
-      : lane_(ops, blas, options, outgrown) {}
+  Branch(Ops& ops, const BlasHandle& blas, TestElements& test_elements, const ProductOptions& options,
+         OutgrownMemory& outgrown)
+      : lane_(ops, blas, test_elements, options, outgrown) {}
 
   Lane& lane() { return lane_; }
 

@@ -76,6 +76,15 @@ void queue_check(cudaStream_t stream, const MatmulShape& shape, const void* left
          wrong);
 }
 
+template <class Element>
+__global__ void test_elements_kernel(std::int64_t count, Element* elements) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const PhiloxBlock random =
+      random_block({{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), 1, 0}}, 1);
+  elements[i] = as_element<Element>(static_cast<std::int32_t>(random.word[0] % 3) - 1);
+}
+
 template <class Value>
 void set(cublasLtMatmulDesc_t description, cublasLtMatmulDescAttributes_t attribute, Value value) {
   WAKESLEEP_CUDA_CHECK(cublasLtMatmulDescSetAttribute(description, attribute, &value, sizeof(value)));
@@ -102,6 +111,34 @@ cublasLtMatmulPreferenceOpaque_t preference_of(std::int64_t memory_bytes) {
 }
 
 }  // namespace
+
+const std::byte* TestElements::get(std::int64_t count, cudaStream_t stream) {
+  if (count * element_bytes(route_) > memory_.size()) {
+    refuse_while_capturing("more elements to check products on");
+    memory_ = {};  // freed before more is allocated
+    memory_ = Buffer<std::byte>(ops_, count * element_bytes(route_));
+    if (route_ == CudaRoute::int8) {
+      launch(test_elements_kernel<std::int8_t>, over_elements(count), stream, count,
+             reinterpret_cast<std::int8_t*>(memory_.data()));
+    } else {
+      launch(test_elements_kernel<__half>, over_elements(count), stream, count,
+             reinterpret_cast<__half*>(memory_.data()));
+    }
+    WAKESLEEP_CUDA_CHECK(cudaStreamSynchronize(stream));  // other lanes will read them
+  }
+  return memory_.data();
+}
+
+void Matmul::reserve(std::int64_t left_elements, std::int64_t right_elements) {
+  test_elements_.get(left_elements + right_elements, stream_);
+}
+
+Matmul::Operands Matmul::test_operands(const MatmulShape& shape, void* sums) {
+  const std::int64_t left = shape.left_rows * shape.left_stride;
+  const std::int64_t right = shape.right_rows * shape.right_stride;
+  const std::byte* const elements = test_elements_.get(left + right, stream_);
+  return {elements, elements + left * element_bytes(options_.route), sums};
+}
 
 /// A product as cuBLASLt wants it described, and the algorithm that makes it. Plain values: nothing to
 /// release.
@@ -215,8 +252,9 @@ Matmul::Plan Matmul::choose(const MatmulShape& shape, const Operands& operands) 
     throw InternalError(product + " has no algorithm in cuBLASLt (" + describe(asked) +
                         "); use the other route or another device");
   }
+  const Operands test = test_operands(shape, operands.sums);
   // Other lanes may be at work, which would be measured with the candidates.
-  WAKESLEEP_CUDA_CHECK(cudaDeviceSynchronize());
+  ops_.synchronize();
   Plan fastest = plan;
   float least = std::numeric_limits<float>::infinity();
   int dropped = 0;
@@ -224,7 +262,7 @@ Matmul::Plan Matmul::choose(const MatmulShape& shape, const Operands& operands) 
     const cublasLtMatmulHeuristicResult_t& candidate = candidates[static_cast<std::size_t>(i)];
     if (candidate.state != CUBLAS_STATUS_SUCCESS) continue;
     plan.algorithm = candidate.algo;
-    if (!is_right(plan, shape, operands)) {
+    if (!is_right(plan, shape, test) || !is_right(plan, shape, operands)) {
       ++dropped;
       continue;
     }

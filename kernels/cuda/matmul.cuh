@@ -1,6 +1,6 @@
 // One product of two matrices of integers by cuBLASLt. Which of its algorithms is used for a shape is decided
-// at the first use of the shape: each candidate is checked against sums in 64-bit integers, timed on the real
-// operands, and the fastest is kept for the rest of the process.
+// at the first use of the shape: each candidate is checked against sums in 64-bit integers, on random
+// operands and on the real ones, timed on the real ones, and the fastest is kept for the rest of the process.
 #pragma once
 
 #include <cublasLt.h>
@@ -48,11 +48,38 @@ struct MatmulShape {
   auto operator<=>(const MatmulShape&) const = default;
 };
 
+/// What algorithms are checked on beside the real operands, in which whatever is 0 at a shape's first use
+/// (pixels that are off in a whole batch, a prior that has learnt nothing) could be left out without harm:
+/// random elements, each -1, 0 or 1, so that every route holds their sums. One for all lanes of a backend.
+class TestElements {
+ public:
+  TestElements(Ops& ops, CudaRoute route) : ops_(ops), route_(route) {}
+
+  /// At least `count` of them, valid until the next call. Blocks where there are not as many yet, and throws
+  /// InternalError if that falls into a recording.
+  const std::byte* get(std::int64_t count, cudaStream_t stream);
+
+ private:
+  Ops& ops_;
+  CudaRoute route_;
+  Buffer<std::byte> memory_;
+};
+
 /// The products of one stream.
 class Matmul {
  public:
-  Matmul(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options)
-      : stream_(stream), blas_(blas), options_(options), memory_(ops, options.memory_bytes), wrong_(ops, 1) {}
+  Matmul(Ops& ops, cudaStream_t stream, const BlasHandle& blas, TestElements& test_elements,
+         const ProductOptions& options)
+      : ops_(ops),
+        stream_(stream),
+        blas_(blas),
+        test_elements_(test_elements),
+        options_(options),
+        memory_(ops, options.memory_bytes),
+        wrong_(ops, 1) {}
+
+  /// Memory for what algorithms of such a product will be checked on: operands of so many elements.
+  void reserve(std::int64_t left_elements, std::int64_t right_elements);
 
   /// Blocks at the first use of a shape, and throws InternalError if that falls into a recording or if no
   /// algorithm gives the right sums.
@@ -73,14 +100,18 @@ class Matmul {
   static Plans& plans();
   const Plan& plan_for(const MatmulShape& shape, const Operands& operands);
   Plan choose(const MatmulShape& shape, const Operands& operands);
+  /// The same sums of other elements.
+  Operands test_operands(const MatmulShape& shape, void* sums);
   Plan described(const MatmulShape& shape) const;
   cublasStatus_t queue(const Plan& plan, const Operands& operands);
   /// Whether the algorithm runs and gives the right sums.
   bool is_right(const Plan& plan, const MatmulShape& shape, const Operands& operands);
   float milliseconds(const Plan& plan, const Operands& operands);
 
+  Ops& ops_;
   cudaStream_t stream_;
   const BlasHandle& blas_;
+  TestElements& test_elements_;
   ProductOptions options_;
   Buffer<std::byte> memory_;
   Buffer<std::uint32_t> wrong_;  ///< wrong sums of the algorithm under test

@@ -88,13 +88,13 @@ CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units
 // -------------------------------------------------------------------------------------------------------
 // products
 
-Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options,
-                   OutgrownMemory& outgrown)
+Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, TestElements& test_elements,
+                   const ProductOptions& options, OutgrownMemory& outgrown)
     : ops_(ops),
       stream_(stream),
       ordinal_(options.ordinal),
       route_(options.route),
-      matmul_(ops, stream, blas, options),
+      matmul_(ops, stream, blas, test_elements, options),
       left_(ops, outgrown),
       right_(ops, outgrown),
       sums_(ops, outgrown),
@@ -119,6 +119,8 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
               {nullptr, weights.sending, weights.sending})) {
     piece_.get<std::int32_t>(weights.receiving * padded_to_16(weights.sending));
   }
+  matmul_.reserve(rows * padded_units(weights.sending), columns * limbs.stride);
+  matmul_.reserve(padded_to_16(weights.receiving) * rows_padded, padded_to_16(weights.sending) * rows_padded);
 }
 
 std::int64_t Products::forward_bytes_per_row(const CudaWeights& weights) const {
@@ -128,7 +130,8 @@ std::int64_t Products::forward_bytes_per_row(const CudaWeights& weights) const {
   const bool in_one_call = direct({nullptr, columns, limbs.stride}, limbs.stride, largest_term(weights),
                                   {nullptr, columns, columns});
   const std::int64_t converted = route_ == CudaRoute::fp16 ? limbs.stride * element_bytes(route_) : 0;
-  return sums + (in_one_call ? 0 : sums) + converted;
+  const std::int64_t to_check_on = padded_units(weights.sending) * element_bytes(route_);
+  return sums + (in_one_call ? 0 : sums) + converted + to_check_on;
 }
 
 Logits Products::forward(const CudaWeights& weights, ConstStates input) {

@@ -34,8 +34,8 @@ class CudaWeights : public IntegerWeights {
 /// The products of one stream, with their working memory.
 class Products {
  public:
-  Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, const ProductOptions& options,
-           OutgrownMemory& outgrown);
+  Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, TestElements& test_elements,
+           const ProductOptions& options, OutgrownMemory& outgrown);
 
   /// Working memory for both products of batches of `rows` rows.
   void reserve(const CudaWeights& weights, std::int64_t rows);

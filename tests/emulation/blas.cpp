@@ -1,5 +1,5 @@
-// Products by plain loops that hold callers to what cuBLASLt documents. Of the algorithms on offer one gives
-// a wrong sum and one refuses to run, so that the choice among them is tested.
+// Products by plain loops that hold callers to what cuBLASLt documents. Of the algorithms on offer two give
+// wrong sums and one refuses to run, so that the choice among them is tested.
 #include "cublasLt.h"
 
 #include <type_traits>
@@ -85,13 +85,15 @@ Sums sums_of(const std::int32_t* x, const std::int32_t* y, std::uint64_t terms) 
 
 template <class Element, class Sum>
 void multiply(const cublasLtMatrixLayoutOpaque_t& a_layout, const cublasLtMatrixLayoutOpaque_t& b_layout,
-              const cublasLtMatrixLayoutOpaque_t& d_layout, const void* a, const void* b, void* d) {
+              const cublasLtMatrixLayoutOpaque_t& d_layout, const void* a, const void* b, void* d,
+              std::uint64_t first_term) {
   const std::vector<std::int32_t> left = integers_of<Element>(a_layout, a);
   const std::vector<std::int32_t> right = integers_of<Element>(b_layout, b);
   const std::uint64_t terms = a_layout.rows;
   for (std::uint64_t n = 0; n < d_layout.columns; ++n) {
     for (std::uint64_t m = 0; m < d_layout.rows; ++m) {
-      const Sums sums = sums_of(left.data() + m * terms, right.data() + n * terms, terms);
+      const Sums sums = sums_of(left.data() + m * terms + first_term, right.data() + n * terms + first_term,
+                                terms - first_term);
       if (sums.sum != static_cast<std::int32_t>(sums.sum)) {
         emulation::fail("a product's sum left the 32-bit integers");
       }
@@ -201,14 +203,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
              1);
     std::uint32_t was_there = 0;
     std::memcpy(&was_there, last_sum, sizeof(was_there));
+    const std::uint64_t first_term = number == emulation::forgetful ? 1 : 0;
     if (integers) {
-      multiply<std::int8_t, std::int32_t>(a_shape, b_shape, d_shape, a, b, d);
+      multiply<std::int8_t, std::int32_t>(a_shape, b_shape, d_shape, a, b, d, first_term);
     } else {
-      multiply<__half, float>(a_shape, b_shape, d_shape, a, b, d);
+      multiply<__half, float>(a_shape, b_shape, d_shape, a, b, d, first_term);
     }
     if (number == emulation::incomplete) {
       std::memcpy(last_sum, &was_there, sizeof(was_there));
-    } else {
+    } else if (number != emulation::forgetful) {
       emulation::spend(number == emulation::slow ? 100 : 10);
     }
   };

@@ -91,8 +91,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
 namespace emulation {
 
 /// The algorithms that the heuristic offers, in this order or, for odd numbers of rows, in reverse. The first
-/// succeeds in no time, without writing the last sum.
-enum Algorithm : std::uint64_t { incomplete, slow, fast, refused, algorithms };
+/// two succeed in no time, one without writing the last sum, the other without the first term.
+enum Algorithm : std::uint64_t { incomplete, forgetful, slow, fast, refused, algorithms };
 
 /// How often each has run.
 std::uint64_t runs_of(Algorithm algorithm);

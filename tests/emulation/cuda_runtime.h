@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <set>
 
 // ---------------------------------------------------------------------------------------------- the language
 #define __host__
@@ -218,6 +219,9 @@ cudaError_t queue(cudaStream_t stream, Work work);
 void run_grid(dim3 grid, dim3 block, const Work& thread);
 /// The same with all blocks there at once, each with shared memory of its own.
 void run_cooperative_grid(unsigned int grid, dim3 block, std::size_t memory_bytes, const Work& thread);
+/// The devices on which the process has a context, which every call opens on the current one; and none again.
+const std::set<int>& contexts();
+void forget_contexts();
 /// Passes time on the device, as cudaEventElapsedTime sees it.
 void spend(std::uint64_t microseconds);
 /// Says what broke a rule, and ends the program.

@@ -20,6 +20,7 @@ namespace {
 constexpr std::size_t all_bytes = std::size_t{16} << 30;
 constexpr std::size_t page = 4096;
 constexpr int cache_bytes = 12 << 20;
+constexpr int devices = 2;  ///< which differ in nothing
 
 struct Node {
   emulation::Work work;
@@ -54,6 +55,8 @@ std::vector<cudaStream_t> streams;
 SharedCapture captured_by_this_thread;
 std::uint64_t now = 0;
 cudaError_t last_error = cudaSuccess;
+int current_device = 0;
+std::set<int> contexts_opened;
 
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -173,6 +176,7 @@ std::map<void*, Piece> pieces;
 std::size_t held = 0;
 
 cudaError_t allocate(void** memory, std::size_t bytes, bool on_device) {
+  contexts_opened.insert(current_device);
   if (forbidden_in_capture()) return result(cudaErrorStreamCaptureUnsupported);
   if (on_device && bytes > all_bytes - held) return result(cudaErrorMemoryAllocation);
   const std::size_t rounded = (bytes + 15) / 16 * 16;  // a GPU aligns to 256 bytes
@@ -189,6 +193,7 @@ cudaError_t allocate(void** memory, std::size_t bytes, bool on_device) {
 }
 
 cudaError_t release(void* memory) {
+  contexts_opened.insert(current_device);
   if (memory == nullptr) return cudaSuccess;
   if (forbidden_in_capture()) return result(cudaErrorStreamCaptureUnsupported);
   run_everything();
@@ -211,7 +216,14 @@ void fail(const char* what) {
 
 void spend(std::uint64_t microseconds) { now += microseconds; }
 
+const std::set<int>& contexts() { return contexts_opened; }
+void forget_contexts() {
+  contexts_opened.clear();
+  current_device = 0;
+}
+
 cudaError_t queue(cudaStream_t stream, Work work) {
+  contexts_opened.insert(current_device);
   if (stream == nullptr) fail("something was queued on the default stream");
   if (stream->capture == nullptr) {
     stream->items.push_back({std::move(work), nullptr, 0});
@@ -260,14 +272,27 @@ cudaError_t cudaGetLastError() {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = devices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* ordinal) {
-  *ordinal = 0;
+  *ordinal = current_device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int ordinal) { return result(ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int ordinal) {
+  if (ordinal < 0 || ordinal >= devices) return result(cudaErrorInvalidDevice);
+  current_device = ordinal;
+  contexts_opened.insert(ordinal);
+  return cudaSuccess;
+}
+/// The driver's, which the backend looks up by its name.
+extern "C" __attribute__((visibility("default"))) int cuDevicePrimaryCtxGetState(int ordinal,
+                                                                                 unsigned int* flags,
+                                                                                 int* active) {
+  *flags = 0;
+  *active = contexts_opened.contains(ordinal) ? 1 : 0;
+  return 0;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {"no GPU but CUDA emulated on the CPU",        8,           0,
                  static_cast<int>(emulation::multiprocessors), cache_bytes, 1};

@@ -4,6 +4,7 @@
 
 #include "backends.hpp"
 #include "cublasLt.h"
+#include "kernels/cuda/check.hpp"
 #include "trainings.hpp"
 #include "wakesleep/error.hpp"
 
@@ -50,13 +51,16 @@ TEST_P(EmulationTest, OfTheAlgorithmsTheFastestThatIsRightIsUsed) {
     ops().multiply(subject.machine.recognition(1), input);  // chooses
     ops().synchronize();
     const std::uint64_t incomplete = emulation::runs_of(emulation::incomplete);
+    const std::uint64_t forgetful = emulation::runs_of(emulation::forgetful);
     const std::uint64_t slow = emulation::runs_of(emulation::slow);
     const std::uint64_t fast = emulation::runs_of(emulation::fast);
     EXPECT_GT(incomplete, 0u);
+    EXPECT_GT(forgetful, 0u);
     EXPECT_GT(slow, 0u);
     for (int i = 0; i < 3; ++i) ops().multiply(subject.machine.recognition(1), input);
     ops().synchronize();
     EXPECT_EQ(emulation::runs_of(emulation::incomplete), incomplete);
+    EXPECT_EQ(emulation::runs_of(emulation::forgetful), forgetful);  // though all states are 0
     EXPECT_EQ(emulation::runs_of(emulation::slow), slow);
     EXPECT_EQ(emulation::runs_of(emulation::fast), fast + 3);
   }
@@ -151,6 +155,36 @@ CudaOptions replayed(CudaReplay replay) {
   CudaOptions options;
   options.replay = replay;
   return options;
+}
+
+TEST(CurrentDevice, GpusThatWereNotAskedForStayUntouched) {
+  emulation::forget_contexts();
+  {
+    const std::unique_ptr<Ops> ops = make_cuda_ops({.ordinal = 1});
+    Buffer<std::uint8_t> memory(*ops, 33);
+    memory.fill_zero();
+    ops->synchronize();
+  }
+  EXPECT_EQ(emulation::contexts(), std::set<int>{1});
+}
+
+TEST(CurrentDevice, AGpuInUseIsTheCurrentOneAgainAfterEveryCall) {
+  emulation::forget_contexts();
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+  int current = -1;
+  {
+    const std::unique_ptr<Ops> ops = make_cuda_ops({.ordinal = 1});
+    Buffer<std::uint8_t> memory(*ops, 33);
+    cudaGetDevice(&current);
+    EXPECT_EQ(current, 0);
+  }
+  cudaGetDevice(&current);
+  EXPECT_EQ(current, 0);
+}
+
+TEST(CudaErrors, WhatIsOnlyReportedIsNotBlamedOnTheNextLaunch) {
+  WAKESLEEP_CUDA_REPORT(cudaSetDevice(-1));
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
 TEST(PersistentKernel, WhereBothWaysOfReplayingAreOpenTheFasterIsKept) {
