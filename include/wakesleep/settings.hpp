@@ -58,7 +58,8 @@ struct TrainingSettings {
   std::int64_t warm_up = 0;          ///< steps over which both learning rates rise linearly; 0: none
   double clip_gradient = 0.0;        ///< largest magnitude in a conditional's mean gradient; 0: not clipped
   double weight_decay = 0.0;         ///< decoupled: each step w <- (1 - learning rate * D) w
-  int weight_bits = 8;  ///< 16, 12 or 8; as good as 16 where it was measured, and faster (docs/numerics.md)
+  int weight_bits = 8;  ///< 16, 12 or 8: faster than 16, as good up to 100,000 steps or so, worse far beyond
+                        ///< (docs/numerics.md)
   std::uint64_t seed = 1;
   Binarization binarization = Binarization::threshold;  ///< not of Gaussian visible units, as the next
   int threshold = 128;                                  ///< grey values of at least this (0..255) are on
