@@ -744,12 +744,16 @@ TEST_F(CommandTest, BenchTrainsOnTheRowsOfAFile) {
     all.insert(all.end(), more.begin(), more.end());
     return all;
   };
-  const Result result = run(with({"--layers", "30,9", "--data", "images.idx", "--after", "107", "--json"}));
+  const Result result =
+      run(with({"--layers", "30,9", "--data", "images.idx", "--after", "107", "--learning-rate", "0.25",
+                "--recognition-learning-rate", "0.5", "--json"}));
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("resident data 800 B"));  // of 100 rows, 4 bytes and 4 of the order
   const nlohmann::json json = nlohmann::json::parse(result.out);
   EXPECT_EQ(json.at("data"), "images.idx");
   EXPECT_EQ(json.at("after"), 107);
+  EXPECT_EQ(json.at("generative_learning_rate"), 0.25);
+  EXPECT_EQ(json.at("recognition_learning_rate"), 0.5);
   EXPECT_THAT(run(with({"--layers", "30,9", "--data", "images.idx"})).out,
               ContainsRegex("data +images.idx, after 0 steps"));
 

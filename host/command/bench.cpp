@@ -151,7 +151,8 @@ Subject subject_of(const Arguments& arguments) {
   settings.prior = prior_named(arguments.text("prior"));
   settings.visible = visible_named(arguments.text("visible"));
   settings.samples = arguments.whole("samples");
-  settings.generative_learning_rate = settings.recognition_learning_rate = arguments.number("learning-rate");
+  settings.generative_learning_rate = arguments.number("generative-learning-rate");
+  settings.recognition_learning_rate = arguments.number("recognition-learning-rate");
   settings.seed = arguments.seed("seed");
   check(settings);
   subject.placement = placement_settings(arguments);
@@ -345,7 +346,8 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"prior", name_of(subject.settings.prior)},
       {"visible", name_of(subject.settings.visible)},
       {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
-      {"learning_rate", subject.settings.generative_learning_rate},
+      {"generative_learning_rate", subject.settings.generative_learning_rate},
+      {"recognition_learning_rate", subject.settings.recognition_learning_rate},
       {"data", data_text(arguments)},
       {"after", timing.steps_before},
       {"streamed", subject.placement.placement == DataPlacement::streamed},
@@ -405,9 +407,13 @@ const CommandSpec& bench_spec() {
     OptionSpec visible = call("visible", Kind::choice, "KIND", name_of(TrainingSettings{}.visible), "Machine",
                               "the visible units, as in `wakesleep train`");
     visible.choices = train_spec().find("visible")->choices;
-    OptionSpec learning_rate = *train_spec().find("learning-rate");
-    learning_rate.group = "Machine";
-    learning_rate.role = Role::call;
+    Options learning_rates;
+    for (const std::string name :
+         {"learning-rate", "generative-learning-rate", "recognition-learning-rate"}) {
+      learning_rates.push_back(*train_spec().find(name));
+      learning_rates.back().group = "Machine";
+      learning_rates.back().role = Role::call;
+    }
     return CommandSpec{
         "bench",
         "Times the training step, its own bare integer products and the peak of such products, on random "
@@ -418,9 +424,9 @@ const CommandSpec& bench_spec() {
                  call("batch-size", Kind::whole, "N", "100", "Machine", "rows of a step", {1, 524288}), bits,
                  optimizer, algorithm, prior, visible,
                  call("samples", Kind::whole, "K", std::to_string(TrainingSettings{}.samples), "Machine",
-                      "hidden states drawn for each image, where the algorithm draws several", {1, 1048576}),
-                 learning_rate,
-                 call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
+                      "hidden states drawn for each image, where the algorithm draws several", {1, 1048576})},
+                learning_rates,
+                {call("seconds", Kind::number, "S", "10", "Measurement", "time to measure for, about",
                       above_zero),
                  call("rounds", Kind::whole, "N", "9", "Measurement",
                       "rounds of steps, bare products and the peak in turn", {1, 10000}),
