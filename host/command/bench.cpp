@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command/commands.hpp"
+#include "command/model_input.hpp"
 #include "command/progress.hpp"
 #include "wakesleep/bare_products.hpp"
 #include "wakesleep/error.hpp"
@@ -126,9 +127,7 @@ DataSet read_rows(const Arguments& arguments, const Subject& subject) {
     throw UsageError("option --layers begins with " + std::to_string(subject.sizes.front()) +
                      " visible units where the rows of " + data.source + " have " +
                      std::to_string(data.units) + "; give the width of a row first" +
-                     (data.units * 8 >= subject.sizes.front() && data.units < subject.sizes.front()
-                          ? ", or --row-length for bit-packed rows"
-                          : ""));
+                     bit_packed_hint(data, subject.sizes.front()));
   }
   if (subject.settings.visible == Visible::gaussian) return data;
   return binarize(std::move(data), Binarization::threshold, subject.settings.threshold,

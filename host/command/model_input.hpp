@@ -79,15 +79,19 @@ inline DataSet binarize_for_evaluation(DataSet data, const TrainingSettings& set
                   settings.threshold, seed);
 }
 
+/// What to try where rows of `data` have too few units: they may be bits; else nothing.
+inline std::string bit_packed_hint(const DataSet& data, std::int64_t units) {
+  return data.units * 8 >= units && data.units < units ? ", or --row-length for bit-packed rows" : "";
+}
+
 /// The first `limit` rows of the data that the options name, binarized as the model records, if it does.
 inline DataSet read_data_for(const OpenModel& open, const Arguments& arguments, std::int64_t limit) {
   DataSet data = read_data(arguments.required("data"), read_options(arguments));
   const std::int64_t units = open.model.sizes.front();
   if (data.units != units) {
-    throw DataError(
-        data.source + " has rows of " + std::to_string(data.units) + " units where the model " + open.path +
-        " has " + std::to_string(units) + " visible units; give data of the model's size" +
-        (data.units * 8 >= units && data.units < units ? ", or --row-length for bit-packed rows" : ""));
+    throw DataError(data.source + " has rows of " + std::to_string(data.units) + " units where the model " +
+                    open.path + " has " + std::to_string(units) +
+                    " visible units; give data of the model's size" + bit_packed_hint(data, units));
   }
   keep_first_rows(data, limit);
   return binarize_for_evaluation(std::move(data), open.model.settings, arguments.seed("seed"));
