@@ -379,9 +379,9 @@ def sigmoid(logits):
     return 1 / (1 + numpy.exp(-logits))
 
 
-def machine_for_check(sizes, arguments, batch_size, learning_rate, rows=None):
+def machine_for_check(sizes, arguments, batch_size, learning_rate, rows=None, make=None):
     settings = argparse.Namespace(**{**vars(arguments), "batch_size": batch_size, "learning_rate": learning_rate})
-    machine = WakeSleep(sizes, settings, rows)
+    machine = (make or WakeSleep)(sizes, settings, rows)
     for direction in (machine.recognition, machine.generative):
         for index in range(machine.top):
             for parameter in (direction.weight(index), direction.bias(index)):
@@ -487,11 +487,11 @@ def check_expected_updates(arguments):
                          "(false alarm below 1e-4)")  # fmt: skip
 
 
-def check_steps(arguments):
+def check_steps(arguments, make=None):
     """Steps as they are timed, a graph's included: fresh random numbers each time, finite weights, learned means."""
     sizes, batch_size = [16, 8, 4], 64
     rows = (torch.rand(SYNTHETIC_BATCHES * batch_size, 16) < torch.linspace(0.1, 0.9, 16)).float()
-    machine = machine_for_check(sizes, arguments, batch_size, 0.1, rows)
+    machine = machine_for_check(sizes, arguments, batch_size, 0.1, rows, make)
     steps = Steps(machine)
     changes = []
     for _ in range(300 // steps.at_once + 2):
@@ -522,8 +522,8 @@ def read_packed(path, units):
     return torch.from_numpy(numpy.unpackbits(packed, axis=1, count=units))
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(doc):
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", default="784,200,200,200", help="widths of all layers, the visible one first")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=0.003, help="multiplies the mean gradient")
@@ -545,6 +545,11 @@ def parse_arguments():
                         help="measure one round for each line of standard input, which holds its seconds")  # fmt: skip
     parser.add_argument("--check", action="store_true", help="check the peer's correctness in this setting and stop")
     parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def checked(parser):
+    """The arguments, where this machine can do what they ask for."""
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print("pytorch_gpu_wake_sleep.py: PyTorch finds no GPU; --device cpu runs all but graphs.", file=sys.stderr)
@@ -582,8 +587,8 @@ def figures(batch_size, times):
     return {"images_per_second": batch_size / step, "step_ms": 1e3 * step, "step_ms_rounds": [1e3 * t for t in times]}
 
 
-def main():
-    arguments = parse_arguments()
+def main(arguments, more, make, check):
+    """`more` tells what this peer is; `make` makes its machine of sizes, arguments and rows."""
     torch.manual_seed(arguments.seed)
     torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
     if arguments.check:
@@ -595,15 +600,16 @@ def main():
     else:
         count = SYNTHETIC_BATCHES * arguments.batch_size
         rows = torch.randint(0, 2, (count, sizes[0]), dtype=torch.uint8, device=arguments.device)
-    steps = Steps(WakeSleep(sizes, arguments, rows))
+    steps = Steps(make(sizes, arguments, rows))
+    describe = lambda: {**description(arguments, steps.machine), **more}
     steps.seconds_per_step(max(1, 20 // steps.at_once))  # warm-up
     if arguments.serve:
-        print(json.dumps(description(arguments, steps.machine)), flush=True)
+        print(json.dumps(describe()), flush=True)
         for line in sys.stdin:
             print(json.dumps(figures(arguments.batch_size, [steps.round(float(line))])), flush=True)
         return
     times = [steps.round(arguments.seconds / arguments.rounds) for _ in range(arguments.rounds)]
-    result = {**figures(arguments.batch_size, times), **description(arguments, steps.machine)}
+    result = {**figures(arguments.batch_size, times), **describe()}
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -613,4 +619,4 @@ def main():
 
 if __name__ == "__main__":
     with torch.inference_mode():
-        main()
+        main(checked(parser_of(__doc__)), {}, WakeSleep, check)
