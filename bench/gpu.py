@@ -4,16 +4,20 @@
 For each net: every setting of the peers proves itself correct (once) and is tried; the fastest eager setting, the
 fastest CUDA graph and, for the smallest net, the fastest `lax.scan` of JAX are kept. The engine is tried with both
 routes of its products for each number of weight bits, and on the smallest net with its steps replayed as a graph, as one
-persistent kernel, and as it chooses itself. Then all that were kept run in turn, a round each, and each round gives one ratio, so that a GPU that changes its clock changes it for all. Plain SGD throughout.
+persistent kernel, and as it chooses itself. Then all that were kept run in turn, a round each, and each round gives one
+ratio, so that a GPU that changes its clock changes it for all. Plain SGD throughout. The net `reweighted` is (a) trained
+by reweighted wake-sleep with ten samples.
 
-What was found so far is kept in OUT/gpu-progress.json: after `--budget` seconds the script stops with exit code 75, and
-goes on there when it is called again.
+The settings that are likely to be the fastest are tried and measured in turn first: that record says "provisional",
+and is replaced when a faster setting was found, or none. What was found so far is kept in OUT/gpu-progress.json: after
+`--budget` seconds the script stops with exit code 75, and goes on there when it is called again.
 
     bench/gpu.py --engine build/release/wakesleep --net a c d e
     bench/gpu.py --table bench/results/gpu-*.json
 """
 
 import argparse
+import concurrent.futures
 import datetime
 import hashlib
 import json
@@ -31,22 +35,28 @@ import compare
 
 BENCH = pathlib.Path(__file__).resolve().parent
 PYTORCH = BENCH / "peers" / "pytorch_gpu_wake_sleep.py"
+PYTORCH_REWEIGHTED = BENCH / "peers" / "pytorch_gpu_reweighted_wake_sleep.py"
 JAX = BENCH / "peers" / "jax_wake_sleep.py"
 UNFINISHED, NO_GPU = 75, 69
 START_SECONDS = 150  # a peer that compiles, searches or proves itself for longer is not waited for
+RUN_SECONDS = 120  # nor a measurement of the engine
+CHECKS_AT_ONCE = 6
 
 NETS = {
     "a": ([784, 200, 200, 200], 100),
     "c": ([4096] * 10, 4096),
     "d": ([1024] * 1000, 1024),
     "e": ([16384] * 4, 8192),
+    "reweighted": ([784, 200, 200, 200], 100),
     "tiny": ([64, 32, 16], 32),  # to try the script
+    "tiny-reweighted": ([64, 32, 16], 32),
 }
+SAMPLES = {"reweighted": 10, "tiny-reweighted": 3}  # of reweighted wake-sleep; the others train by wake-sleep
 # What is divided, the goal for each net, and the aim beyond it. Steps over products: at most; speeds: at least.
 GOALS = (
     ("step / bare products, 8-bit", {"a": 1.6, "c": 1.25, "d": 1.3, "e": 1.10}, {"a": 0.5, "c": 1.10, "d": 1.0, "e": 1.05}),
     ("step / bare products, 16-bit", {"a": 1.6, "c": 1.25, "d": 1.3, "e": 1.10}, {"a": 0.5, "c": 1.10, "d": 1.0, "e": 1.05}),
-    ("speed / graph, 8-bit", {"a": 8, "c": 1.3, "d": 2.5, "e": 1.4}, {}),
+    ("speed / graph, 8-bit", {"a": 8, "c": 1.3, "d": 2.5, "e": 1.4, "reweighted": 8}, {}),
     ("speed / graph, 16-bit", {}, {}),
     ("speed / eager, 8-bit", {"a": 20, "c": 1.4, "d": 5, "e": 1.4}, {}),
     ("speed / eager, 16-bit", {}, {}),
@@ -68,7 +78,10 @@ class Failed(Exception):
 
 def run_json(command):
     """The last line that a command prints, which is JSON."""
-    done = subprocess.run([str(word) for word in command], text=True, capture_output=True)
+    try:
+        done = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=RUN_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"took over {RUN_SECONDS} s") from None
     if done.returncode != 0:
         raise Failed(f"ended with {done.returncode}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -120,7 +133,7 @@ def graph_steps(net):
 
 
 def pytorch_settings(net, device):
-    """(kind, options) of every setting of the PyTorch peer that is worth trying."""
+    """(kind, options) of every setting of the PyTorch peer that is worth trying, the first of each kind the likeliest."""
     for precision in ("bf16", "tf32", "float32"):
         yield "eager", ["--precision", precision]
     if device == "cpu":
@@ -131,8 +144,9 @@ def pytorch_settings(net, device):
     yield "graph", [*graph, "--precision", "bf16"]
     bf16 = [*graph, "--precision", "bf16", "--body", "compiled"]
     yield "graph", [*bf16, "--branches", "2"]
-    yield "graph", [*bf16, "--branches", "2", "--cast", "layer"]
-    yield "graph", [*bf16, "--cast", "layer"]
+    if net not in SAMPLES:  # whose weights are all copied at a phase's end
+        yield "graph", [*bf16, "--branches", "2", "--cast", "layer"]
+        yield "graph", [*bf16, "--cast", "layer"]
     yield "graph", [*bf16, "--pad", "64"]
     yield "graph", [*bf16, "--autotune"]
 
@@ -150,19 +164,25 @@ class Contest:
     def __init__(self, arguments, net, progress):
         self.arguments, self.net, self.progress = arguments, net, progress
         self.sizes, self.batch_size = NETS[net]
-        self.found = progress.data.setdefault("nets", {}).setdefault(net, {"peers": {}, "engine": {}, "rounds": []})
+        self.found = progress.data.setdefault("nets", {}).setdefault(
+            net, {"peers": {}, "engine": {}, "kept": None, "rounds": []}
+        )
+        self.samples = ["--samples", str(SAMPLES[net])] if net in SAMPLES else []
+
+    def source(self, kind):
+        return JAX if kind == "jax" else PYTORCH_REWEIGHTED if self.samples else PYTORCH
 
     def peer(self, kind, options):
-        program = [*shlex.split(self.arguments.jax_python), str(JAX)] if kind == "jax" else [
-            *shlex.split(self.arguments.peer_python), str(PYTORCH)]  # fmt: skip
-        return [*program, "--device", self.arguments.device, *options]
+        python = self.arguments.jax_python if kind == "jax" else self.arguments.peer_python
+        return [*shlex.split(python), str(self.source(kind)), "--device", self.arguments.device, *options, *self.samples]
 
     def shape(self):
         return ["--layers", ",".join(map(str, self.sizes)), "--batch-size", str(self.batch_size)]
 
     def engine(self, bits, route, replay, seconds):
         # Not quite half of the time goes to the bare products, and a tenth to the peak.
-        return [*shlex.split(self.arguments.engine), "bench", *self.shape(), "--optimizer", "sgd",
+        algorithm = ["--algorithm", "reweighted-wake-sleep", *self.samples] if self.samples else []
+        return [*shlex.split(self.arguments.engine), "bench", *self.shape(), "--optimizer", "sgd", *algorithm,
                 "--weight-bits", str(bits), "--route", route, "--replay", replay, "--device", self.arguments.device,
                 "--seconds", str(2 * seconds), "--rounds", "1", "--json", "--quiet"]  # fmt: skip
 
@@ -171,6 +191,9 @@ class Contest:
 
     def ways(self):
         """(route, replay) of every setting of the engine that is tried."""
+        if not self.arguments.persistent:
+            yield from ((route, "graph") for route in self.routes())
+            return
         yield from ((route, "fastest") for route in self.routes())
         if self.net in ("a", "tiny") and self.arguments.device == "cuda":
             yield from (("int8", "graph"), ("int8", "persistent"))
@@ -190,31 +213,49 @@ class Contest:
 
     # -------------------------------------------------------------------------------------- finding the fastest
 
-    def check(self, kind, options):
-        """A setting proves itself on small machines; once for all nets, as long as the peer's source stays the same."""
-        command = self.peer(kind, options)
-        source = JAX if kind == "jax" else PYTORCH
-        key = f"{hashlib.sha256(source.read_bytes()).hexdigest()[:16]} {self.arguments.device} {' '.join(options)}"
-        checks = self.progress.data.setdefault("checks", {})
-        if key not in checks:
-            try:
-                done = subprocess.run([*command, "--check"], text=True, capture_output=True, timeout=START_SECONDS)
-                checks[key] = "ok" if done.returncode == 0 else last_line(done.stderr)
-            except subprocess.TimeoutExpired:
-                checks[key] = f"took over {START_SECONDS} s"
-            self.progress.save()
-        if checks[key] != "ok":
-            raise Failed(f"is not correct or does not run: {checks[key]}")
+    def likeliest(self, settings):
+        """The first setting of each kind."""
+        kinds = {}
+        for kind, options in settings:
+            kinds.setdefault(kind, options)
+        return list(kinds.items())
 
-    def try_peers(self):
-        for kind, options in self.settings():
+    def check_key(self, kind, options):
+        """A setting proves itself on small machines; once for all nets, as long as the peer's source stays the same."""
+        source = hashlib.sha256(self.source(kind).read_bytes()).hexdigest()[:16]
+        return f"{source} {self.arguments.device} {' '.join([*options, *self.samples])}"
+
+    def check(self, settings):
+        """Several at a time: most of a check is the start of its interpreter, and what it compiles."""
+        checks = self.progress.data.setdefault("checks", {})
+
+        def outcome(setting):
+            try:
+                done = subprocess.run([*self.peer(*setting), "--check"], text=True, capture_output=True,
+                                      timeout=START_SECONDS)  # fmt: skip
+            except subprocess.TimeoutExpired:
+                return f"took over {START_SECONDS} s"
+            except OSError as why:
+                return str(why)
+            return "ok" if done.returncode == 0 else last_line(done.stderr)
+
+        unknown = [setting for setting in settings if self.check_key(*setting) not in checks]
+        with concurrent.futures.ThreadPoolExecutor(min(CHECKS_AT_ONCE, os.cpu_count() or 1)) as pool:
+            for setting, result in zip(unknown, pool.map(outcome, unknown)):
+                checks[self.check_key(*setting)] = result
+                self.progress.save()
+
+    def try_peers(self, settings):
+        untried = [setting for setting in settings if f"{setting[0]} {' '.join(setting[1])}" not in self.found["peers"]]
+        self.check(untried)
+        for kind, options in untried:
             key = f"{kind} {' '.join(options)}"
-            if key in self.found["peers"]:
-                continue
             self.progress.pause_if_spent()
             entry = {"kind": kind, "options": options}
             try:
-                self.check(kind, options)
+                verdict = self.progress.data["checks"][self.check_key(kind, options)]
+                if verdict != "ok":
+                    raise Failed(f"is not correct or does not run: {verdict}")
                 served = Served([*self.peer(kind, options), *self.shape()])
                 entry.update(served.measure(self.arguments.tuning_seconds))
                 entry["setting"] = served.description
@@ -226,9 +267,9 @@ class Contest:
             self.found["peers"][key] = entry
             self.progress.save()
 
-    def try_engine(self):
+    def try_engine(self, ways):
         for bits in self.arguments.weight_bits:
-            for route, replay in self.ways():
+            for route, replay in ways:
                 key = f"{bits} {route} {replay}"
                 if key in self.found["engine"]:
                     continue
@@ -255,42 +296,80 @@ class Contest:
 
     # -------------------------------------------------------------------------------------- in turn
 
-    def alternate(self):
+    def kept(self):
+        """The fastest setting of each kind of peer, and of the engine for each number of weight bits."""
         engines = self.fastest(self.found["engine"].values(), "bits")
-        peers = self.fastest(self.found["peers"].values(), "kind")
         if not engines:
             raise Failed(f"the engine ran net {self.net} in no setting")
+        peers = self.fastest(self.found["peers"].values(), "kind")
+        return {"engine": {str(bits): entry for bits, entry in engines.items()}, "peers": peers}
+
+    def alternate(self, kept):
+        """Rounds of all that were kept, in turn; one that fails in a round takes part no longer."""
+        names = lambda taking_part: {
+            "engine": {bits: [e["route"], e["replay"]] for bits, e in taking_part["engine"].items()},
+            "peers": {kind: e["options"] for kind, e in taking_part["peers"].items()},
+        }
+        if self.found["kept"] != names(kept):
+            self.found.update(kept=names(kept), rounds=[])
+        if len(self.found["rounds"]) >= self.arguments.rounds:
+            return
         self.progress.pause_if_spent()
-        served = {kind: Served([*self.peer(kind, e["options"]), *self.shape()]) for kind, e in peers.items()}
+        served = {}
+        for kind, entry in kept["peers"].items():
+            try:
+                served[kind] = Served([*self.peer(kind, entry["options"]), *self.shape()])
+            except Failed as why:
+                print(f"  {kind} takes no part: {why}", flush=True)
         while len(self.found["rounds"]) < self.arguments.rounds:
             self.progress.pause_if_spent()
             turn = {"engine": {}, "peers": {}}
-            for bits, entry in engines.items():
-                turn["engine"][str(bits)] = run_json(
-                    self.engine(bits, entry["route"], entry["replay"], self.arguments.seconds))
-            for kind, peer in served.items():
-                turn["peers"][kind] = peer.measure(self.arguments.seconds)
+            for bits, entry in kept["engine"].items():
+                try:
+                    turn["engine"][bits] = run_json(
+                        self.engine(bits, entry["route"], entry["replay"], self.arguments.seconds))
+                except Failed as why:
+                    print(f"  engine, {bits}-bit, takes no part in this round: {why}", flush=True)
+            for kind in list(served):
+                try:
+                    turn["peers"][kind] = served[kind].measure(self.arguments.seconds)
+                except Failed as why:
+                    print(f"  {kind} takes part no longer: {why}", flush=True)
+                    del served[kind]
+            if not turn["engine"]:
+                raise Failed("the engine took part in no setting")
             self.found["rounds"].append(turn)
             self.progress.save()
             print("  " + ", ".join(f"{name} {value:.3f}" for name, value in ratios(turn).items()), flush=True)
         for peer in served.values():
             peer.close()
-        return {"engine": engines, "peers": peers}
 
     def measure(self):
+        """Yields a provisional measurement, if that is not the last one, and the last one."""
         print(f"net {self.net}: {len(self.sizes)} layers, batch {self.batch_size}", flush=True)
-        self.try_peers()
-        self.try_engine()
-        kept = self.alternate()
+        settings, ways = list(self.settings()), list(self.ways())
+        self.try_peers(self.likeliest(settings))
+        self.try_engine(ways[:1])
+        self.alternate(self.kept())
+        yield self.measurement(provisional=True)
+        self.try_peers(settings)
+        self.try_engine(ways)
+        self.alternate(self.kept())
+        yield self.measurement(provisional=False)
+
+    def measurement(self, provisional):
         every = [ratios(turn) for turn in self.found["rounds"]]
+        names = [name for name in every[0] if all(name in turn for turn in every)]
         return {
             "net": self.net,
+            "provisional": provisional,
             "layers": self.sizes,
             "batch_size": self.batch_size,
-            "ratios": {name: statistics.median(turn[name] for turn in every) for name in every[0]},
-            "ratio_ranges": {name: [f(turn[name] for turn in every) for f in (min, max)] for name in every[0]},
+            "algorithm": "reweighted-wake-sleep" if self.samples else "wake-sleep",
+            "ratios": {name: statistics.median(turn[name] for turn in every) for name in names},
+            "ratio_ranges": {name: [f(turn[name] for turn in every) for f in (min, max)] for name in names},
             "images_per_second": speeds(self.found["rounds"]),
-            "kept": kept,
+            "kept": self.kept(),
             "tried": {"peers": list(self.found["peers"].values()), "engine": list(self.found["engine"].values())},
             "rounds": self.found["rounds"],
         }
@@ -306,8 +385,8 @@ def ratios(turn):
 
 
 def speeds(rounds):
-    median = lambda side, name: statistics.median(turn[side][name]["images_per_second"] for turn in rounds)
-    return {f"{side} {name}": median(side, name) for side in ("engine", "peers") for name in rounds[0][side]}
+    of = lambda side, name: [turn[side][name]["images_per_second"] for turn in rounds if name in turn[side]]
+    return {f"{side} {name}": statistics.median(of(side, name)) for side in ("engine", "peers") for name in rounds[0][side]}
 
 
 class Progress:
@@ -352,30 +431,31 @@ def gpu():
     return dict(zip(fields, (value.strip() for value in done.stdout.splitlines()[0].split(","))))
 
 
-def print_table(records):
-    """The goals beside what was measured, a line for each ratio and net."""
+def print_table(records, whole=True):
+    """The goals beside what was measured, a line for each ratio and net; whole: also what was not."""
     by_net = {m["net"]: m for record in records for m in record["measurements"]}
-    print(f"{'ratio':30} {'net':>4} {'goal':>8} {'aim':>8} {'measured':>9}  {'range':15} verdict")
+    print(f"{'ratio':30} {'net':>15} {'goal':>8} {'aim':>8} {'measured':>9}  {'range':15} verdict")
     for name, goals, aims in GOALS:
         for net in NETS:
             measured = by_net.get(net, {}).get("ratios", {}).get(name)
-            if measured is None and (net not in goals or not by_net):
+            if measured is None and (net not in goals or not whole):
                 continue
             sign = "<=" if name.startswith("step") else ">="
             wanted = lambda table: f"{sign} {table[net]:g}" if net in table else "-"
             met = lambda table: measured <= table[net] if sign == "<=" else measured >= table[net]
             if measured is None:
-                print(f"{name:30} {net:>4} {wanted(goals):>8} {wanted(aims):>8} {'-':>9}  {'':15} not measured")
+                print(f"{name:30} {net:>15} {wanted(goals):>8} {wanted(aims):>8} {'-':>9}  {'':15} not measured")
                 continue
             low, high = by_net[net]["ratio_ranges"][name]
             verdict = "" if net not in goals else "missed" if not met(goals) else "met, and the aim" if net in aims and met(aims) else "met"
-            print(f"{name:30} {net:>4} {wanted(goals):>8} {wanted(aims):>8} {measured:9.3f}  {f'{low:.3f} to {high:.3f}':15} {verdict}")
+            verdict = "provisional " * by_net[net].get("provisional", False) + verdict
+            print(f"{name:30} {net:>15} {wanted(goals):>8} {wanted(aims):>8} {measured:9.3f}  {f'{low:.3f} to {high:.3f}':15} {verdict}")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", help="the wakesleep command")
-    parser.add_argument("--net", nargs="+", choices=tuple(NETS), default=["a", "c", "d", "e"])
+    parser.add_argument("--net", nargs="+", choices=tuple(NETS), default=["a", "c", "d", "e", "reweighted"])
     parser.add_argument("--weight-bits", nargs="+", type=int, choices=(16, 12, 8), default=[8, 16])
     parser.add_argument("--peer-python", default="python3", help="interpreter that has PyTorch")
     parser.add_argument("--jax-python", default="python3", help="interpreter that has JAX")
@@ -383,6 +463,8 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5, help="rounds in turn")
     parser.add_argument("--seconds", type=float, default=2, help="of a round, about, for each that takes part")
     parser.add_argument("--tuning-seconds", type=float, default=1, help="for each setting that is tried")
+    parser.add_argument("--no-persistent", dest="persistent", action="store_false",
+                        help="without the persistent kernel, which the engine may choose otherwise")  # fmt: skip
     parser.add_argument("--budget", type=float, default=240, help="seconds after which to stop, to be called again")
     parser.add_argument("--out", type=pathlib.Path, default=BENCH / "results")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
@@ -404,28 +486,37 @@ def main():
                 print(shlex.join(map(str, command)))
         return
     device = gpu() if arguments.device == "cuda" else compare.device()
-    settings = {name: str(value) for name, value in vars(arguments).items() if name in ("weight_bits", "rounds", "seconds", "device")}
-    identity = {"commit": commit(), "device": device["name"], "driver": device.get("driver_version"), **settings}
+    settings = {name: str(getattr(arguments, name)) for name in ("weight_bits", "rounds", "seconds", "device", "persistent")}
+    # Nothing is continued on another card, nor with other settings.
+    card = {"card": device["name"], "driver": device.get("driver_version")}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    progress = Progress(arguments.out / "gpu-progress.json", arguments.budget, identity)
+    progress = Progress(arguments.out / "gpu-progress.json", arguments.budget, {"commit": commit(), **card, **settings})
     for net in arguments.net:
+        contest = Contest(arguments, net, progress)
         try:
-            measurement = Contest(arguments, net, progress).measure()
+            for measurement in contest.measure():
+                record(contest, measurement, device, settings)
         except Unfinished:
             print(f"gpu.py: {arguments.budget:.0f} s are over; call again to go on with net {net}.", file=sys.stderr)
             sys.exit(UNFINISHED)
         except Failed as why:
             sys.exit(f"gpu.py: net {net}: {why}.")
-        date = datetime.datetime.now(datetime.timezone.utc)
-        record = {"date": date.isoformat(timespec="seconds"), "commit": identity["commit"], "device": device,
-                  "command": shlex.join(sys.argv), "settings": settings, "measurements": [measurement]}  # fmt: skip
-        path = arguments.out / f"gpu-{net}-{date:%Y%m%dT%H%M%SZ}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"recorded in {path}")
-        print_table([record])
         # Measured anew when asked for anew.
         progress.data["nets"].pop(net)
         progress.save()
+
+
+def record(contest, measurement, device, settings):
+    """One file a contest: the last measurement takes the place of the provisional one."""
+    arguments, date = contest.arguments, datetime.datetime.now(datetime.timezone.utc)
+    name = contest.found.setdefault("file", f"gpu-{contest.net}-{date:%Y%m%dT%H%M%SZ}.json")
+    contest.progress.save()
+    path = arguments.out / name
+    whole = {"date": date.isoformat(timespec="seconds"), "commit": contest.progress.data["identity"]["commit"],
+             "device": device, "command": shlex.join(sys.argv), "settings": settings, "measurements": [measurement]}  # fmt: skip
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(f"recorded in {path}" + (", provisionally" if measurement["provisional"] else ""), flush=True)
+    print_table([whole], whole=False)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "recording_length.hpp"
 #include "wakesleep/machine.hpp"
 
 namespace wakesleep {
@@ -70,7 +71,34 @@ class StepProducts {
     gradient_ = Buffer<std::int32_t>(ops, largest);
   }
 
-  void run() const {
+  void run(std::int64_t times) {
+    Ops& ops = machine_.ops();
+    const std::int64_t at_once = steps_worth_recording(machine_.conditionals());
+    while (times > 0) {
+      if (recording_ != nullptr && times >= at_once) {
+        recording_->replay();
+        times -= at_once;
+        continue;
+      }
+      queue();
+      --times;
+      if (recorded_) continue;
+      // Once they have run, so that nothing is left to be made when they are recorded.
+      recorded_ = true;
+      recording_ = ops.record([&] {
+        for (std::int64_t i = 0; i < at_once; ++i) queue();
+      });
+    }
+    ops.synchronize();
+  }
+
+  std::int64_t multiply_adds() const {
+    return std::accumulate(products_.begin(), products_.end(), std::int64_t{0},
+                           [](std::int64_t sum, const Product& p) { return sum + p.multiply_adds(); });
+  }
+
+ private:
+  void queue() const {
     for (const Product& product : products_) {
       const std::int64_t rows = product.rows;
       const ConstStates input = view(states_, product.sending, rows);
@@ -81,15 +109,8 @@ class StepProducts {
                                 product.conditional->largest_input);
       }
     }
-    machine_.ops().synchronize();
   }
 
-  std::int64_t multiply_adds() const {
-    return std::accumulate(products_.begin(), products_.end(), std::int64_t{0},
-                           [](std::int64_t sum, const Product& p) { return sum + p.multiply_adds(); });
-  }
-
- private:
   /// One matrix of random weights for all pairs, as far as each needs: products of any random weights take
   /// the same time, and to draw as many as a deep machine has takes long.
   void fill_weights(Ops& ops) {
@@ -187,6 +208,8 @@ class StepProducts {
   std::vector<Buffer<std::uint8_t>> states_;
   std::vector<Buffer<std::int8_t>> deltas_;
   Buffer<std::int32_t> gradient_;
+  bool recorded_ = false;
+  std::unique_ptr<Recording> recording_;
 };
 
 class SquareProduct {
@@ -209,8 +232,8 @@ class SquareProduct {
     states_.copy_in(coin_flips(states_.size(), 0).data());
   }
 
-  void run() const {
-    ops_.multiply(conditional_, input_);
+  void run(std::int64_t times) const {
+    for (std::int64_t i = 0; i < times; ++i) ops_.multiply(conditional_, input_);
     ops_.synchronize();
   }
 
@@ -236,13 +259,13 @@ class SquareProduct {
 
 BareProducts bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
                            const TrainingSettings& settings) {
-  const auto products = std::make_shared<const StepProducts>(ops, sizes, settings);
-  return {[products] { products->run(); }, products->multiply_adds()};
+  const auto products = std::make_shared<StepProducts>(ops, sizes, settings);
+  return {[products](std::int64_t times) { products->run(times); }, products->multiply_adds()};
 }
 
 BareProducts square_product(Ops& ops, std::int64_t width) {
   const auto product = std::make_shared<const SquareProduct>(ops, width);
-  return {[product] { product->run(); }, width * width * width};
+  return {[product](std::int64_t times) { product->run(times); }, width * width * width};
 }
 
 }  // namespace wakesleep

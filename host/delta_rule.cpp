@@ -10,8 +10,18 @@ namespace wakesleep {
 
 namespace {
 
-/// Branches cost a gradient each, so the largest machines learn on fewer.
+/// Branches cost a gradient each, so the largest machines learn on fewer: on one, where not even two
+/// gradients fit this, or a sixteenth of the memory that is free.
 constexpr std::int64_t gradient_bytes_of_all_branches = std::int64_t{256} << 20;
+
+std::int64_t affordable_branches(const Ops& ops, std::int64_t largest_weight) {
+  if (ops.branches() == 1) return 1;
+  const std::int64_t share =
+      static_cast<std::int64_t>(std::min<std::size_t>(ops.available_memory(), INT64_MAX) / 16);
+  const std::int64_t affordable =
+      std::max(gradient_bytes_of_all_branches, share) / (std::int64_t{sizeof(std::int32_t)} * largest_weight);
+  return std::clamp<std::int64_t>(affordable, 1, ops.branches());
+}
 
 }  // namespace
 
@@ -68,8 +78,7 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
           Buffer<std::int32_t>(ops_, c.receiving * c.sending), Buffer<std::int32_t>(ops_, c.receiving)};
     }
   }
-  const std::int64_t affordable = gradient_bytes_of_all_branches / (4 * largest_weight);
-  const std::int64_t branches = std::clamp<std::int64_t>(affordable, 1, ops_.branches());
+  const std::int64_t branches = affordable_branches(ops_, largest_weight);
   for (std::int64_t branch = 0; branch < branches; ++branch) {
     working_.push_back(
         {Buffer<std::int8_t>(ops_, rows * padded_units(machine.widest())),

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "hash.hpp"
+#include "recording_length.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -15,13 +16,6 @@ namespace {
 /// Steps between two looks at the divergence flags. A look sees what the one before it has asked for, so that
 /// it does not wait for the device, which keeps the host from running further ahead of it than this, too.
 constexpr std::int64_t divergence_interval = 25;
-
-/// A recording of several steps saves the gaps between them; signals are answered behind its end.
-constexpr std::int64_t most_steps_of_recording = 8;
-
-/// What a recording of a deep machine is kept to, or one step: each conditional makes a dozen operations a
-/// step.
-constexpr std::int64_t most_conditionals_of_recording = 512;
 
 void check_fit(const DataSet& data, const TrainingSettings& settings) {
   check_layout(data);
@@ -94,11 +88,10 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
       decide_placement(placement, settings_.batch_size, rows_, data.row_bytes, ops.available_memory());
   training_rows_ = make_training_rows(ops, std::move(data), settings_, placement, placement_.streamed);
   clock_ = std::make_unique<StepClock>(ops, settings_, rows_, training_rows_->steps_a_round());
-  const std::int64_t steps_that_fit =
-      std::max<std::int64_t>(1, most_conditionals_of_recording / machine_->conditionals());
   // An algorithm that works on the host does so in step 0; from step 1 on it leaves the device alone longest.
-  steps_of_recording_ = std::min({most_steps_of_recording, steps_that_fit, rows_ / settings_.batch_size,
-                                  training_rows_->most_steps(), algorithm_->steps_without_host(1)});
+  steps_of_recording_ =
+      std::min({steps_worth_recording(machine_->conditionals()), rows_ / settings_.batch_size,
+                training_rows_->most_steps(), algorithm_->steps_without_host(1)});
 }
 
 Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement)

@@ -88,6 +88,9 @@ class CudaUpload final : public Upload {
   PinnedUpload upload_;
 };
 
+/// A step learns two layers while its chain makes a third.
+constexpr int most_branches = 3;
+
 class CudaOps final : public Ops {
  public:
   /// The device must be the current one.
@@ -95,6 +98,7 @@ class CudaOps final : public Ops {
       : ordinal_(options.ordinal),
         route_(options.route),
         replay_(options.replay),
+        branches_(options.branches),
         persistent_blocks_(options.replay == CudaReplay::graph ? 0 : cuda::persistent_blocks(properties)),
         cache_bytes_(properties.l2CacheSize),
         device_name_(properties.name),
@@ -223,7 +227,7 @@ class CudaOps final : public Ops {
 
   // -------------------------------------------------------------------------------------------- order of
   // execution
-  int branches() const override { return branch_count; }
+  int branches() const override { return branches_; }
 
   void enter_branch(int branch) override {
     require_main_line();
@@ -606,8 +610,6 @@ class CudaOps final : public Ops {
     return std::int64_t{properties.major >= 9 ? 32 : 4} << 20;
   }
 
-  static constexpr int branch_count = 3;  ///< a step learns two layers while its chain makes a third
-
   struct Resources {
     Resources(CudaOps& ops, const cudaDeviceProp& properties)
         : options{ops.ordinal_, ops.route_, blas_bytes(properties)},
@@ -623,7 +625,7 @@ class CudaOps final : public Ops {
     StagingRing staging;
     Stream uploads;
     Lane main;
-    std::array<Branch, branch_count> branches;
+    std::array<Branch, most_branches> branches;
   };
 
   /// Tells the draft of a recording, if there is one, what the calling operation does there. While it lives,
@@ -659,7 +661,8 @@ class CudaOps final : public Ops {
     }
     auto recording =
         std::make_unique<CudaRecording>(*this, graph, draft, persistent_blocks_, replay_, why_not);
-    recordings_ = recording->prepare(stream());
+    const std::string how = recording->prepare(stream());
+    if (draft.steps() > 0) recordings_ = how;
     return recording;
   }
 
@@ -674,7 +677,7 @@ class CudaOps final : public Ops {
   }
 
   Branch& branch_number(int branch) {
-    require(branch >= 0 && branch < branch_count, "a branch that it does not have");
+    require(branch >= 0 && branch < branches_, "a branch that it does not have");
     return resources_->branches[static_cast<std::size_t>(branch)];
   }
 
@@ -793,6 +796,7 @@ class CudaOps final : public Ops {
   int ordinal_;
   CudaRoute route_;
   CudaReplay replay_;
+  int branches_;
   int persistent_blocks_;
   std::int64_t cache_bytes_;
   std::string device_name_;
@@ -801,7 +805,7 @@ class CudaOps final : public Ops {
   Branch* branch_ = nullptr;  ///< the one that was entered; null on the main line
   Draft* draft_ = nullptr;    ///< while operations are recorded
   bool drafted_ = false;      ///< while one that the draft knows is queued
-  std::string recordings_;    ///< how the latest recording is replayed; empty while there was none
+  std::string recordings_;    ///< how the latest recording of steps is replayed; empty while there was none
 };
 
 CudaRecording::CudaRecording(CudaOps& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
@@ -830,6 +834,10 @@ void CudaUpload::await() { ops_.await(upload_); }
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options) {
   const std::string why_not = cuda::why_unusable(options.ordinal);
   if (!why_not.empty()) throw DeviceError("The CUDA device cannot be used: " + why_not);
+  if (options.branches < 1 || options.branches > cuda::most_branches) {
+    throw UsageError("the CUDA backend has 1 to " + std::to_string(cuda::most_branches) + " branches, not " +
+                     std::to_string(options.branches));
+  }
   const cuda::CurrentDevice current(options.ordinal);
   return std::make_unique<cuda::CudaOps>(options, cuda::properties_of(options.ordinal));
 }

@@ -12,15 +12,17 @@
 #         binarized_mnist_{train,valid,test}.packed.npy (scripts/reproduce.sh --help), which the stage `quality`
 #         needs; --cpu-half trains the CPU's half of that stage here, some minutes, so that the GPU's machine is not
 #         held by it. --no-cuda: a bundle without the CUDA backend, for trying the scripts.
-# run     runs the stages (default: all), each for less than eight minutes, and prints a table; DIR (default: results)
-#         gets STAGE.json and STAGE.log, and all of it in one file, results.tar.gz. It goes on where it stopped: what
-#         this bundle has finished is not run again unless --again is given. Needs Python 3 on the other machine, and
+# run     runs the stages (default: all), a minute of each and then the rest, each for less than eight minutes, and prints
+#         a table; DIR (default: results) gets STAGE.json and STAGE.log, and all of it in one file, results.tar.gz. It
+#         goes on where it stopped: what this bundle has finished on this GPU is not run again unless --again is given.
+#         Where the persistent kernel fails in the stage `hashes`, nothing later runs it. Needs Python 3 on the other machine, and
 #         CUDA's runtime and cuBLAS; `peers` also PyTorch, and JAX where it is there.
 #           device     driver, GPU, compute capability, versions
-#           hashes     recorded hashes of trainings, by both routes of the products, queued one by one and replayed, and
-#                      by the persistent kernel
+#           hashes     recorded hashes of trainings, by both routes of the products, queued one by one, replayed and
+#                      with streamed rows, by the persistent kernel, and on one stream
 #           tests      every test that runs on a GPU
-#           nets       steps against their own bare products; (a) also as a graph and as a persistent kernel
+#           nets       steps against their own bare products; (a) also as a graph and as a persistent kernel, and
+#                      trained by reweighted wake-sleep
 #           sanitizer  compute-sanitizer over the tests of operations
 #           peers      engine and peers in turn (bench/gpu.py)
 #           quality    seconds to 120 nats on binarized MNIST, GPU and CPU, and their hashes

@@ -25,18 +25,21 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NO_GPU, UNFINISHED, REFUSED = 69, 75, 64
 STAGE_SECONDS = 460  # of one stage in one call
-ITEM_SECONDS = 230  # an item that takes longer has failed
+FIRST_SECONDS = 75  # of each stage before any has more, where several are run: the first items are the telling ones
 ENDING_SECONDS = 5  # for the table and the archive, of the time that --seconds gives
-CONTEST_SECONDS, CONTEST_BUDGET = 430, 120  # bench/gpu.py ends with what it was at when its budget was spent
+CONTEST_SECONDS, CONTEST_BUDGET = 430, 60  # bench/gpu.py ends with what it was at when its budget was spent
 # Layers, batch, seconds of a round, and seconds that a measurement is expected to take with its set-up.
 NETS = {
     "a": ("784,200,200,200", 100, 2, 25),
     "c": (",".join(["4096"] * 10), 4096, 6, 60),
     "e": (",".join(["16384"] * 4), 8192, 6, 90),
     "d": (",".join(["1024"] * 1000), 1024, 6, 90),
+    "reweighted": ("784,200,200,200", 100, 2, 25),
 }
-TINY = {"tiny": ("64,32,16", 32, 0.2, 5)}
+TINY = {"tiny": ("64,32,16", 32, 0.2, 5), "tiny-reweighted": ("64,32,16", 32, 0.2, 5)}
+SAMPLES = {"reweighted": 10, "tiny-reweighted": 3}  # of reweighted wake-sleep; the others train by wake-sleep
 ARCHIVE = "results.tar.gz"
+PERSISTENT_ITEM = "persistent kernel"
 FIRST_TESTS = ("philox_test", "ops_test", "product_test", "recording_test")
 SANITIZER_TOOLS = {
     # A status that is not success is no error by itself: the engine checks every one, and libraries ask and go on.
@@ -52,15 +55,13 @@ TARGET_NATS = 120
 
 
 class Item:
-    """One command: `expected` seconds decide whether it is begun, after `seconds` it has failed."""
+    """One command: `expected` seconds decide whether it is begun, after `seconds` it hangs, or as good as."""
 
-    def __init__(self, name, command, judge, seconds=ITEM_SECONDS, expected=30):
+    def __init__(self, name, command, judge, seconds=None, expected=30):
         self.name, self.command, self.judge = name, [str(word) for word in command], judge
-        self.seconds, self.expected = seconds, expected
-        self.verdict = True  # whether it can fail
+        self.seconds, self.expected = seconds or max(60, 3 * expected), expected
+        self.when_late = "failed"
         self.alone = None  # the command that runs one of its tests alone
-
-
 
 
 class Interrupted(Exception):
@@ -74,6 +75,7 @@ class Context:
         self.words = arguments.items or []
         self.end = math.inf if arguments.seconds is None else time.monotonic() + arguments.seconds - ENDING_SECONDS
         self.peer_python, self.jax_python = arguments.peer_python, arguments.jax_python
+        self.finished = set()  # stages that need not be spoken of again
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="gpu_check-"))
 
     def chose(self, name):
@@ -85,11 +87,19 @@ class Context:
     @property
     def tests(self):
         """The part of a test's name that says on which set-up it runs."""
-        return "*/cuda_*" if self.cuda else "*/cpu_int8"
+        return ("*/cuda_*" if self.persistent else "*/cuda_*-*/cuda_*persistent*") if self.cuda else "*/cpu_int8"
 
     @property
     def routes(self):
         return ("int8", "fp16") if self.cuda else ("int8", "float32")
+
+    @property
+    def persistent(self):
+        """Whether the persistent kernel may run: not where `hashes` saw it hang or leave other bits, which would take
+        the rest of a visit with it."""
+        path = self.out / "hashes.json"
+        items = json.loads(path.read_text()).get("items", {}) if path.exists() else {}
+        return self.cuda and items.get(PERSISTENT_ITEM, {}).get("state") != "failed"
 
 
 # ---------------------------------------------------------------------------------------------------- judging
@@ -207,7 +217,8 @@ def device_stage(context):
         fields = "name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,power.limit"
         yield Item("gpu", ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], with_output)
     yield Item("engine", context.program("wakesleep", "bench", "--layers", "64,32", "--batch-size", 16, "--seconds", 0.1,
-                                         "--rounds", 1, "--device", context.device, "--json"), of_bench)  # fmt: skip
+                                         "--rounds", 1, "--device", context.device, "--replay", "graph", "--json"),
+               of_bench)  # fmt: skip
     versions = (
         "import importlib.metadata as m, sys\n"
         "print(sys.version.split()[0], *(f'{d.metadata[\"Name\"]}={d.version}' for d in m.distributions() "
@@ -241,10 +252,11 @@ def first_failed_test(output):
 def hashes_stage(context):
     for route in context.routes:
         set_up = f"cuda_{route}" if context.cuda else f"cpu_{route}"
-        for name, test in (("replayed", "TrainedModels"), ("one by one", "StepsQueuedOneByOne")):
+        for name, test in (("replayed", "TrainedModels"), ("one by one", "StepsQueuedOneByOne"), ("streamed", "StreamedRows")):
             yield test_item(context, "golden_test", f"*GoldenTest.{test}*/{set_up}", f"{route}, {name}")
     if context.cuda:
-        yield test_item(context, "golden_test", "*GoldenTest.TrainedModels*/cuda_int8_persistent", "persistent kernel")
+        yield test_item(context, "golden_test", "*GoldenTest.TrainedModels*/cuda_int8_persistent", PERSISTENT_ITEM)
+        yield test_item(context, "golden_test", "*GoldenTest.*/cuda_int8_one_stream", "one stream")
 
 
 def programs_with_tests(context):
@@ -273,7 +285,7 @@ def sanitizer_stage(context):
     if tool is None:
         yield not_run("compute-sanitizer", "it is not installed")
         return
-    first = (("ops_test", "cuda_int8"), ("recording_test", "cuda_int8_persistent"))
+    first = (("ops_test", "cuda_int8"), *((("recording_test", "cuda_int8_persistent"),) if context.persistent else ()))
     rest = (("ops_test", "cuda_fp16"), ("philox_test", "cuda_int8"), ("data_test", "cuda_int8"), ("machine_test", "cuda_int8"))
     for programs in (first, rest):
         for mode, options in SANITIZER_TOOLS.items():
@@ -283,35 +295,39 @@ def sanitizer_stage(context):
     for program, set_up in first:
         under = [tool, "--tool", "initcheck", *INITCHECK]
         item = sanitized_item(context, under, f"initcheck, {program}, {set_up}", program, set_up, of_report)
-        item.verdict = False
         yield item
 
 
 def sanitized_item(context, under, name, program, set_up, of_tool):
     item = test_item(context, program, f"*/{set_up}", name)
     under = shlex.join([str(word) for word in under])
-    return Item(name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_tool(item.judge), expected=60)
+    item = Item(name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_tool(item.judge), expected=60)
+    item.when_late = "not run"  # instrumented programs are slow, which is no finding
+    return item
 
 
 def ways_of(context, net):
     """Routes of the products, and for the net that a persistent kernel is made for each way of replaying steps."""
     yield from ((route,) for route in context.routes)
-    if context.cuda and net == "a":
+    if context.persistent and net == "a":
         yield from (("int8", "graph"), ("int8", "persistent"))
 
 
 def nets_stage(context):
     nets = NETS if context.cuda else TINY
+    engine_may_choose = () if context.persistent or not context.cuda else ("--replay", "graph")
     items = [(net, bits, *way) for net in nets for bits in (8, 16) for way in ways_of(context, net)]
     # (a) in all its forms, the others' 8-bit int8 route, and then what is left.
     first = [item for item in items if item[0] == "a" or item[:3] == ("c", 16, "int8") or item[1:3] == (8, "int8")]
     for net, bits, route, *replay in [*first, *(item for item in items if item not in first)]:
         layers, batch_size, seconds, expected = nets[net]
+        algorithm = ("--algorithm", "reweighted-wake-sleep", "--samples", SAMPLES[net]) if net in SAMPLES else ()
         yield Item(
             " ".join([f"({net}) {bits}-bit {route}", *replay]),
             context.program("wakesleep", "bench", "--layers", layers, "--batch-size", batch_size, "--optimizer", "sgd",
                             "--weight-bits", bits, "--route", route, "--device", context.device,
-                            *(word for way in replay for word in ("--replay", way)),
+                            *algorithm, *(word for way in replay for word in ("--replay", way)),
+                            *(() if replay else engine_may_choose),
                             "--seconds", seconds, "--rounds", 5, "--json", "--quiet"),
             of_bench,
             expected=expected,
@@ -319,13 +335,14 @@ def nets_stage(context):
 
 
 def peers_stage(context):
-    quick = [] if context.cuda else ["--seconds", 0.1, "--tuning-seconds", 0.1]
+    more = [] if context.cuda else ["--seconds", 0.1, "--tuning-seconds", 0.1]
+    more += [] if context.persistent or not context.cuda else ["--no-persistent"]
     for net in NETS if context.cuda else TINY:
         yield Item(
             f"({net})",
             [sys.executable, ROOT / "bench" / "gpu.py", "--engine", shlex.join([str(w) for w in context.program("wakesleep")]),
              "--net", net, "--device", context.device, "--peer-python", context.peer_python, "--jax-python",
-             context.jax_python, "--budget", CONTEST_BUDGET, "--out", context.out, *quick],
+             context.jax_python, "--budget", CONTEST_BUDGET, "--out", context.out, *more],
             of_contest,
             CONTEST_SECONDS,
             expected=60,
@@ -401,6 +418,13 @@ def identity():
     return json.loads(bundle.read_text()) if bundle.exists() else {"commit": "not a bundle"}
 
 
+def card():
+    """Name and driver of the GPU: what one has shown is not continued on another."""
+    done = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                          text=True, capture_output=True)  # fmt: skip
+    return done.stdout.strip()
+
+
 def why_no_gpu():
     """One clause, or nothing where a GPU answers."""
     try:
@@ -452,10 +476,10 @@ def run_item(item, log, end):
     elif allowed < item.seconds:
         result = {"state": "unfinished", "why": f"the {allowed:.0f} s that were left were not enough"}
     else:
-        result = judged(False, why=f"was not done in {item.seconds} s")
-        if not item.verdict:
-            result["state"] = "reported"
-    if result["state"] == "failed" and item.alone and (test := first_failed_test(text)):
+        begun = f", in {first_failed_test(text)}" if item.alone and first_failed_test(text) else ""
+        result = {"state": item.when_late, "why": f"was not done in {item.seconds} s{begun}"}
+    # What hangs is not begun again: it would hang again.
+    if code is not None and result["state"] == "failed" and item.alone and (test := first_failed_test(text)):
         result["alone"] = run_alone(item.alone(test), test, log, min(item.seconds, end - time.monotonic()))
     return {**result, "command": shlex.join(item.command), "wall_seconds": round(time.monotonic() - begin, 1)}
 
@@ -479,19 +503,22 @@ def state_of(results, complete):
     return "passed" if "passed" in states else "reported" if "reported" in states else "not run"
 
 
-def run_stage(name, context, again):
+def run_stage(name, context, again, seconds):
     path = context.out / f"{name}.json"
     record = json.loads(path.read_text()) if path.exists() else {}
-    if record.get("bundle") != identity() or record.get("device") != context.device:
+    about = {"bundle": identity(), "device": context.device, "card": card() if context.cuda else ""}
+    if any(record.get(key) != value for key, value in about.items()):
         record = {}
     results = record.get("items", {})
     if again:
         record, results = {}, {n: result for n, result in results.items() if not context.chose(n)}
     if record.get("state") in ("passed", "failed", "reported", "not run"):
-        print(f"{name}: finished before ({record['state']})", flush=True)
+        if name not in context.finished:
+            print(f"{name}: finished before ({record['state']})", flush=True)
+        context.finished.add(name)
         return record
-    record = {"stage": name, "bundle": identity(), "device": context.device, "items": results}
-    end, complete, left = min(time.monotonic() + STAGE_SECONDS, context.end), True, []
+    record = {"stage": name, **about, "items": results}
+    end, complete, left = min(time.monotonic() + seconds, context.end), True, []
     open_still = lambda item: results.get(item.name, {}).get("state", "unfinished") == "unfinished"
     with open(context.out / f"{name}.log", "a", encoding="utf-8") as log:
         for item in STAGES[name](context):
@@ -500,6 +527,8 @@ def run_stage(name, context, again):
                 results[item.name] = run_item(item, log, end)
                 print(results[item.name]["state"], results[item.name].get("why", ""), flush=True)
                 save(path, {**record, "state": "unfinished"})
+                # Also now, because whoever ends this from outside may leave it no time.
+                archive(context.out)
             if open_still(item):
                 complete = False
                 if context.chose(item.name):
@@ -560,17 +589,17 @@ def parse_arguments():
 
 
 def run_stages(stages, context, again, records):
-    """Appends a record for each stage, which the caller has also when this is interrupted."""
+    """Keeps the latest record of each stage in `records`, which the caller has also when this is interrupted."""
     missing = why_no_gpu() if context.cuda else ""
-    for name in stages:
+    passes = [(name, seconds) for seconds in ((FIRST_SECONDS, STAGE_SECONDS) if len(stages) > 1 else (STAGE_SECONDS,)) for name in stages]
+    for place, (name, seconds) in enumerate(passes):
         if missing:
             record = {"stage": name, "state": "no GPU", "why": f"needs a GPU, and none answers: {missing}"}
             if not (context.out / f"{name}.json").exists():
                 save(context.out / f"{name}.json", record)
         else:
-            record = run_stage(name, context, again)
-        records.append(record)
-        # Also now, because whoever ends this from outside may leave it no time.
+            record = run_stage(name, context, again and place < len(stages), seconds)
+        records[name] = record
         archive(context.out)
 
 
@@ -619,7 +648,7 @@ def main():
     arguments = parse_arguments()
     context = Context(arguments)
     stages = arguments.stages or list(STAGES)
-    records, interruption = [], 0
+    records, interruption = {}, 0
     try:
         if arguments.cpu_half:
             train_cpu_half(context)
@@ -636,12 +665,14 @@ def main():
     except Interrupted as by:
         print(f"\ngpu_check.sh: interrupted by {signal.Signals(by.args[0]).name}; run goes on there.", file=sys.stderr)
         interruption = by.args[0]
-        begun = [name for name in stages[len(records) : len(records) + 1] if (context.out / f"{name}.json").exists()]
-        records += [json.loads((context.out / f"{name}.json").read_text()) for name in begun]
+        for name in stages:  # the one that was interrupted has more by now
+            if (context.out / f"{name}.json").exists():
+                records[name] = json.loads((context.out / f"{name}.json").read_text())
     finally:
         shutil.rmtree(context.scratch, ignore_errors=True)
         if not (arguments.dry_run or arguments.cpu_half) and arguments.out.is_dir():
             archive(arguments.out)
+    records = list(records.values())
     print_tables(records, context)
     print(f"\nall of it: {arguments.out / ARCHIVE}, {(arguments.out / ARCHIVE).stat().st_size:,} bytes")
     return 128 + interruption if interruption else exit_code_of(records, context)

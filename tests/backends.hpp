@@ -57,14 +57,26 @@ inline std::vector<Backend> cuda_backends(const std::string& name) {
 }
 
 #if defined(WAKESLEEP_EMULATED_CUDA)
-inline std::vector<Backend> all_backends() { return cuda_backends("emulated_cuda"); }
+const std::string cuda_name = "emulated_cuda";
+inline std::vector<Backend> all_backends() { return cuda_backends(cuda_name); }
 #else
+const std::string cuda_name = "cuda";
 inline std::vector<Backend> all_backends() {
   std::vector<Backend> backends = cpu_backends();
-  for (Backend& b : cuda_backends("cuda")) backends.push_back(std::move(b));
+  for (Backend& b : cuda_backends(cuda_name)) backends.push_back(std::move(b));
   return backends;
 }
 #endif
+
+/// A GPU that runs one operation after the other, for tests of a whole training.
+inline Backend cuda_on_one_stream() {
+  Backend b;
+  b.name = cuda_name + "_int8_one_stream";
+  b.cuda = true;
+  b.gpu.replay = CudaReplay::graph;
+  b.gpu.branches = 1;
+  return b;
+}
 
 inline std::ostream& operator<<(std::ostream& out, const Backend& backend) { return out << backend.name; }
 

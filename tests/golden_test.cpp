@@ -61,7 +61,14 @@ TEST_P(GoldenTest, StreamedRowsLeaveTheRecordedHashes) {
   }
 }
 
-WAKESLEEP_ON_EVERY_BACKEND(GoldenTest);
+std::vector<testing::Backend> backends() {
+  std::vector<testing::Backend> all = testing::all_backends();
+  all.push_back(testing::cuda_on_one_stream());
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, GoldenTest, ::testing::ValuesIn(backends()),
+                         [](const auto& instance) { return instance.param.name; });
 
 TEST(Golden, EveryRecordedHashBelongsToATraining) {
   std::map<std::string, std::string> recorded = recorded_hashes();

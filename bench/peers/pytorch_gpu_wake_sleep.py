@@ -164,7 +164,7 @@ class WakeSleep:
         self.prepare_body()
         self.x = self.with_tail(torch.zeros(self.batch_size, sizes[0], device=self.device))
         self.data = self.with_tail(rows) if rows is not None else None
-        self.initialize(rows.float().mean(0) if rows is not None else torch.full((sizes[0],), 0.5))
+        self.initialize(rows.mean(0, dtype=torch.float32) if rows is not None else torch.full((sizes[0],), 0.5))
 
     def new_tail(self, units, rows=None):
         tail = torch.zeros(rows or self.batch_size, self.padded(units) - units, dtype=self.dtype, device=self.device)
@@ -552,7 +552,7 @@ def checked(parser):
     """The arguments, where this machine can do what they ask for."""
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("pytorch_gpu_wake_sleep.py: PyTorch finds no GPU; --device cpu runs all but graphs.", file=sys.stderr)
+        print(f"{parser.prog}: PyTorch finds no GPU; --device cpu runs all but graphs.", file=sys.stderr)
         sys.exit(69)
     if arguments.device == "cpu" and (arguments.graph or arguments.branches > 1):
         parser.error("--graph and --branches 2 need a GPU")
@@ -600,7 +600,11 @@ def main(arguments, more, make, check):
     else:
         count = SYNTHETIC_BATCHES * arguments.batch_size
         rows = torch.randint(0, 2, (count, sizes[0]), dtype=torch.uint8, device=arguments.device)
-    steps = Steps(make(sizes, arguments, rows))
+    machine = make(sizes, arguments, rows)
+    del rows  # the machine has its own; what was freed is given back, to whatever else is to run beside this
+    if machine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    steps = Steps(machine)
     describe = lambda: {**description(arguments, steps.machine), **more}
     steps.seconds_per_step(max(1, 20 // steps.at_once))  # warm-up
     if arguments.serve:

@@ -190,12 +190,6 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-Work repeated(const BareProducts& products) {
-  return [run = products.run](std::int64_t times) {
-    for (std::int64_t i = 0; i < times; ++i) run();
-  };
-}
-
 /// How much of a round goes to steps and to products each; what is left goes to the peak.
 constexpr double share_of_steps = 0.45;
 constexpr double share_of_peak = 1 - 2 * share_of_steps;
@@ -207,7 +201,7 @@ double seconds_of_a_round(const Arguments& arguments) {
 /// Runs it as often as `seconds` allow, but once, and keeps the least time.
 void measure_again(Square& square, double seconds) {
   const auto times = std::max<std::int64_t>(1, std::llround(seconds / square.seconds));
-  square.seconds = std::min(square.seconds, seconds_of(repeated(square.product), times));
+  square.seconds = std::min(square.seconds, seconds_of(square.product.run, times));
 }
 
 /// Square products of twice the width each, up to where a wider one would take longer than some milliseconds
@@ -228,7 +222,7 @@ Peak make_squares(Ops& ops, const Arguments& arguments, std::int64_t memory) {
   for (std::int64_t width = narrowest; width <= widest && needed <= memory && next_seconds <= longest;
        width *= 2) {
     Square& square = peak.squares.emplace_back(Square{width, square_product(ops, width)});
-    square.product.run();  // the first run chooses algorithms and makes working memory
+    square.product.run(1);  // the first run chooses algorithms and makes working memory
     for (int i = 0; i < 3; ++i) measure_again(square, 0);
     peak.bytes = held() - before;
     needed = 5 * peak.bytes;  // a product of twice the width takes four times as much as this one
@@ -241,7 +235,7 @@ Peak make_squares(Ops& ops, const Arguments& arguments, std::int64_t memory) {
 Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, const Arguments& arguments) {
   const std::int64_t rounds = arguments.whole("rounds");
   const double round_seconds = seconds_of_a_round(arguments);
-  const Work products = repeated(bare);
+  const Work& products = bare.run;
   const std::int64_t step_count = repetitions(steps, share_of_steps * round_seconds);
   const std::int64_t product_count = repetitions(products, share_of_steps * round_seconds);
   const double square_seconds = share_of_peak * round_seconds / static_cast<double>(peak.squares.size());
@@ -267,10 +261,16 @@ Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, con
   return timing;
 }
 
-/// What the training takes, and with it the bare products, which have a machine and states of their own.
+/// What the training takes, and with it the bare products, which have a machine, states and a gradient of
+/// their own.
 MemoryPlan plan_of(Ops& ops, const Subject& subject) {
   MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.rows, subject.placement);
   plan.parameters *= 2;
+  std::int64_t largest = 0;
+  for (std::size_t l = 1; l < subject.sizes.size(); ++l) {
+    largest = std::max(largest, subject.sizes[l] * subject.sizes[l - 1]);
+  }
+  plan.fixed += largest * static_cast<std::int64_t>(sizeof(std::int32_t));
   const std::int64_t samples = rows_of_a_step(subject.settings) / subject.settings.batch_size;
   for (const std::int64_t units : subject.sizes) plan.per_row += 2 * samples * padded_units(units);
   return plan;
@@ -324,8 +324,19 @@ std::string data_text(const Arguments& arguments) {
   return arguments.given("data") ? arguments.text("data") : "random";
 }
 
-nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, Ops& ops,
-                                 const Arguments& arguments) {
+nlohmann::ordered_json json_of(const MemoryPlan& plan, const Peak& peak, std::int64_t batch_size) {
+  return {{"parameters", plan.parameters},
+          {"optimiser_and_gradients", plan.fixed},
+          {"data", plan.data},
+          {"streamed", plan.streamed},
+          {"rows", batch_size},
+          {"bytes_of_a_row", plan.per_row},
+          {"peak", peak.bytes},
+          {"total", plan.total(batch_size) + peak.bytes}};
+}
+
+nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, const MemoryPlan& plan,
+                                 const Peak& peak, Ops& ops, const Arguments& arguments) {
   return {
       {"images_per_second", static_cast<double>(subject.settings.batch_size) / timing.step_seconds},
       {"step_ms", 1e3 * timing.step_seconds},
@@ -353,6 +364,7 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, O
       {"threads", arguments.whole("threads")},
       {"device", ops.description()},
       {"memory_bytes", ops.memory_use().peak},
+      {"memory_plan", json_of(plan, peak, subject.settings.batch_size)},
   };
 }
 
@@ -458,7 +470,7 @@ int bench(const Arguments& arguments) {
   check_plan(plan, peak, batch_size, available);
   const Timing timing = measure(*device.ops, subject, peak, arguments);
   if (arguments.flag("json")) {
-    std::printf("%s\n", result_of(subject, timing, *device.ops, arguments).dump().c_str());
+    std::printf("%s\n", result_of(subject, timing, plan, peak, *device.ops, arguments).dump().c_str());
   } else {
     print_text(subject, timing, *device.ops, arguments);
   }

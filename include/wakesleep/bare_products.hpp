@@ -13,7 +13,9 @@ namespace wakesleep {
 
 /// Products that can be run again and again. The Ops that they were made for must outlive them.
 struct BareProducts {
-  std::function<void()> run;  ///< runs them all and blocks until they are done
+  /// Runs them all so many times and blocks until the last is done. Where the backend makes recordings, they
+  /// are replayed as a trainer's steps are: as many at a time, once they have run for the first time.
+  std::function<void(std::int64_t times)> run;
   /// Of one run: rows x receiving x sending units of every product, forward or gradient. What a route makes
   /// of a product is not counted: the second limb of 12- and 16-bit weights, padding, a transposed operand.
   std::int64_t multiply_adds = 0;

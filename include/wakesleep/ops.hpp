@@ -471,11 +471,12 @@ struct CudaOptions {
   int ordinal = 0;
   CudaRoute route = CudaRoute::int8;
   CudaReplay replay = CudaReplay::fastest;
+  int branches = 3;  ///< 1 to 3, beside the main line; every number gives the same bits
 };
-/// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old
-/// (both versions), no such device, architecture not in this binary, no cuBLAS. Every call leaves the calling
-/// thread's current device as it was, unless this process has no context there: then the backend's device
-/// stays current, since to go back would open one.
+/// Throws UsageError for another number of branches, and DeviceError, saying which of the following it is:
+/// built without CUDA, no driver, driver too old (both versions), no such device, architecture not in this
+/// binary, no cuBLAS. Every call leaves the calling thread's current device as it was, unless this process
+/// has no context there: then the backend's device stays current, since to go back would open one.
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options = {});
 
 /// True when make_cuda_ops() can work here; otherwise `why_not` says why in one clause.

@@ -153,6 +153,9 @@ class Draft {
   /// There is no program of these operations, because there is `what` among them. The first reason stays.
   void refuse(const std::string& what);
 
+  /// How many steps were begun.
+  std::int32_t steps() const { return steps_; }
+
   /// What stands against a program on a device with so large a cache; empty where nothing does. To be asked
   /// when all operations have been given.
   std::string why_not(std::int64_t cache_bytes) const;
