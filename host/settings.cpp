@@ -76,6 +76,7 @@ std::string text_of(std::int64_t number) { return number_text(number); }
 std::string text_of(std::uint64_t number) { return number_text(number); }
 std::string text_of(int number) { return number_text(number); }
 std::string text_of(double number) { return number_text(number); }  // the shortest that reads back the same
+std::string text_of(const std::string& text) { return text; }
 std::string text_of(bool value) { return value ? "true" : "false"; }
 std::string text_of(Prior prior) { return name_of(prior); }
 std::string text_of(Visible visible) { return name_of(visible); }
@@ -124,6 +125,7 @@ void read(const std::string& name, const std::string& text, bool& value) {
   }
   value = text == "true";
 }
+void read(const std::string&, const std::string& text, std::string& value) { value = text; }
 void read(const std::string&, const std::string& text, Prior& value) { value = prior_named(text); }
 void read(const std::string&, const std::string& text, Visible& value) { value = visible_named(text); }
 void read(const std::string&, const std::string& text, Algorithm& value) { value = algorithm_named(text); }
@@ -170,6 +172,7 @@ bool has_plateaus(const TrainingSettings& settings) { return settings.schedule =
 bool warms_up(const TrainingSettings& settings) { return settings.warm_up != 0; }
 bool clips(const TrainingSettings& settings) { return settings.clip_gradient != 0; }
 bool stops_early(const TrainingSettings& settings) { return settings.early_stopping != 0; }
+bool begins_with_a_model(const TrainingSettings& settings) { return !settings.initial_hash.empty(); }
 bool is_autoregressive(const TrainingSettings& settings) { return settings.prior == Prior::autoregressive; }
 bool is_gaussian(const TrainingSettings& settings) { return settings.visible == Visible::gaussian; }
 bool binarizes(const TrainingSettings& settings) { return !is_gaussian(settings); }
@@ -234,6 +237,7 @@ constexpr std::array fields = {
     field<&TrainingSettings::weight_decay>("weight-decay"),
     field<&TrainingSettings::weight_bits>("weight-bits"),
     field<&TrainingSettings::seed>("seed"),
+    field<&TrainingSettings::initial_hash>("initial-hash", begins_with_a_model, "--initial-model"),
     field<&TrainingSettings::binarization>("binarize", binarizes, "--visible bernoulli"),
     field<&TrainingSettings::threshold>("threshold", binarizes, "--visible bernoulli"),
 };

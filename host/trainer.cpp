@@ -44,6 +44,12 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
   }
 }
 
+std::string joined(const std::vector<std::int64_t>& sizes) {
+  std::string text;
+  for (const std::int64_t units : sizes) text += (text.empty() ? "" : "-") + std::to_string(units);
+  return text;
+}
+
 TrainingSettings checked(const TrainingSettings& settings, const DataSet& data) {
   check(settings);
   check_fit(data, settings);
@@ -79,6 +85,7 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
   machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits, settings_.prior,
                                        visible_units_of(settings_));
   machine_->initialize(unit_means(data), settings_.seed);
+  parameters_are_there_ = settings_.initial_hash.empty();
   delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_);
   algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_, rows_);
   algorithm_->reserve(settings_.batch_size);
@@ -110,12 +117,46 @@ Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const Placemen
   machine_->upload(checkpoint.tensors);
   delta_rule_->upload_optimizer(checkpoint.optimizer);
   algorithm_->upload_state(checkpoint.algorithm);
+  parameters_are_there_ = true;
   step_ = checkpoint.step;
   if (watches_validation(settings_)) progress_.restore(checkpoint.run);
   clock_->set_reductions(progress_.reductions());
 }
 
 Trainer::~Trainer() = default;
+
+void Trainer::begin_with(const Model& initial) {
+  if (step_ > 0) {
+    throw UsageError("a run begins with the parameters of a model before its first step, not after " +
+                     std::to_string(step_));
+  }
+  if (!settings_.initial_hash.empty() && settings_.initial_hash != initial.hash) {
+    throw UsageError("the run begins with the parameters of the model " + settings_.initial_hash +
+                     ", not of " + initial.hash);
+  }
+  const auto refuse = [](const std::string& what, const std::string& found, const std::string& expected) {
+    throw DataError("the initial model has " + what + " " + found + " where the run has " + expected +
+                    "; choose the same");
+  };
+  if (initial.sizes != machine_->sizes()) {
+    refuse("layers of", joined(initial.sizes), joined(machine_->sizes()) + " units, the visible ones first");
+  }
+  if (initial.settings.prior != settings_.prior) {
+    refuse("the prior", name_of(initial.settings.prior), name_of(settings_.prior));
+  }
+  if (initial.settings.visible != settings_.visible) {
+    refuse("visible units that are", name_of(initial.settings.visible), name_of(settings_.visible));
+  }
+  machine_->upload(initial.tensors);
+  settings_.initial_hash = initial.hash;
+  parameters_are_there_ = true;
+}
+
+void Trainer::require_parameters() const {
+  if (parameters_are_there_) return;
+  throw UsageError("the settings begin with the parameters of the model " + settings_.initial_hash +
+                   ", which was not given: call Trainer::begin_with before the first step");
+}
 
 void Trainer::queue_step(std::int64_t rows, std::int64_t step) {
   clock_->advance();
@@ -151,6 +192,7 @@ double Trainer::last_schedule_factor() const {
 
 /// Queues one step, or as many as a recording holds, but no more than `most`. Returns how many.
 std::int64_t Trainer::some_steps(std::int64_t most) {
+  require_parameters();
   require_estimate();
   const std::int64_t full_batches = rows_ / settings_.batch_size - step_ % steps_per_epoch();
   const std::int64_t without_host = algorithm_->steps_without_host(step_);

@@ -1439,6 +1439,42 @@ TEST_F(ResumeTest, AReweightedRunResumesExactly) {
   expect_same_end(expected);
 }
 
+TEST_F(ResumeTest, ARunThatBeganWithAModelResumesExactly) {
+  for (const std::string name : {"begin", "other"}) {
+    const Result result = run(long_training(name, {"--seed", name == "begin" ? "7" : "8"}));
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+  }
+  const Words from = {"--initial-model", "begin/model.safetensors", "--algorithm", "vimco", "--samples", "2"};
+  const Untouched expected = untouched(from);
+  EXPECT_NE(expected.hash, hash_of("begin/model.safetensors"));
+  EXPECT_THAT(run({"info", "untouched/model.safetensors"}).out,
+              HasSubstr(hash_of("begin/model.safetensors")));
+  Process process(folder(), long_training("run", from));
+  wait_for_epochs(process, "run", 10);
+  process.send(SIGKILL);
+  process.wait();
+  const auto before = contents_of(path("run"));
+  expect_failure({"train", "--resume", "--out", "run", "--initial-model", "other/model.safetensors"}, 64,
+                 {"initial-hash " + hash_of("other/model.safetensors"), "--initial-model",
+                  "the run has " + hash_of("begin/model.safetensors")});
+  EXPECT_EQ(contents_of(path("run")), before);
+  fs::remove_all(path("begin"));  // what has begun goes on without it
+  finish_run();
+  expect_same_end(expected);
+}
+
+TEST_F(ResumeTest, AnInitialModelThatDoesNotFitIsRefused) {
+  const Result result = run(long_training("begin"));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Words from = {"--initial-model", "begin/model.safetensors", "--prior", "autoregressive"};
+  expect_failure(long_training("run", from), 65,
+                 {"the initial model has the prior factorial", "where the run has autoregressive"});
+  EXPECT_FALSE(fs::exists(path("run")));
+  expect_failure(long_training("run", {"--initial-model", "nowhere.safetensors"}), 65,
+                 {"nowhere.safetensors"});
+  expect_failure(long_training("run", {"--initial-model", "begin/config.toml"}), 65, {"begin/config.toml"});
+}
+
 /// What is watched and has to go on where it was: rates that fall at plateaus, and a stop before the last
 /// epoch.
 const Words watched = {"--schedule",        "plateau", "--patience",         "2",    "--early-stopping", "6",

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "backends.hpp"
+#include "refusals.hpp"
 #include "trainings.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/memory_plan.hpp"
@@ -76,6 +77,84 @@ TEST_P(TrainerTest, ResumingAtAnyStepEndsInTheSameBits) {
     expect_exact_resuming(small_reweighted_settings(optimizer));
   }
   for (const Algorithm algorithm : other_algorithms) expect_exact_resuming(small_settings_of(algorithm));
+}
+
+/// The parameters that a run of other settings ends with, on the same data.
+Model trained_by_wake_sleep(Ops& ops, const DataSet& data) {
+  TrainingSettings settings = small_settings(OptimizerKind::adam);
+  settings.weight_bits = 16;
+  settings.seed = 5;
+  Trainer trainer(ops, data, settings);
+  trainer.run_steps(7);
+  return trainer.snapshot();
+}
+
+// Against a checkpoint of step 0 whose parameters were exchanged, which is another way to the same run.
+TEST_P(TrainerTest, BeginsWithTheParametersOfAnotherModel) {
+  const DataSet data = binary_rows(30, 21);
+  const Model initial = trained_by_wake_sleep(ops(), data);
+  for (const Algorithm algorithm : {Algorithm::reweighted_wake_sleep, Algorithm::bidirectional_helmholtz,
+                                    Algorithm::joint_stochastic_approximation}) {
+    const TrainingSettings settings = small_settings_of(algorithm);
+    Trainer drawn(ops(), data, settings);
+    Model exchanged = drawn.snapshot();
+    exchanged.tensors = initial.tensors;
+    Trainer reference(ops(), data, exchanged);
+    Trainer trainer(ops(), data, settings);
+    trainer.begin_with(initial);
+    EXPECT_EQ(hash_of(trainer.machine().download()), initial.hash);
+    EXPECT_EQ(trainer.settings().initial_hash, initial.hash);
+    trainer.run_steps(5);
+    Trainer resumed(ops(), data, trainer.snapshot());
+    EXPECT_EQ(resumed.settings().initial_hash, initial.hash);
+    for (Trainer* each : {&drawn, &reference, &trainer, &resumed}) {
+      while (!each->finished()) each->run_epoch();
+    }
+    const std::string expected = hash_of(reference.machine().download());
+    EXPECT_EQ(hash_of(trainer.machine().download()), expected) << name_of(algorithm);
+    EXPECT_EQ(hash_of(resumed.machine().download()), expected) << name_of(algorithm);
+    EXPECT_NE(hash_of(drawn.machine().download()), expected) << name_of(algorithm);
+  }
+}
+
+TEST_P(TrainerTest, RefusesAnInitialModelThatIsNotTheRuns) {
+  const DataSet data = binary_rows(30, 21);
+  const Model initial = trained_by_wake_sleep(ops(), data);
+  const auto refusal_of_run = [&](const TrainingSettings& settings) {
+    Trainer trainer(ops(), data, settings);
+    return testing::message_of<DataError>([&] { trainer.begin_with(initial); });
+  };
+  TrainingSettings wider = small_settings(OptimizerKind::sgd);
+  wider.layers = {9, 5};
+  EXPECT_EQ(refusal_of_run(wider),
+            "the initial model has layers of 21-9-4 where the run has 21-9-5 units, the visible "
+            "ones first; choose the same");
+  TrainingSettings ordered = small_settings(OptimizerKind::sgd);
+  ordered.prior = Prior::autoregressive;
+  EXPECT_EQ(refusal_of_run(ordered),
+            "the initial model has the prior factorial where the run has autoregressive; choose the same");
+  TrainingSettings grey = small_settings(OptimizerKind::sgd);
+  grey.visible = Visible::gaussian;
+  EXPECT_EQ(refusal_of_run(grey),
+            "the initial model has visible units that are bernoulli where the run has gaussian; "
+            "choose the same");
+
+  Trainer begun(ops(), data, small_settings(OptimizerKind::sgd));
+  begun.run_steps(1);
+  EXPECT_EQ(testing::message_of<UsageError>([&] { begun.begin_with(initial); }),
+            "a run begins with the parameters of a model before its first step, not after 1");
+  TrainingSettings named = small_settings(OptimizerKind::sgd);
+  named.initial_hash = initial.hash;
+  Trainer waiting(ops(), data, named);
+  EXPECT_NE(testing::message_of<UsageError>([&] { waiting.run_steps(1); }).find("begin_with"),
+            std::string::npos);
+  Model other = initial;
+  other.hash = std::string(64, '0');
+  EXPECT_NE(testing::message_of<UsageError>([&] { waiting.begin_with(other); }).find(initial.hash),
+            std::string::npos);
+  waiting.begin_with(initial);
+  waiting.run_steps(1);
+  EXPECT_EQ(waiting.step(), 1);
 }
 
 TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {

@@ -193,7 +193,10 @@ std::string resolved_toml(const Arguments& arguments, const TrainingSettings& se
   text +=
       "\n# These decide which model the run ends with; learning rates multiply the mean gradient over the "
       "batch.\n";
-  for (const auto& [name, value] : to_pairs(settings)) text += toml_line(*spec.find(name), value);
+  for (const auto& [name, value] : to_pairs(settings)) {
+    const OptionSpec* const option = spec.find(name);  // none for the hash of the initial model, a file below
+    if (option != nullptr) text += toml_line(*option, value);
+  }
   text += "\n# These do not enter the settings that --resume compares.\n";
   for (const OptionSpec& option : spec.options) {
     const std::string value = arguments.text(option.name);

@@ -276,6 +276,9 @@ Options run_options() {
       flag("force", "Run folder", "replace the run that the folder holds"),
       call("config", Kind::text, "FILE.toml", "", "Run folder",
            "options from a TOML file; the command line goes over the file, the file over the defaults"),
+      record("initial-model", Kind::text, "FILE", "", "Run folder",
+             "model whose parameters a new run begins with, of the same layers, prior and visible units, "
+             "whatever trained it; optimiser and learning rates begin anew"),
       record("checkpoint-every", Kind::whole, "EPOCHS", "1", "Run folder", "epochs between two checkpoints",
              at_least_one),
       record("evaluate-samples", Kind::whole, "K", "10", "Evaluation",

@@ -136,8 +136,17 @@ std::int64_t optimizer_numbers(const TrainingSettings& settings) {
 struct Start {
   std::optional<Model> checkpoint;
   TrainingSettings settings;
-  Arguments arguments;  ///< with what RUN/config.toml adds to a resumed run
+  Arguments arguments;           ///< with what RUN/config.toml adds to a resumed run
+  std::optional<Model> initial;  ///< whose parameters a new run begins with
 };
+
+/// The model that --initial-model names, whose hash is one of the settings.
+void read_initial_model(Start& start, const Arguments& arguments) {
+  const std::string path = arguments.text("initial-model");
+  if (path.empty()) return;
+  start.initial = load_model(path);
+  start.settings.initial_hash = start.initial->hash;
+}
 
 /// The newest checkpoint that can be read. Every one that cannot is named.
 std::optional<Model> newest_checkpoint(const RunFolder& folder) {
@@ -155,11 +164,16 @@ std::optional<Model> newest_checkpoint(const RunFolder& folder) {
                   "/checkpoints can be read; start anew with --force, or give another --out");
 }
 
+/// The option by which a setting is given.
+std::string option_of(const std::string& setting) {
+  return setting == "initial-hash" ? "initial-model" : setting;
+}
+
 void note_difference(std::string& differences, const Arguments& given, const std::string& name,
                      const std::string& recorded, const std::string& wanted) {
   if (recorded == wanted) return;
-  differences += (differences.empty() ? "" : ", ") + name + " " + wanted + " (" + given.place(name) +
-                 ") where the run has " + recorded;
+  differences += (differences.empty() ? "" : ", ") + name + " " + wanted + " (" +
+                 given.place(option_of(name)) + ") where the run has " + recorded;
 }
 
 /// Refuses settings that are not those of the run. `base` are the run's own.
@@ -173,7 +187,7 @@ void refuse_differences(const RunFolder& folder, const Arguments& given, const T
     compared.insert(name);
   }
   for (const auto& [name, wanted] : to_pairs(start.settings)) {
-    if (compared.contains(name) || !given.given(name)) continue;
+    if (compared.contains(name) || !given.given(option_of(name))) continue;
     note_difference(differences, given, name, is_used(base, name) ? setting_text(base, name) : "none",
                     wanted);
   }
@@ -203,7 +217,7 @@ void add_recorded_layers(Arguments& arguments, const RunFolder& folder, const St
 }
 
 Start resumed_start(const RunFolder& folder, const Arguments& given, const Log& log) {
-  Start start = {newest_checkpoint(folder), {}, given};
+  Start start = {newest_checkpoint(folder), {}, given, {}};
   if (!start.checkpoint && !folder.has_config() && !folder.empty()) {
     throw UsageError("the folder " + folder.path() + " holds files but no run to resume; give another --out");
   }
@@ -215,6 +229,8 @@ Start resumed_start(const RunFolder& folder, const Arguments& given, const Log& 
     base = settings_over(base, recorded);
   }
   start.settings = settings_over(base, given);
+  read_initial_model(start, start.checkpoint ? given : start.arguments);
+  if (!start.checkpoint) base.initial_hash = start.settings.initial_hash;
   if (start.checkpoint || folder.has_config()) refuse_differences(folder, given, base, start);
   if (!start.checkpoint) {
     log.line("no checkpoint in " + folder.path() + " yet: the run starts from its beginning");
@@ -238,7 +254,9 @@ void refuse_folder_in_use(const RunFolder& folder, bool forced) {
 Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) {
   if (given.flag("resume")) return resumed_start(folder, given, log);
   refuse_folder_in_use(folder, given.flag("force"));
-  return {std::nullopt, settings_over(TrainingSettings{}, given), given};
+  Start start = {std::nullopt, settings_over(TrainingSettings{}, given), given, {}};
+  read_initial_model(start, given);
+  return start;
 }
 
 /// The checkpoint that is to be the run's model if the run ends with `last`: itself, or the best one.
@@ -337,6 +355,7 @@ Run::Run(RunFolder& folder, const Start& start, RunData data, const Device& devi
                                           placement_settings(start.arguments))),
       saved_step_(trainer_.step()) {
   if (start.checkpoint) refuse_other_validation(*start.checkpoint);
+  if (!start.checkpoint && start.initial) trainer_.begin_with(*start.initial);
 }
 
 void Run::refuse_other_validation(const Model& checkpoint) const {

@@ -61,6 +61,8 @@ struct TrainingSettings {
   int weight_bits = 8;  ///< 16, 12 or 8: faster than 16, as good up to 100,000 steps or so, worse far beyond
                         ///< (docs/numerics.md)
   std::uint64_t seed = 1;
+  std::string initial_hash;  ///< of the parameters that the run begins with (Trainer::begin_with); empty:
+                             ///< they are drawn
   Binarization binarization = Binarization::threshold;  ///< not of Gaussian visible units, as the next
   int threshold = 128;                                  ///< grey values of at least this (0..255) are on
 };

@@ -31,6 +31,12 @@ class Trainer {
   Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement = {});
   ~Trainer();
 
+  /// The parameters of `initial` instead of the drawn ones, whatever trained them; optimiser and algorithm
+  /// begin anew. Its hash becomes a setting (TrainingSettings::initial_hash). Blocks. Throws UsageError after
+  /// the first step or where the settings name another hash, and DataError when its layers, its prior or its
+  /// visible units are not the run's.
+  void begin_with(const Model& initial);
+
   const TrainingSettings& settings() const { return settings_; }
   Machine& machine() { return *machine_; }
   const Machine& machine() const { return *machine_; }
@@ -69,6 +75,7 @@ class Trainer {
 
  private:
   void require_estimate() const;
+  void require_parameters() const;
   std::int64_t some_steps(std::int64_t most);
   void queue_step(std::int64_t rows, std::int64_t step);
   void record_steps();
@@ -80,6 +87,7 @@ class Trainer {
   std::string data_source_;
   std::string data_fingerprint_;
   std::int64_t step_ = 0;
+  bool parameters_are_there_ = true;  ///< unless the settings name an initial model that was not given yet
   ValidationProgress progress_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<DeltaRule> delta_rule_;
