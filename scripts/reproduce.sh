@@ -19,6 +19,7 @@
 #                  For the names that begin with fashion: {train,t10k}-images-idx3-ubyte.gz of Fashion-MNIST (default:
 #                  where Debian's package dataset-fashion-mnist puts them), a tenth of the rows held out for validation,
 #                  or 1,000 of them.
+#                  Names that begin with another's model look for it in the folder beside DIR: reproduce that one first.
 # --seed S         of the training (default: 1)
 # --epochs N       other than the ones that --list shows
 # --samples K,...  of the estimates (default: as --list shows)
@@ -62,6 +63,7 @@ deep-bidirectional               | 84.8  | 1000 | 1000,10000 | --layers 300,200,
 deep-bidirectional-16-bits       | 84.8  | 300  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10 --learning-rate 0.001 --weight-bits 16
 deep                             | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
 deep-16-bits                     | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --weight-bits 16
+deep-further-59000-rows          | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-16-bits
 deep-50-16-bits-59000-rows       | 84.8  | 240  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
 fashion-200-200-200              | 107.4 | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
 fashion-16-bits-59000-rows       | 107.4 | 420  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
@@ -132,6 +134,16 @@ out=${out:-reproduced/$name-seed-$seed}
 out=${out%/}
 record=${record:-$out/record.json}
 model=$out/model.safetensors
+for ((i = 0; i + 1 < ${#options[@]}; ++i)); do
+  [[ ${options[i]} == --initial-model ]] || continue
+  first=${options[i + 1]}
+  options[i + 1]=$(dirname "$out")/$first-seed-$seed/model.safetensors
+  if [[ ! -r ${options[i + 1]} ]]; then
+    echo "reproduce.sh: $name begins with the model of $first, and there is no ${options[i + 1]}; reproduce $first with the" \
+      "same seed first." >&2
+    exit 66
+  fi
+done
 
 if [[ $name == *-59000-rows && $name != fashion* ]]; then
   packed_rows() {  # how many; their bits come from standard input
