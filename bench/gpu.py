@@ -515,7 +515,8 @@ def record(contest, measurement, device, settings):
     whole = {"date": date.isoformat(timespec="seconds"), "commit": contest.progress.data["identity"]["commit"],
              "device": device, "command": shlex.join(sys.argv), "settings": settings, "measurements": [measurement]}  # fmt: skip
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(f"recorded in {path}" + (", provisionally" if measurement["provisional"] else ""), flush=True)
+    print("a provisional measurement:" if measurement["provisional"] else "the measurement:")
+    print(f"recorded in {path}", flush=True)
     print_table([whole], whole=False)
 
 
