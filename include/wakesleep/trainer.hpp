@@ -68,6 +68,14 @@ class Trainer {
   Model snapshot() const;
 
  private:
+  struct KnownData {
+    DataSet data;
+    std::string fingerprint;
+  };
+  static KnownData known(DataSet data);
+  static KnownData data_of(const Model& checkpoint, DataSet data);
+  Trainer(Ops& ops, KnownData known, const TrainingSettings& settings, const PlacementSettings& placement);
+
   void require_estimate() const;
   std::int64_t some_steps(std::int64_t most);
   void queue_step(std::int64_t rows, std::int64_t step);
@@ -77,7 +85,6 @@ class Trainer {
   TrainingSettings settings_;
   std::int64_t rows_;
   std::int64_t height_, width_;
-  std::string data_source_;
   std::string data_fingerprint_;
   std::int64_t step_ = 0;
   ValidationProgress progress_;
