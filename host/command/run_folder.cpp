@@ -69,6 +69,12 @@ bool is_folder(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/// False, too, where nothing is: a folder may be taken back by another run at any moment.
+bool is_file(const std::string& path) {
+  struct stat status;
+  return ::stat(path.c_str(), &status) == 0 && !S_ISDIR(status.st_mode);
+}
+
 /// Whether somebody has removed the file since it was opened.
 bool is_removed(int file) {
   struct stat status;
@@ -192,7 +198,7 @@ RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
   while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
   if (exists(path_ + "/" + lock_name)) take_lock(O_RDWR);
   const std::string existing = existing_part(path_);
-  if (!is_folder(existing)) {
+  if (is_file(existing)) {
     throw CannotCreateError("the run folder " + path_ + " cannot be created: " + existing +
                             " is no folder; give another --out");
   }
