@@ -26,6 +26,14 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Pri
                      " hidden layers is too deep for the addresses of " + "random draws: at most " +
                      std::to_string(max_layers));
   }
+  // A deviation of 0 would make of them what Bernoulli units are to a Conditional; NaN is refused, too.
+  const double deviation = visible.deviation;
+  if (has_gaussian_visible() &&
+      !(deviation >= smallest_visible_deviation && deviation <= largest_visible_deviation)) {
+    throw UsageError("the deviation of the Gaussian visible units is " + std::to_string(deviation) +
+                     ": choose " + std::to_string(smallest_visible_deviation) + " to " +
+                     std::to_string(largest_visible_deviation));
+  }
   // Every layer sends to another or to itself: checked before anything is allocated.
   const std::int64_t widest = max_integer_sum / largest_integer_weight(weight_bits);
   const std::int64_t widest_fixed_point = widest / largest_fixed_point_state;
@@ -40,7 +48,7 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Pri
   for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
     if (sizes_[layer] < 1)
       throw UsageError("layer " + std::to_string(layer) + " has no units: at least 1 is needed");
-    if (sizes_[layer] > widest) {
+    if (sizes_[layer] > widest && widest < max_machine_units) {  // with 8 bits the whole machine's is less
       throw UsageError("layer " + std::to_string(layer) + " of " + std::to_string(sizes_[layer]) +
                        " units is too wide for exact sums with " + std::to_string(weight_bits) +
                        "-bit weights: at most " + std::to_string(widest) +

@@ -675,7 +675,7 @@ Content content_of(const Model& model) {
   for (const auto& [name, tensor] : model.algorithm) {
     if (!is_algorithm_state(name)) {
       throw UsageError("the algorithm's state " + shown(name) +
-                       " must have a name that begins with chain. or activation.");
+                       " must have a name that begins with chain., activation. or fisher.");
     }
     file.tensors[name] = &tensor;
   }

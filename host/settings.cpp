@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "floating_point.hpp"
+#include "nearest.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -242,13 +243,26 @@ constexpr std::array fields = {
     field<&TrainingSettings::threshold>("threshold", binarizes, "--visible bernoulli"),
 };
 
-const Field& field_named(const std::string& name) {
+/// Null where there is none of that name.
+const Field* find_field(const std::string& name) {
   const auto found =
       std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == name; });
-  if (found == fields.end()) {
-    throw DataError("the setting \"" + name + "\" is unknown; use the version of the program that wrote it");
+  return found == fields.end() ? nullptr : &*found;
+}
+
+/// The setting that a caller names.
+const Field& field_named(const std::string& name) {
+  if (const Field* found = find_field(name)) return *found;
+  if (name == "learning-rate") {
+    throw UsageError(
+        "learning-rate stands for two settings; name generative-learning-rate or recognition-learning-rate");
   }
-  return *found;
+  std::vector<std::string> names;
+  for (const Field& f : fields) names.emplace_back(f.name);
+  const std::string similar = nearest(name, names);
+  throw UsageError("the setting \"" + name + "\" is unknown; " +
+                   (similar.empty() ? "give the name of an option of `wakesleep train`"
+                                    : "did you mean " + similar + "?"));
 }
 
 // ------------------------------------------------------------------------------------------ checks
@@ -284,8 +298,11 @@ void check_layers(const std::vector<std::int64_t>& layers) {
 }
 
 void check_visible(const TrainingSettings& settings) {
-  require(settings.visible_deviation >= 0.03125 && settings.visible_deviation <= 1, "visible-deviation",
-          settings.visible_deviation, "0.03125 to 1, in units of the values, which go from 0 to 1");
+  require(settings.visible_deviation >= smallest_visible_deviation &&
+              settings.visible_deviation <= largest_visible_deviation,
+          "visible-deviation", settings.visible_deviation,
+          text_of(smallest_visible_deviation) + " to " + text_of(largest_visible_deviation) +
+              ", in units of the values, which go from 0 to 1");
   if (!is_gaussian(settings)) return;
   if (is_natural(settings)) {
     throw UsageError(
@@ -541,10 +558,14 @@ TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, st
   std::set<std::string> seen;
   try {
     for (const auto& [name, text] : pairs) {
-      const Field& known = field_named(name);
+      const Field* known = find_field(name);
+      if (known == nullptr) {
+        throw DataError("the setting \"" + name +
+                        "\" is unknown; use the version of the program that wrote it");
+      }
       if (!seen.insert(name).second)
         throw DataError("the setting " + name + " stands there twice; remove one");
-      known.read(settings, text, name);
+      known->read(settings, text, name);
     }
     for (const Field& f : fields) {
       const bool stands_there = seen.count(f.name) != 0;

@@ -67,24 +67,51 @@ std::string fingerprint(const DataSet& data) {
   return hash.finish();
 }
 
+Trainer::KnownData Trainer::known(DataSet data) {
+  std::string own = fingerprint(data);
+  return {std::move(data), std::move(own)};
+}
+
+/// Refuses data other than that which `checkpoint` was trained on.
+Trainer::KnownData Trainer::data_of(const Model& checkpoint, DataSet data) {
+  std::vector<std::int64_t> sizes = {data.units};
+  sizes.insert(sizes.end(), checkpoint.settings.layers.begin(), checkpoint.settings.layers.end());
+  if (sizes != checkpoint.sizes) {
+    throw DataError("the checkpoint's visible layer has " + std::to_string(checkpoint.sizes.at(0)) +
+                    " units, but the data has " + std::to_string(data.units) + " a row");
+  }
+  KnownData found = known(std::move(data));
+  const auto seen = checkpoint.run.find("data");
+  if (seen == checkpoint.run.end() || seen->second != found.fingerprint) {
+    throw DataError(
+        "the checkpoint was trained on other data (its rows, their binarization or the held-out part "
+        "differ from " +
+        found.data.source + "): resume with the data that the run began with");
+  }
+  return found;
+}
+
 Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const PlacementSettings& placement)
+    : Trainer(ops, known(std::move(data)), settings, placement) {}
+
+Trainer::Trainer(Ops& ops, KnownData known, const TrainingSettings& settings,
+                 const PlacementSettings& placement)
     : ops_(ops),
-      settings_(checked(settings, data)),
-      rows_(data.rows),
-      height_(data.height),
-      width_(data.width),
-      data_source_(data.source),
-      data_fingerprint_(fingerprint(data)),
+      settings_(checked(settings, known.data)),
+      rows_(known.data.rows),
+      height_(known.data.height),
+      width_(known.data.width),
+      data_fingerprint_(std::move(known.fingerprint)),
       progress_(settings_) {
   if (settings_.epochs > std::numeric_limits<std::uint32_t>::max() / steps_per_epoch()) {
     throw UsageError(std::to_string(settings_.epochs) + " epochs of " + std::to_string(steps_per_epoch()) +
                      " steps are more than the 4,294,967,295 steps that random draws can address");
   }
-  std::vector<std::int64_t> sizes = {data.units};
+  std::vector<std::int64_t> sizes = {known.data.units};
   sizes.insert(sizes.end(), settings_.layers.begin(), settings_.layers.end());
   machine_ = std::make_unique<Machine>(ops, sizes, settings_.weight_bits, settings_.prior,
                                        visible_units_of(settings_));
-  machine_->initialize(unit_means(data), settings_.seed);
+  machine_->initialize(unit_means(known.data), settings_.seed);
   parameters_are_there_ = settings_.initial_hash.empty();
   delta_rule_ = std::make_unique<DeltaRule>(*machine_, settings_);
   algorithm_ = make_algorithm(*machine_, *delta_rule_, settings_, rows_);
@@ -92,8 +119,8 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
   algorithm_->reserve(rows_ % settings_.batch_size);  // an epoch's last batch
   // Last, when everything else has its memory.
   placement_ =
-      decide_placement(placement, settings_.batch_size, rows_, data.row_bytes, ops.available_memory());
-  training_rows_ = make_training_rows(ops, std::move(data), settings_, placement, placement_.streamed);
+      decide_placement(placement, settings_.batch_size, rows_, known.data.row_bytes, ops.available_memory());
+  training_rows_ = make_training_rows(ops, std::move(known.data), settings_, placement, placement_.streamed);
   clock_ = std::make_unique<StepClock>(ops, settings_, rows_, training_rows_->steps_a_round());
   // An algorithm that works on the host does so in step 0; from step 1 on it leaves the device alone longest.
   steps_of_recording_ =
@@ -102,18 +129,7 @@ Trainer::Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const
 }
 
 Trainer::Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement)
-    : Trainer(ops, std::move(data), checkpoint.settings, placement) {
-  if (machine_->sizes() != checkpoint.sizes) {
-    throw DataError("the checkpoint's visible layer has " + std::to_string(checkpoint.sizes.at(0)) +
-                    " units, but the data has " + std::to_string(machine_->size(0)) + " a row");
-  }
-  const auto seen = checkpoint.run.find("data");
-  if (seen == checkpoint.run.end() || seen->second != data_fingerprint_) {
-    throw DataError(
-        "the checkpoint was trained on other data (its rows, their binarization or the held-out part "
-        "differ from " +
-        data_source_ + "): resume with the data that the run began with");
-  }
+    : Trainer(ops, data_of(checkpoint, std::move(data)), checkpoint.settings, placement) {
   machine_->upload(checkpoint.tensors);
   delta_rule_->upload_optimizer(checkpoint.optimizer);
   algorithm_->upload_state(checkpoint.algorithm);

@@ -4,7 +4,11 @@
 #
 # usage: scripts/demo.sh [--epochs N] [--out DIR] [--no-install]    (default: 40 epochs into demo/)
 set -euo pipefail
+readonly caller=$PWD
 cd "$(dirname "$0")/.."
+
+# A path as whoever calls this script means it.
+from_caller() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$caller/$1"; fi; }
 
 epochs=40
 out=demo
@@ -13,9 +17,9 @@ replace=(--force)  # the demo's own folder is replaced, one that was asked for n
 while (($# > 0)); do
   case $1 in
     --epochs) epochs=${2:?--epochs needs a number}; shift ;;
-    --out) out=${2:?--out needs a folder}; replace=(); shift ;;
+    --out) out=$(from_caller "${2:?--out needs a folder}"); replace=(); shift ;;
     --no-install) install=no ;;
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
     *) echo "demo.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
   esac
   shift

@@ -18,7 +18,7 @@ while (($# > 0)); do
       build=build/emulated-sanitized
       options=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DWAKESLEEP_SANITIZE=address,undefined)
       ;;
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
     *) echo "emulate_gpu.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
   esac
   shift

@@ -11,7 +11,7 @@ check=no
 case ${1:-} in
   --check) check=yes ;;
   '') ;;
-  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
   *) echo "format.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
 esac
 

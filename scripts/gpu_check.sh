@@ -43,6 +43,10 @@ readonly most_bytes=$((64 << 20))
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 refuse() { echo "gpu_check.sh: $1" >&2; exit "${2:-64}"; }
 
+# A path as whoever calls this script means it, whichever folder the work is done in.
+readonly caller=$PWD
+from_caller() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$caller/$1"; fi; }
+
 # Libraries that a program needs and the other machine cannot be expected to have, as "name path".
 libraries_of() {
   local own='^(linux-vdso|ld-linux|libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s)[.-]'
@@ -80,12 +84,12 @@ bundle() {
   while (($# > 0)); do
     case $1 in
       --architectures) architectures=${2:?--architectures needs a list}; shift ;;
-      --data) data=${2:?--data needs a folder}; shift ;;
-      --build-dir) build=${2:?--build-dir needs a folder}; shift ;;
+      --data) data=$(from_caller "${2:?--data needs a folder}"); shift ;;
+      --build-dir) build=$(from_caller "${2:?--build-dir needs a folder}"); shift ;;
       --cpu-half) cpu_half=yes ;;
       --no-cuda) cuda=OFF ;;
       -*) refuse "unknown option '$1'; --help lists the options." ;;
-      *) [[ -z $dest ]] || refuse "two destinations, '$dest' and '$1'; expected one."; dest=$1 ;;
+      *) [[ -z $dest ]] || refuse "two destinations, '$dest' and '$1'; expected one."; dest=$(from_caller "$1") ;;
     esac
     shift
   done

@@ -23,13 +23,18 @@
 # --seed S         of the training (default: 1)
 # --epochs N       other than the ones that --list shows
 # --samples K,...  of the estimates (default: as --list shows)
-# --wakesleep COMMAND  default: build/release/wakesleep
-# --out DIR        the run folder (default: reproduced/NAME-seed-S). A run in it is gone on with where it stopped, and a
-#                  finished one is only evaluated: a long run may be interrupted at any moment and the call given again.
+# --wakesleep COMMAND  default: build/release/wakesleep of this repository
+# --out DIR        the run folder (default: reproduced/NAME-seed-S in this repository). A run in it is gone on with where
+#                  it stopped, and a finished one is only evaluated: a long run may be interrupted at any moment and the
+#                  call given again.
 # --record FILE    default: DIR/record.json: settings, hash, seconds of training, the last line of metrics.jsonl, the
 #                  likelihood of the validation rows by epoch and seconds, and the estimates
 set -euo pipefail
+readonly caller=$PWD
 cd "$(dirname "$0")/.."
+
+# A path as whoever calls this script means it.
+from_caller() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$caller/$1"; fi; }
 
 # name | published, nats | epochs | samples of the estimates | what `wakesleep train` is told beside data, seed and epochs
 readonly experiments="
@@ -83,14 +88,18 @@ name='' data='' seed=1 epochs='' samples='' wakesleep=build/release/wakesleep ou
 while (($# > 0)); do
   case $1 in
     --list) list; exit 0 ;;
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    --data) data=${2:?--data needs a folder}; shift ;;
+    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
+    --data) data=$(from_caller "${2:?--data needs a folder}"); shift ;;
     --seed) seed=${2:?--seed needs a number}; shift ;;
     --epochs) epochs=${2:?--epochs needs a number}; shift ;;
     --samples) samples=${2:?--samples needs numbers}; shift ;;
-    --wakesleep) wakesleep=${2:?--wakesleep needs a command}; shift ;;
-    --out) out=${2:?--out needs a folder}; shift ;;
-    --record) record=${2:?--record needs a file}; shift ;;
+    --wakesleep)
+      wakesleep=${2:?--wakesleep needs a command}
+      if [[ $wakesleep == */* ]]; then wakesleep=$(from_caller "$wakesleep"); fi  # else it is found on PATH
+      shift
+      ;;
+    --out) out=$(from_caller "${2:?--out needs a folder}"); shift ;;
+    --record) record=$(from_caller "${2:?--record needs a file}"); shift ;;
     -*) usage_error "unknown option '$1'; --help lists the options." ;;
     *) [[ -z $name ]] || usage_error "there is a second name, '$1'; one is reproduced at a time."; name=$1 ;;
   esac
@@ -132,6 +141,11 @@ fi
 
 out=${out:-reproduced/$name-seed-$seed}
 out=${out%/}
+# Now, so that it does not fail when all the work is done.
+if [[ -n $record ]] && ! mkdir -p "$(dirname "$record")"; then
+  echo "reproduce.sh: there is no folder for the record $record; give another --record." >&2
+  exit 73
+fi
 record=${record:-$out/record.json}
 model=$out/model.safetensors
 for ((i = 0; i + 1 < ${#options[@]}; ++i)); do

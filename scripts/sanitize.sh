@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 case ${1:-} in
   --no-install) ;;
   '') scripts/install_dependencies.sh --tests ;;
-  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
   *) echo "sanitize.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
 esac
 

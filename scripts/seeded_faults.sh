@@ -17,7 +17,7 @@ while (($# > 0)); do
   case $1 in
     --no-install) install=no ;;
     --jobs) jobs=${2:?--jobs needs a number}; shift ;;
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
     -*) echo "seeded_faults.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
     *) only+=("$1") ;;
   esac

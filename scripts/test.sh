@@ -7,15 +7,19 @@
 # Where a CUDA compiler is found (CUDACXX, PATH, /usr/local/cuda), the CUDA backend is compiled and linked too, even
 # where no GPU can run it.
 set -euo pipefail
+readonly caller=$PWD
 cd "$(dirname "$0")/.."
+
+# A path as whoever calls this script means it.
+from_caller() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$caller/$1"; fi; }
 
 install=yes
 build=build/test
 while (($# > 0)); do
   case $1 in
     --no-install) install=no ;;
-    --build-dir) build=${2:?--build-dir needs a folder}; shift ;;
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    --build-dir) build=$(from_caller "${2:?--build-dir needs a folder}"); shift ;;
+    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "scripts/${0##*/}"; exit 0 ;;
     *) echo "test.sh: unknown option '$1'; --help lists the options." >&2; exit 64 ;;
   esac
   shift

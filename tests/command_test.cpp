@@ -763,6 +763,15 @@ TEST_F(CommandTest, BenchTrainsOnTheRowsOfAFile) {
   expect_failure(with({"--layers", "30,9", "--image-shape", "5x6"}), 64, {"--image-shape", "--data"});
 }
 
+TEST_F(CommandTest, BenchLearnsAtItsRatesHoweverManyStepsItTrainsBefore) {
+  // An epoch of random data has 16 steps, so these are 60 epochs.
+  const nlohmann::json json =
+      json_of({"bench", "--layers", "30,9", "--batch-size", "8", "--after", "960", "--learning-rate", "0.25",
+               "--seconds", "0.05", "--rounds", "1", "--device", "cpu", "--threads", "1", "--json"});
+  EXPECT_EQ(json.at("generative_learning_rate"), 0.25);
+  EXPECT_EQ(json.at("recognition_learning_rate"), 0.25);
+}
+
 TEST_F(CommandTest, BenchTakesManySamplesAndReportsTheMemoryOfTheTraining) {
   const auto bench = [&](const std::string& batch_size, const std::string& samples) {
     return json_of({"bench", "--layers", "5,3", "--algorithm", "reweighted-wake-sleep", "--batch-size",
@@ -862,6 +871,18 @@ TEST_F(CommandTest, QuietPrintsResultsOnly) {
 }
 
 // ------------------------------------------------------------------------------ output
+
+TEST_F(CommandTest, AFileInPlaceOfTheRunFolderIsRefused) {
+  write_text(path("afile"), "content");
+  for (const std::string out : {"afile", "afile/", "afile/x", "afile/x/y"}) {
+    for (const Words& more : {Words{}, Words{"--resume"}, Words{"--force"}}) {
+      const Result result = run(training(out, more));
+      expect_failed(result, 73, {"the run folder afile", "afile is no folder", "give another --out"}, out);
+      EXPECT_THAT(result.err, Not(HasSubstr("config.toml")));
+    }
+  }
+  EXPECT_EQ(read_text(path("afile")), "content");
+}
 
 TEST_F(CommandTest, UnwritableOutputIsRefusedBeforeComputing) {
   const std::string model = trained();
@@ -974,6 +995,17 @@ TEST_F(CommandTest, AFullDiskAtTheFirstCheckpointLeavesNothingBehind) {
   fs::remove(path("disk/ballast"));
   EXPECT_EQ(run(training("disk/new/run", {"--force", "--seed", "5"})).exit_code, 0);
   EXPECT_EQ(json_of({"info", "disk/new/run/model.safetensors", "--json"}).at("seed"), 5);
+}
+
+TEST_F(CommandTest, MoreSamplesThanMemoryHoldsAreAnError) {
+  if (address_sanitizer) GTEST_SKIP() << "AddressSanitizer reserves more address space than the limit";
+  Limits limits;
+  limits.memory_bytes = rlim_t{512} << 20;
+  const Result result = run({"sample", trained(), "--count", "16777216", "--out", "dreams.npy", "--device",
+                             "cpu", "--threads", "1", "--quiet"},
+                            limits);
+  expect_failed(result, 70, {"not enough memory", "--count"}, "too many samples");
+  EXPECT_FALSE(fs::exists(path("dreams.npy")));
 }
 
 TEST_F(CommandTest, ThreadsThatCannotBeStartedAreAnError) {
@@ -1677,6 +1709,34 @@ TEST_F(CommandTest, ResumingElsewhereSaysWhatPathsAreRelativeTo) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
 }
 
+TEST_F(ResumeTest, NumbersThatTomlWouldNotReadAreKeptAsNumbers) {
+  for (const std::string fraction : {".2", "0.2"}) {
+    const Words words = {"--validation", fraction, "--evaluate-rows",    "010",
+                         "--row-length", "00",     "--checkpoint-every", "01"};
+    ASSERT_EQ(run(training(fraction, words)).exit_code, 0);
+  }
+  const std::string expected = hash_of("0.2/model.safetensors");
+  EXPECT_EQ(hash_of(".2/model.safetensors"), expected);
+  const std::string config = read_text(path(".2/config.toml"));
+  for (const std::string line :
+       {"validation = 0.2", "evaluate-rows = 10", "row-length = 0", "checkpoint-every = 1", "threads = 1"}) {
+    EXPECT_THAT(config, HasSubstr("\n" + line + "\n"));
+  }
+  fs::remove(path(".2/model.safetensors"));
+  const Result result = run({"train", "--resume", "--out", ".2", "--evaluate-rows", "0010"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(hash_of(".2/model.safetensors"), expected);
+}
+
+TEST_F(ResumeTest, LessDataIsRefusedAsOtherData) {
+  trained();
+  fs::remove(path("run/model.safetensors"));
+  const auto before = contents_of(path("run"));
+  write_bytes(path("less.idx"), idx_images(5));  // fewer rows than a batch has
+  expect_failure({"train", "less.idx", "--resume", "--out", "run"}, 65, {"other data", "less.idx"});
+  EXPECT_EQ(contents_of(path("run")), before);
+}
+
 TEST_F(ResumeTest, OtherDataIsRefused) {
   trained();
   fs::remove(path("run/model.safetensors"));
@@ -1740,6 +1800,33 @@ TEST_F(ResumeTest, TornMetricsAreCutToTheCheckpoint) {
   write_text(path("run/metrics.jsonl"), whole.substr(0, whole.size() - 20));
   finish_run();
   EXPECT_EQ(timeless_metrics("run"), expected);
+}
+
+TEST_F(ResumeTest, MetricsOfAnotherNumberOfLayersAreDropped) {
+  ASSERT_EQ(run(long_training("run", watched)).exit_code, 0);
+  const std::string hash = hash_of("run/model.safetensors");
+  const std::string whole = read_text(path("run/metrics.jsonl"));
+  const std::vector<nlohmann::json> last = {timeless_metrics("run").back()};
+  for (const std::string key : {"layer_kl", "active_units", "layer_mismatch"}) {
+    for (const nlohmann::json& value :
+         {nlohmann::json::array(), nlohmann::json{1}, nlohmann::json{1, 2, 3}}) {
+      if (key == "layer_mismatch" && value.empty()) continue;  // as an older version left it out
+      std::string damaged;
+      for (const std::string& line : lines_of(path("run/metrics.jsonl"))) {
+        nlohmann::json record = nlohmann::json::parse(line);
+        record[key] = value;
+        damaged += record.dump() + "\n";
+      }
+      write_text(path("run/metrics.jsonl"), damaged);
+      fs::remove(path("run/model.safetensors"));
+      const Result result = run({"train", "--resume", "--out", "run"});
+      ASSERT_EQ(result.exit_code, 0) << key << " " << value << ": " << result.err;
+      EXPECT_THAT(result.err, HasSubstr("dropped"));
+      EXPECT_EQ(hash_of("run/model.safetensors"), hash);
+      EXPECT_EQ(timeless_metrics("run"), last);
+      write_text(path("run/metrics.jsonl"), whole);
+    }
+  }
 }
 
 TEST_F(CommandTest, ADivergingRunStopsAndKeepsTheLastGoodCheckpoint) {

@@ -1,11 +1,13 @@
 // How a machine begins, and what it refuses.
 #include "wakesleep/machine.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "backends.hpp"
+#include "refusals.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -89,6 +91,32 @@ TEST_P(MachineTest, RefusesImpossibleSizes) {
   const std::size_t allocations = ops().memory_use().allocations;
   EXPECT_THROW(Machine(ops(), {784, 65796}, 16), UsageError);
   EXPECT_EQ(ops().memory_use().allocations, allocations);
+}
+
+TEST_P(MachineTest, TheSmallerLimitOfTheUnitsIsNamed) {
+  const auto refusal = [&](const std::vector<std::int64_t>& sizes, int weight_bits) {
+    return testing::message_of<UsageError>([&] { Machine(ops(), sizes, weight_bits); });
+  };
+  using ::testing::AllOf, ::testing::HasSubstr, ::testing::Not;
+  // With 8 bits exact sums allow more than the whole machine may have, and no fewer bits can be chosen.
+  EXPECT_THAT(refusal({784, 16909321}, 8), AllOf(HasSubstr("4194304"), Not(HasSubstr("bits"))));
+  EXPECT_THAT(refusal({4194304, 1}, 8), AllOf(HasSubstr("4194304"), Not(HasSubstr("bits"))));
+  EXPECT_THAT(refusal({784, 5000000}, 12), AllOf(HasSubstr("1049088"), HasSubstr("fewer weight bits")));
+  EXPECT_THAT(refusal({65796, 1}, 16), AllOf(HasSubstr("65795"), HasSubstr("fewer weight bits")));
+}
+
+TEST_P(MachineTest, RefusesGaussianUnitsOfADeviationOutsideTheBounds) {
+  const auto machine_of = [&](Visible kind, float deviation) {
+    return Machine(ops(), {9, 3}, 8, Prior::factorial, {kind, deviation});
+  };
+  for (const float deviation : {0.0f, -0.1f, 0.03124f, 1.0001f, NAN, INFINITY}) {
+    EXPECT_THAT(testing::message_of<UsageError>([&] { machine_of(Visible::gaussian, deviation); }),
+                ::testing::HasSubstr("deviation"));
+    EXPECT_NO_THROW(machine_of(Visible::bernoulli, deviation)) << "it is not used";
+  }
+  for (const float deviation : {0.03125f, 1.0f}) {
+    EXPECT_EQ(machine_of(Visible::gaussian, deviation).generative(1).deviation, deviation);
+  }
 }
 
 WAKESLEEP_ON_EVERY_BACKEND(MachineTest);

@@ -782,6 +782,18 @@ TEST_F(Models, ThatCouldNotBeReadAreNotSaved) {
   EXPECT_THAT(names_in(folder()), IsEmpty());
 }
 
+TEST_F(Models, StatesOfAlgorithmsHaveTheNamesThatTheRefusalOfOthersLists) {
+  const Tensor state = {{2}, {0.0f, 1.0f}};
+  Model model = random_model({3, 2}, false);
+  const std::vector<std::string> beginnings = {"chain.", "activation.", "fisher."};
+  for (const std::string& beginning : beginnings) model.algorithm[beginning + "1"] = state;
+  save_model(path(), model);
+  EXPECT_EQ(load_model(path()).algorithm.size(), beginnings.size());
+  model.algorithm["memory.1"] = state;
+  const std::string refusal = message_of<UsageError>([&] { save_model(path(), model); });
+  for (const std::string& beginning : beginnings) EXPECT_THAT(refusal, HasSubstr(beginning));
+}
+
 // ------------------------------------------------------------------------------------------ damage
 
 /// A saved checkpoint, kept open so that it can be damaged in place.

@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "command/nearest.hpp"
 #include "command/pictures.hpp"
 #include "command/progress.hpp"
 #include "command/report.hpp"
+#include "nearest.hpp"
 #include "wakesleep/error.hpp"
 
 // An independent decoder: what the pictures' encoder wrote must be a PNG to others.

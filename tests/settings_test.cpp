@@ -182,6 +182,25 @@ TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {
               HasSubstr("threshold, fixed, dynamic"));
 }
 
+TEST(Settings, UnknownNamesAreRefusedWithTheNearest) {
+  TrainingSettings settings;
+  const std::vector<std::function<void(const std::string&)>> calls = {
+      [&](const std::string& name) { set_setting(settings, name, "1"); },
+      [&](const std::string& name) { setting_text(settings, name); },
+      [&](const std::string& name) { is_used(settings, name); },
+      [&](const std::string& name) { needed_for(name); },
+  };
+  for (const auto& call : calls) {
+    const auto refusal = [&](const std::string& name) { return message_of<UsageError>([&] { call(name); }); };
+    EXPECT_THAT(refusal("epoch"), AllOf(HasSubstr("\"epoch\""), HasSubstr("did you mean epochs?")));
+    EXPECT_THAT(refusal("batch_size"), HasSubstr("did you mean batch-size?"));
+    EXPECT_THAT(refusal("colour"), AllOf(HasSubstr("\"colour\""), HasSubstr("option of")));
+    EXPECT_THAT(refusal(""), HasSubstr("option of"));
+    EXPECT_THAT(refusal("learning-rate"),
+                AllOf(HasSubstr("generative-learning-rate"), HasSubstr("recognition-learning-rate")));
+  }
+}
+
 // ------------------------------------------------------------------------------------------ schedules
 
 TEST(Schedules, CosineIsTheCosineToOneInTenToTheFifteen) {

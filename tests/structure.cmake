@@ -1,5 +1,5 @@
 # What must hold for the tree itself: public headers that stand alone, rooms that keep to their doors, a package that
-# a C++-only project can use, and one formatting.
+# a C++-only project can use, scripts that can be called from anywhere, and one formatting.
 
 # ---------------------------------------------------------------------------------------------- headers alone
 # One source per public header, with nothing but the public include folder. Each is included twice, so that a missing
@@ -32,6 +32,11 @@ add_test(NAME structure.installed_package
                  -DCOMPILER=${CMAKE_CXX_COMPILER} -DSANITIZE=${WAKESLEEP_SANITIZE}
                  -DCONSUMER=${CMAKE_CURRENT_SOURCE_DIR}/consumer -DWORK=${CMAKE_CURRENT_BINARY_DIR}/installed_package
                  -P ${CMAKE_CURRENT_SOURCE_DIR}/structure/installed_package.cmake)
+
+# ---------------------------------------------------------------------------------------------- scripts
+add_test(NAME structure.paths_of_scripts_are_the_callers
+         COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/structure/script_paths.sh ${PROJECT_SOURCE_DIR}
+                 ${CMAKE_CURRENT_BINARY_DIR}/script_paths)
 
 # ---------------------------------------------------------------------------------------------- formatting
 add_test(NAME structure.formatting COMMAND ${PROJECT_SOURCE_DIR}/scripts/format.sh --check)

@@ -353,6 +353,9 @@ TEST(Trainer, RefusesACheckpointOfOtherData) {
   Model checkpoint = trainer.snapshot();
   EXPECT_THROW(Trainer(*ops, binary_rows(31, 21), checkpoint), DataError);
   EXPECT_THROW(Trainer(*ops, binary_rows(30, 22), checkpoint), DataError);
+  // Also where the settings of the run could not be used with that data.
+  EXPECT_THROW(Trainer(*ops, binary_rows(7, 21), checkpoint), DataError);
+  EXPECT_THROW(Trainer(*ops, testing::grey_rows(30, 21), checkpoint), DataError);
   checkpoint.optimizer.clear();
   EXPECT_THROW(Trainer(*ops, binary_rows(30, 21), checkpoint), DataError);
 }

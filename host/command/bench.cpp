@@ -54,6 +54,7 @@ struct Peak {
 
 struct Timing {
   std::int64_t steps_before = 0;  ///< trained before the measurement
+  double rate_factor = 0;         ///< on the learning rates in the last step
   double step_seconds = 0;
   double products_seconds = 0;
   double ratio = 0;
@@ -153,6 +154,7 @@ Subject subject_of(const Arguments& arguments) {
   settings.generative_learning_rate = arguments.number("generative-learning-rate");
   settings.recognition_learning_rate = arguments.number("recognition-learning-rate");
   settings.seed = arguments.seed("seed");
+  settings.schedule = Schedule::constant;  // --after may go beyond the run's epochs, where cosine is 0
   check(settings);
   subject.placement = placement_settings(arguments);
   if (arguments.given("data")) subject.data = read_rows(arguments, subject);
@@ -317,6 +319,7 @@ Timing measure(Ops& ops, Subject& subject, Peak& peak, const Arguments& argument
   const Work steps = [&](std::int64_t times) { trainer.run_steps(times); };
   Timing timing = time_in_turn(steps, bare_products(ops, subject.sizes, subject.settings), peak, arguments);
   timing.steps_before = steps_before;
+  timing.rate_factor = trainer.last_schedule_factor();
   return timing;
 }
 
@@ -356,8 +359,8 @@ nlohmann::ordered_json result_of(const Subject& subject, const Timing& timing, c
       {"prior", name_of(subject.settings.prior)},
       {"visible", name_of(subject.settings.visible)},
       {"samples", rows_of_a_step(subject.settings) / subject.settings.batch_size},
-      {"generative_learning_rate", subject.settings.generative_learning_rate},
-      {"recognition_learning_rate", subject.settings.recognition_learning_rate},
+      {"generative_learning_rate", subject.settings.generative_learning_rate * timing.rate_factor},
+      {"recognition_learning_rate", subject.settings.recognition_learning_rate * timing.rate_factor},
       {"data", data_text(arguments)},
       {"after", timing.steps_before},
       {"streamed", subject.placement.placement == DataPlacement::streamed},

@@ -134,21 +134,27 @@ std::string toml_string(const std::string& text) {
   return quoted + "\"";
 }
 
+/// Numbers are written anew: TOML does not know ".2" and "010", which may be typed.
 std::string toml_value(const OptionSpec& spec, const std::string& text) {
   std::int64_t whole = 0;
   double number = 0;
   switch (spec.kind) {
     case Kind::flag:
-    case Kind::whole:
-    case Kind::number:
       return text;
+    case Kind::whole:
+      parse_whole(text, whole);
+      return std::to_string(whole);
+    case Kind::number:
+      parse_number(text, number);
+      return number_text(number);
     case Kind::layers:
       return "[" + text + "]";
     case Kind::seed:
     case Kind::choice:
       return parse_whole(text, whole) ? text : toml_string(text);
     case Kind::text:
-      return spec.name == "validation" && parse_number(text, number) ? text : toml_string(text);
+      return spec.name == "validation" && parse_number(text, number) ? number_text(number)
+                                                                     : toml_string(text);
     case Kind::shape:
     case Kind::device:
       break;

@@ -109,8 +109,9 @@ int main(int count, char** words) {
   } catch (const Error& error) {
     return fail(error.what(), error.exit_code());
   } catch (const std::bad_alloc&) {
-    return fail("there is not enough memory; use smaller layers, a smaller batch or less data",
-                internal_error);
+    return fail(
+        "there is not enough memory; use smaller layers, a smaller batch, less data or a smaller --count",
+        internal_error);
   } catch (const std::exception& error) {
     return fail(std::string("an unexpected error: ") + error.what() + "; please report it", internal_error);
   }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "command/nearest.hpp"
 #include "command/values.hpp"
+#include "nearest.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/settings.hpp"
 

@@ -69,6 +69,12 @@ bool is_folder(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/// False, too, where nothing is: a folder may be taken back by another run at any moment.
+bool is_file(const std::string& path) {
+  struct stat status;
+  return ::stat(path.c_str(), &status) == 0 && !S_ISDIR(status.st_mode);
+}
+
 /// Whether somebody has removed the file since it was opened.
 bool is_removed(int file) {
   struct stat status;
@@ -81,7 +87,7 @@ void remove_file(const std::string& path) {
   }
 }
 
-/// The nearest folder on the way to `path` that exists.
+/// The longest part of `path` that exists.
 std::string existing_part(const std::string& path) {
   fs::path folder = fs::path(path);
   while (!folder.empty() && !exists(folder.string())) folder = folder.parent_path();
@@ -149,7 +155,7 @@ std::string to_json_line(const EpochRecord& record) {
   return json.dump() + "\n";
 }
 
-EpochRecord record_from_json(const std::string& line) {
+EpochRecord record_from_json(const std::string& line, int hidden_layers) {
   try {
     const nlohmann::json json = nlohmann::json::parse(line);
     EpochRecord record;
@@ -172,6 +178,14 @@ EpochRecord record_from_json(const std::string& line) {
     json.at("active_units").get_to(e.active_units);
     if (json.contains("layer_mismatch")) json.at("layer_mismatch").get_to(e.layer_mismatch);
     if (json.contains("diagnostics")) json.at("diagnostics").get_to(record.diagnostics);
+    const auto layers = static_cast<std::size_t>(hidden_layers);
+    // A line that an older version wrote has no layer_mismatch.
+    const bool fits = e.layer_kl.size() == layers && e.active_units.size() == layers &&
+                      (e.layer_mismatch.empty() || e.layer_mismatch.size() == layers);
+    if (!fits) {
+      throw DataError("not a line of metrics: its values per hidden layer are not " +
+                      std::to_string(hidden_layers));
+    }
     return record;
   } catch (const nlohmann::json::exception& error) {
     throw DataError(std::string("not a line of metrics: ") + error.what());
@@ -183,8 +197,13 @@ EpochRecord record_from_json(const std::string& line) {
 RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
   while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
   if (exists(path_ + "/" + lock_name)) take_lock(O_RDWR);
+  const std::string existing = existing_part(path_);
+  if (is_file(existing)) {
+    throw CannotCreateError("the run folder " + path_ + " cannot be created: " + existing +
+                            " is no folder; give another --out");
+  }
   // The temporary of check_writable is made and removed at once, so this shows early what would fail late.
-  check_writable(existing_part(path_) + "/config.toml");
+  check_writable(existing + "/config.toml");
 }
 
 RunFolder::~RunFolder() {
@@ -335,7 +354,7 @@ void RunFolder::append_metrics(const EpochRecord& record) {
                     "; free some space and go on with --resume");
 }
 
-std::vector<EpochRecord> RunFolder::cut_metrics(std::int64_t step, std::int64_t& dropped) {
+std::vector<EpochRecord> RunFolder::cut_metrics(std::int64_t step, int hidden_layers, std::int64_t& dropped) {
   dropped = 0;
   if (!exists(metrics())) return {};
   const std::vector<std::uint8_t> bytes = read_file(metrics());
@@ -344,7 +363,7 @@ std::vector<EpochRecord> RunFolder::cut_metrics(std::int64_t step, std::int64_t&
   std::string kept;
   for (const std::string& line : lines) {
     try {
-      const EpochRecord record = record_from_json(line);
+      const EpochRecord record = record_from_json(line, hidden_layers);
       if (record.step > step || (!records.empty() && record.step <= records.back().step)) break;
       records.push_back(record);
     } catch (const DataError&) {

@@ -29,8 +29,8 @@ struct EpochRecord {
 };
 
 std::string to_json_line(const EpochRecord& record);
-/// Throws DataError when the line is no such record.
-EpochRecord record_from_json(const std::string& line);
+/// Throws DataError when the line is no such record of a machine with so many hidden layers.
+EpochRecord record_from_json(const std::string& line, int hidden_layers);
 
 struct CheckpointFile {
   std::int64_t step = 0;
@@ -79,8 +79,9 @@ class RunFolder {
 
   /// Appends one line, whole and synced or not at all.
   void append_metrics(const EpochRecord& record);
-  /// The records up to `step`. Later ones and a torn end are cut off the file; `dropped` counts those lines.
-  std::vector<EpochRecord> cut_metrics(std::int64_t step, std::int64_t& dropped);
+  /// The records up to `step` of a machine with so many hidden layers. Later ones, a torn end, and what
+  /// follows an unreadable line are cut off the file; `dropped` counts those lines.
+  std::vector<EpochRecord> cut_metrics(std::int64_t step, int hidden_layers, std::int64_t& dropped);
 
  private:
   bool take_lock(int flags);

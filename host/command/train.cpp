@@ -195,7 +195,7 @@ void refuse_differences(const RunFolder& folder, const Arguments& given, const T
   for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {
     const auto found = recorded.find(name);
     if (found != recorded.end() && given.given(name)) {
-      note_difference(differences, given, name, found->second, given.text(name));
+      note_difference(differences, given, name, found->second, std::to_string(given.whole(name)));
     }
   }
   if (differences.empty()) return;
@@ -419,7 +419,7 @@ Model Run::checkpoint() const {
   Model model = trainer_.snapshot();
   model.run["validation"] = validation_fingerprint_;
   for (const std::string name : {"evaluate-samples", "evaluate-rows"})
-    model.run[name] = start_.arguments.text(name);
+    model.run[name] = std::to_string(start_.arguments.whole(name));
   if (keeps_best()) model.run[best_step_entry] = std::to_string(best_step());
   return model;
 }
@@ -441,7 +441,7 @@ void Run::begin() {
   if (replaced) folder_.replace_run(checkpoint());
 
   std::int64_t dropped = 0;
-  records_ = folder_.cut_metrics(trainer_.step(), dropped);
+  records_ = folder_.cut_metrics(trainer_.step(), trainer_.machine().layers(), dropped);
   if (dropped > 0) {
     log_.line(folder_.metrics() + ": dropped " + counted(dropped, "line") +
               " of other steps than those up to " + with_commas(trainer_.step()));

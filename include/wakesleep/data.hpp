@@ -41,8 +41,9 @@ struct ReadOptions {
 /// only in IDX) give a binary set; everything else a grey one, float values as rint(255 x). Throws DataError
 /// with file, place (row and column where it applies), what was found and what was expected for: missing,
 /// empty, truncated, over-long or gz-broken files; wrong magic, dtype, shape or row length; labels given as
-/// images; values that are NaN or out of range; zero rows. Nothing is allocated from a length that the file's
-/// size does not bear out.
+/// images; values that are NaN or out of range; zero rows. Throws UsageError for a negative row length and
+/// for an image shape that is half given, does not fit the rows or contradicts the file. Nothing is allocated
+/// from a length that the file's size does not bear out.
 DataSet read_data(const std::string& path, const ReadOptions& options = {});
 
 /// threshold: value >= threshold; fixed: sampled once at (unit group, row, 0, domain binarize_fixed). dynamic
@@ -50,7 +51,7 @@ DataSet read_data(const std::string& path, const ReadOptions& options = {});
 DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t seed);
 
 /// Takes `count` rows, chosen by draws (domain held_out), out of `data` and returns them; the others keep
-/// their order.
+/// their order. Throws UsageError when `count` is negative or leaves no row.
 DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed);
 
 /// Mean of every unit over the rows, in [0, 1].

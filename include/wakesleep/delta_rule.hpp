@@ -17,7 +17,8 @@ class NaturalGradient;
 
 class DeltaRule {
  public:
-  /// For the rows of a step of `settings` (rows_of_a_step). `machine` must outlive it.
+  /// For the rows of a step of `settings` (rows_of_a_step). `machine` must outlive it. Throws UsageError when
+  /// the batch is too large for exact sums, InternalError when the machine's weights have other bits.
   DeltaRule(Machine& machine, const TrainingSettings& settings);
 
   /// Makes what the operations of `rows` rows need (Ops::reserve), on every branch and on the main line.

@@ -43,7 +43,10 @@ struct Evaluation {
 };
 
 /// The first recognition layer is multiplied once per row, not K times. The result depends on machine, seed,
-/// rows and K alone: any chunking, thread count, device or C library gives the same bits.
+/// rows and K alone: any chunking, thread count, device or C library gives the same bits. Throws UsageError
+/// when K is outside 1 .. 8,388,607, the limit negative, memory_bytes below 1, or the data grey where the
+/// visible units are Bernoulli; DataError when the rows have other units than the visible layer or there are
+/// none.
 Evaluation evaluate(const Machine& machine, const DataSet& data, const EvaluationSettings& settings);
 
 /// Largest n_l + n_{l+1} of two neighbouring hidden layers (and largest n_L + 4) that enumeration accepts.
@@ -51,7 +54,7 @@ inline constexpr std::int64_t max_enumerated_units = 24;
 
 /// Exact log p(x) of every row (the first `limit` of them; 0: all), in double precision, by enumerating the
 /// states of neighbouring hidden layers pairwise. Uses the integer weights, as sampling does. Throws
-/// UsageError naming the limit when the layers are too wide.
+/// UsageError naming the limit when the layers are too wide, and as evaluate() of the data.
 /// `progress` (may be empty) gets the rows done and the rows in all.
 std::vector<double> exact_log_likelihood(
     const Machine& machine, const DataSet& data, std::int64_t limit = 0,

@@ -31,7 +31,8 @@ using Tensors = std::map<std::string, Tensor>;
 class Machine {
  public:
   /// `sizes` from the visible layer upward, at least two. All parameters zero. Throws UsageError, with the
-  /// limit named, when sums could leave the exact range (docs/numerics.md).
+  /// limit named, when sums could leave the exact range (docs/numerics.md), or Gaussian units have a
+  /// deviation outside its bounds (visible.hpp).
   Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior prior = Prior::factorial,
           VisibleUnits visible = {});
 

@@ -20,7 +20,8 @@ struct TensorFile {
 };
 
 /// Writes to a temporary in the same folder, syncs it, renames it over `path`, syncs the folder. Throws
-/// CannotCreateError or OutputError; `path` is then what it was before.
+/// CannotCreateError or OutputError; `path` is then what it was before. Throws UsageError before that for
+/// names, shapes, metadata or numbers of them that a file cannot hold (docs/file-format.md).
 void write_tensor_file(const std::string& path, const TensorFile& file);
 
 /// Checks header length, JSON, names, dtypes (F32), shapes, offsets (contiguous, no holes, exact file length)
@@ -32,7 +33,8 @@ TensorFile read_tensor_file(const std::string& path);
 struct Model {
   Tensors tensors;    ///< parameters only
   Tensors optimizer;  ///< optimiser state; empty in a finished model
-  Tensors algorithm;  ///< what the training algorithm carries (chain.{l}); empty in a finished model
+  Tensors algorithm;  ///< what the training algorithm carries: chain., activation., fisher.; empty in a
+                      ///< finished model
   TrainingSettings settings;
   std::vector<std::int64_t> sizes;  ///< from the visible layer upward
   std::int64_t step = 0;
@@ -41,6 +43,9 @@ struct Model {
   Metadata run;                        ///< further run state of a checkpoint, such as the data's fingerprint
 };
 
+/// As write_tensor_file. Also throws UsageError for settings that `check` refuses and for states whose names
+/// begin otherwise, DataError when tensors, sizes, step or image shape are not those of one machine, or a
+/// value is not finite.
 void save_model(const std::string& path, const Model& model);
 /// Throws DataError when the file is damaged, was written under another arithmetic contract, or its tensors
 /// do not form a machine.

@@ -74,6 +74,14 @@ class Trainer {
   Model snapshot() const;
 
  private:
+  struct KnownData {
+    DataSet data;
+    std::string fingerprint;
+  };
+  static KnownData known(DataSet data);
+  static KnownData data_of(const Model& checkpoint, DataSet data);
+  Trainer(Ops& ops, KnownData known, const TrainingSettings& settings, const PlacementSettings& placement);
+
   void require_estimate() const;
   void require_parameters() const;
   std::int64_t some_steps(std::int64_t most);
@@ -84,7 +92,6 @@ class Trainer {
   TrainingSettings settings_;
   std::int64_t rows_;
   std::int64_t height_, width_;
-  std::string data_source_;
   std::string data_fingerprint_;
   std::int64_t step_ = 0;
   bool parameters_are_there_ = true;  ///< unless the settings name an initial model that was not given yet

@@ -1,9 +1,9 @@
-#include "command/nearest.hpp"
+#include "nearest.hpp"
 
 #include <algorithm>
 #include <cstddef>
 
-namespace wakesleep::command {
+namespace wakesleep {
 namespace {
 
 /// Lower case (ASCII, whatever the locale), underscores as dashes.
@@ -52,4 +52,4 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
   return found;
 }
 
-}  // namespace wakesleep::command
+}  // namespace wakesleep
