@@ -210,6 +210,18 @@ TEST_P(TrainerTest, DivergenceNamesLayerAndStep) {
   }
 }
 
+// Two intervals between looks, and what a recording still had to do.
+TEST_P(TrainerTest, DivergenceIsNoticedInTheMiddleOfAnEpoch) {
+  TrainingSettings settings = small_settings(OptimizerKind::sgd);
+  settings.batch_size = 1;
+  settings.generative_learning_rate = 1e30;
+  Trainer trainer(ops(), binary_rows(211, 21), settings);
+  std::int64_t done = 0;
+  EXPECT_THROW(trainer.run_epoch({}, [&](std::int64_t steps) { done = steps; }), DivergenceError);
+  EXPECT_GT(done, 0);
+  EXPECT_LE(trainer.step(), 31) << "the last that was heard of were " << done << " steps";
+}
+
 WAKESLEEP_ON_EVERY_BACKEND(TrainerTest);
 
 TEST(Trainer, TheCallersFloatingPointEnvironmentChangesNothingAndIsKept) {
