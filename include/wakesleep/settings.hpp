@@ -115,6 +115,8 @@ float clip_limit_of(const TrainingSettings& settings);
 std::string setting_text(const TrainingSettings& settings, const std::string& name);
 /// Throws UsageError when the text stands for no value of the setting.
 void set_setting(TrainingSettings& settings, const std::string& name, const std::string& text);
+/// The names of which the setting is one ("sgd", "momentum", "adam"); none where it is a number or a flag.
+std::vector<std::string> choices_of(const std::string& name);
 /// Whether the settings have any use for the setting of that name beside the others.
 bool is_used(const TrainingSettings& settings, const std::string& name);
 /// What a setting that is not used would need: "another --algorithm", "--schedule plateau".
