@@ -328,7 +328,7 @@ MachineMoments moments_of_pairs(const testing::NaiveMachine& machine,
 // Gradient and Fisher blocks of a batch of 60,000 images are near their expectations, and so is the change of
 // the parameters in one step near (F + damping)^-1 g with the enumerated F and g: within six standard
 // deviations, to first order in both deviations (UnitMoments::variance), and a twentieth more for the second
-// order. A false alarm in 2e-9 of all seeds for each of the 258 comparisons; the seed is fixed, so a failure
+// order. A false alarm in 2e-9 of all seeds for each of the 256 comparisons; the seed is fixed, so a failure
 // is a fault.
 TEST_P(NaturalGradientTest, MeanUpdateIsTheInverseOfTheEnumeratedFisherMatrixTimesTheGradient) {
   const std::size_t images = 60000;
