@@ -20,6 +20,10 @@ __extension__ typedef __int128 WideInteger;
 /// K (e_k >> 10)^2 <= 2^40 K stays inside int64 (ImportanceSummary::sum_of_squares).
 constexpr std::int64_t max_samples = (std::int64_t{1} << 23) - 1;
 
+/// What the host reads of either direction's probabilities: little beside the working memory, which is the
+/// backend's.
+constexpr std::int64_t probabilities_at_a_time = std::int64_t{1} << 17;
+
 void check(const EvaluationSettings& settings) {
   if (settings.samples < 1 || settings.samples > max_samples) {
     throw UsageError("the number of samples K is " + std::to_string(settings.samples) +
@@ -228,13 +232,17 @@ class Evaluator {
   void compare_probabilities(int l, const Conditional& generative, ConstStates above, std::int64_t images) {
     const std::int64_t units = machine_.size(l);
     ops_.probabilities(generative, above, probabilities_in(predicted_, images, units));
-    const auto count = static_cast<std::size_t>(images * units);
-    std::vector<float> q(count), p(count);
-    ops_.copy_out(q.data(), recognised_.data(), count * sizeof(float));
-    ops_.copy_out(p.data(), predicted_.data(), count * sizeof(float));
+    const std::int64_t count = images * units;
+    const auto most = static_cast<std::size_t>(std::min(count, probabilities_at_a_time));
+    std::vector<float> q(most), p(most);
     double& sum = differences_[static_cast<std::size_t>(l - 1)];  // in the order of the rows, in any chunks
-    for (std::size_t i = 0; i < count; ++i) {
-      sum += std::abs(static_cast<double>(q[i]) - static_cast<double>(p[i]));
+    for (std::int64_t first = 0; first < count; first += probabilities_at_a_time) {
+      const auto piece = static_cast<std::size_t>(std::min(probabilities_at_a_time, count - first));
+      ops_.copy_out(q.data(), recognised_.data() + first, piece * sizeof(float));
+      ops_.copy_out(p.data(), predicted_.data() + first, piece * sizeof(float));
+      for (std::size_t i = 0; i < piece; ++i) {
+        sum += std::abs(static_cast<double>(q[i]) - static_cast<double>(p[i]));
+      }
     }
   }
 

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <limits>
 #include <set>
+#include <type_traits>
 #include <utility>
 
 #include "floating_point.hpp"
@@ -42,6 +43,24 @@ constexpr std::array<Named<Algorithm>, 7> algorithms = {
      {Algorithm::bidirectional_helmholtz, "bidirectional-helmholtz"},
      {Algorithm::vimco, "vimco"},
      {Algorithm::natural_reweighted_wake_sleep, "natural-reweighted-wake-sleep"}}};
+
+constexpr const auto& table_of(Prior) { return priors; }
+constexpr const auto& table_of(Visible) { return visibles; }
+constexpr const auto& table_of(OptimizerKind) { return optimizers; }
+constexpr const auto& table_of(Schedule) { return schedules; }
+constexpr const auto& table_of(Binarization) { return binarizations; }
+constexpr const auto& table_of(FisherForm) { return fisher_forms; }
+constexpr const auto& table_of(Algorithm) { return algorithms; }
+
+/// The names that a setting of this type can have; none of a number or a flag.
+template <class Value>
+std::vector<std::string> names_of_type() {
+  std::vector<std::string> names;
+  if constexpr (std::is_enum_v<Value>) {
+    for (const auto& [kind, name] : table_of(Value{})) names.emplace_back(name);
+  }
+  return names;
+}
 
 template <class Kind, std::size_t count>
 const char* find_name(const std::array<Named<Kind>, count>& table, Kind kind, const char* what) {
@@ -186,6 +205,7 @@ struct Field {
   bool (*written)(const TrainingSettings&);  ///< whether it stands in files, for which it must be used
   std::string (*text)(const TrainingSettings&);
   void (*read)(TrainingSettings&, const std::string& text, const std::string& name);
+  std::vector<std::string> (*choices)();
 };
 
 template <auto member>
@@ -199,7 +219,8 @@ constexpr Field field(const char* field_name, bool (*used)(const TrainingSetting
           [](const TrainingSettings& settings) { return text_of(settings.*member); },
           [](TrainingSettings& settings, const std::string& text, const std::string& name) {
             read(name, text, settings.*member);
-          }};
+          },
+          names_of_type<std::remove_reference_t<decltype(TrainingSettings{}.*member)>>};
 }
 
 constexpr std::array fields = {
@@ -542,6 +563,8 @@ void set_setting(TrainingSettings& settings, const std::string& name, const std:
 bool is_used(const TrainingSettings& settings, const std::string& name) {
   return field_named(name).used(settings);
 }
+
+std::vector<std::string> choices_of(const std::string& name) { return field_named(name).choices(); }
 
 std::string needed_for(const std::string& name) { return field_named(name).needed; }
 

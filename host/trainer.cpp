@@ -13,9 +13,10 @@ namespace wakesleep {
 
 namespace {
 
-/// Steps between two looks at the divergence flags. A look sees what the one before it has asked for, so that
-/// it does not wait for the device, which keeps the host from running further ahead of it than this, too.
-constexpr std::int64_t divergence_interval = 25;
+/// Steps between two looks at the divergence flags. What a look asks for is seen by the next one, so that it
+/// does not wait for the steps just queued; divergence is noticed within two intervals, and the rest of a
+/// recording. The host runs no further ahead of the device than that, too.
+constexpr std::int64_t divergence_interval = 12;
 
 void check_fit(const DataSet& data, const TrainingSettings& settings) {
   check_layout(data);

@@ -211,6 +211,55 @@ TEST_P(AutoregressiveTest, WakeSleepsMeanUpdatesAreTheirExpectations) {
                        machine.expected_sleep(), true, testing::rounding_variance, images);
 }
 
+/// The same with the penalty of sparse wake-sleep on the biases of the hidden units, whose running means
+/// begin at the target. What an image adds to a mean varies by half at most, and may vary with all else.
+testing::ExpectedUpdates with_penalty(testing::ExpectedUpdates updates, const testing::NaiveMachine& machine,
+                                      const std::vector<testing::Bits>& kinds,
+                                      const TrainingSettings& settings) {
+  const double strength = settings.sparsity, target = settings.target_activation;
+  const double renewed = 1 - settings.activation_memory;
+  for (std::size_t l = 1; l <= machine.layers(); ++l) {
+    const bool top = l == machine.layers();
+    for (const std::string& name : {"recognition." + std::to_string(l) + ".bias",
+                                    top ? "prior.bias" : "generative." + std::to_string(l + 1) + ".bias"}) {
+      const auto found = updates.find(name);
+      for (std::size_t j = 0; found != updates.end() && j < found->second.mean.size(); ++j) {
+        double on = 0;
+        for (const testing::Bits& x : kinds) {
+          on += machine.expectation_under_recognition(x, [&](const testing::Configuration& h) {
+            return static_cast<double>(h[l][j]);
+          }) / static_cast<double>(kinds.size());
+        }
+        found->second.mean[j] += strength * renewed * (target - on);
+        double& variance = found->second.variance[j];
+        variance = std::pow(std::sqrt(variance) + strength * renewed / 2, 2);
+      }
+    }
+  }
+  return updates;
+}
+
+// Another 82 comparisons.
+TEST_P(AutoregressiveTest, SparseWakeSleepsMeanUpdatesAreTheirExpectations) {
+  const Sizes sizes = {4, 3, 4};
+  const Tensors before = testing::random_autoregressive_tensors(sizes, 1.5f, 34);
+  const testing::NaiveMachine machine(before, 16);
+  const std::vector<testing::Bits> kinds = testing::random_rows(6, sizes[0], 3);
+  TrainingSettings settings = settings_of(Algorithm::sparse_wake_sleep, sizes);
+  settings.sparsity = 0.8;
+  settings.target_activation = 0.1;
+  settings.activation_memory = 0.25;
+  for (const bool recognition : {false, true}) {
+    settings.recognition_learning_rate = recognition ? 1 : testing::no_learning;
+    settings.generative_learning_rate = recognition ? testing::no_learning : 1;
+    const testing::ExpectedUpdates plain =
+        recognition ? machine.expected_sleep() : machine.expected_wake(kinds);
+    testing::expect_mean(testing::change_in_one_step(ops(), before, sizes, settings, repeated(kinds)),
+                         with_penalty(plain, machine, kinds, settings), recognition,
+                         testing::rounding_variance, images);
+  }
+}
+
 /// All that an algorithm with K samples may make of their log weights.
 std::vector<testing::SampleCoefficients> coefficients_of(Algorithm algorithm,
                                                          const std::vector<double>& log_weights) {

@@ -9,8 +9,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -29,6 +32,9 @@
 #include "small_data.hpp"
 #include "temporary_folder.hpp"
 #include "wakesleep/arithmetic.hpp"
+#include "wakesleep/data.hpp"
+#include "wakesleep/evaluate.hpp"
+#include "wakesleep/model_file.hpp"
 #include "wakesleep/ops.hpp"
 #include "wakesleep/settings.hpp"
 
@@ -1131,6 +1137,65 @@ TEST_F(CommandTest, ARunLeavesItsFiles) {
   const std::string report = read_text(path("run/report.html"));
   EXPECT_THAT(report, HasSubstr("<svg"));
   EXPECT_THAT(report, HasSubstr(hash_of("run/model.safetensors")));
+}
+
+/// With a true minus sign, as the report writes it.
+std::string report_number(double value, int digits) {
+  std::array<char, 64> text;
+  std::snprintf(text.data(), text.size(), "%.*f", digits, std::fabs(value));
+  return (value < 0 ? "\xE2\x88\x92" : "") + std::string(text.data());
+}
+
+/// What follows a heading of the page, up to the next one.
+std::string part_of(const std::string& page, const std::string& heading) {
+  const std::size_t begin = page.find("<h3>" + heading);
+  return begin == std::string::npos ? "" : page.substr(begin, page.find("<h3>", begin + 1) - begin);
+}
+
+TEST_F(CommandTest, MetricsAndReportSayWhatTheLibraryMeasuresOfTheFinalModel) {
+  const Model model = load_model(path(trained()));
+  const std::unique_ptr<Ops> ops = make_cpu_ops({});
+  Machine machine(*ops, model.sizes, model.settings.weight_bits);
+  machine.upload(model.tensors);
+  EvaluationSettings settings;
+  settings.samples = 3;
+  settings.seed = model.settings.seed;
+  const Evaluation e =
+      evaluate(machine, binarize(read_data(path("images.idx")), Binarization::threshold, 128, settings.seed),
+               settings);
+
+  const nlohmann::json record = nlohmann::json::parse(lines_of(path("run/metrics.jsonl")).back());
+  EXPECT_EQ(record.at("rows"), e.rows);
+  EXPECT_EQ(record.at("samples"), e.samples);
+  EXPECT_EQ(record.at("log_likelihood"), e.log_likelihood);
+  EXPECT_EQ(record.at("standard_error"), e.standard_error);
+  EXPECT_EQ(record.at("bound"), e.bound);
+  EXPECT_EQ(record.at("bound_standard_error"), e.bound_standard_error);
+  EXPECT_EQ(record.at("effective_sample_size"), e.effective_sample_size);
+  EXPECT_EQ(record.at("layer_kl"), nlohmann::json(e.layer_kl));
+  EXPECT_EQ(record.at("layer_mismatch"), nlohmann::json(e.layer_mismatch));
+  EXPECT_EQ(record.at("active_units"), nlohmann::json(e.active_units));
+
+  const std::string page = read_text(path("run/report.html"));
+  const auto cell = [](const std::string& text) { return "<td class=\"number\">" + text + "</td>"; };
+  const auto point = [](const std::string& name, double value, int digits, const std::string& unit) {
+    return name + ": " + report_number(value, digits) + unit + " at 3.0 epochs<";
+  };
+  EXPECT_THAT(page, HasSubstr(point("log-likelihood estimate", e.log_likelihood, 2, " nats")));
+  EXPECT_THAT(page, HasSubstr(point("bound", e.bound, 2, " nats")));
+  EXPECT_THAT(part_of(page, "Effective sample size"),
+              HasSubstr(point("effective sample size", e.effective_sample_size, 3, "")));
+  for (std::size_t l = 0; l < 2; ++l) {
+    const std::string layer = "layer " + std::to_string(l + 1);
+    const auto active = static_cast<double>(e.active_units.at(l));
+    EXPECT_THAT(part_of(page, "Kullback-Leibler"), HasSubstr(point(layer, e.layer_kl.at(l), 3, " nats")));
+    EXPECT_THAT(part_of(page, "Active units"), HasSubstr(point(layer, active, 1, "")));
+    EXPECT_THAT(part_of(page, "Mismatch"), HasSubstr(point(layer, e.layer_mismatch.at(l), 5, "")));
+    EXPECT_THAT(page,
+                ContainsRegex("<td>recognition." + std::to_string(l + 1) + "</td>[^\n]*" +
+                              cell(report_number(e.layer_kl.at(l), 2)) + cell(report_number(active, 0)) +
+                              cell(report_number(e.layer_mismatch.at(l), 4))));
+  }
 }
 
 TEST_F(CommandTest, TrainingIsTheSameByEveryRoute) {

@@ -328,7 +328,7 @@ MachineMoments moments_of_pairs(const testing::NaiveMachine& machine,
 // Gradient and Fisher blocks of a batch of 60,000 images are near their expectations, and so is the change of
 // the parameters in one step near (F + damping)^-1 g with the enumerated F and g: within six standard
 // deviations, to first order in both deviations (UnitMoments::variance), and a twentieth more for the second
-// order. A false alarm in 2e-9 of all seeds for each of the 258 comparisons; the seed is fixed, so a failure
+// order. A false alarm in 2e-9 of all seeds for each of the 256 comparisons; the seed is fixed, so a failure
 // is a fault.
 TEST_P(NaturalGradientTest, MeanUpdateIsTheInverseOfTheEnumeratedFisherMatrixTimesTheGradient) {
   const std::size_t images = 60000;
@@ -448,6 +448,89 @@ TEST_P(NaturalGradientTest, AGradientIsClippedBeforeTheInverseMultipliesIt) {
     for (std::size_t i = 0; i < clipped.values.size(); ++i) {
       ASSERT_NEAR(clipped.values[i], factor * free.at(name).values[i], 3e-6) << name << "[" << i << "]";
     }
+  }
+}
+
+/// The inverse block of every unit times the change of its weights and bias, which ends with the bias.
+std::vector<RealVector> multiplied(const Tensor& inverse, const Tensor* weight_change,
+                                   const Tensor& bias_change) {
+  const bool dense = inverse.shape.size() == 3;
+  const auto d = static_cast<std::size_t>(inverse.shape.at(1));
+  std::vector<RealVector> units;
+  for (std::size_t i = 0; i < bias_change.values.size(); ++i) {
+    RealVector change, product(d, 0);
+    for (std::size_t j = 0; j + 1 < d; ++j) change.push_back(weight_change->values[i * (d - 1) + j]);
+    change.push_back(bias_change.values[i]);
+    for (std::size_t a = 0; a < d; ++a) {
+      if (!dense) product[a] = inverse.values[i * d + a] * change[a];
+      for (std::size_t j = 0; dense && j < d; ++j)
+        product[a] += inverse.values[(i * d + a) * d + j] * change[j];
+    }
+    units.push_back(product);
+  }
+  return units;
+}
+
+// Of the same samples and dreams, whose generative weights stand still while the recognition weights are
+// looked at. Reweighted wake-sleep in turn is held against its phases alone: rounding takes every delta by
+// less than a quantum, with mean 0, to a neighbour, in each of three steps that count 1, 0.3 and 0.7, so that
+// their difference has at most the standard deviation of a quantum for each of (K + 1) deltas of an image.
+TEST_P(NaturalGradientTest, TheInverseMultipliesWakeAndSleepInTheirShares) {
+  const Sizes sizes = {37, 19, 5};
+  const std::int64_t images = 211, samples = 3;
+  const double insomnia = 0.3;
+  const DataSet data = testing::data_set_of(testing::random_rows(images, 37, 2));
+  const Tensors before = testing::random_tensors(sizes, 0.7f, 1);
+  for (const bool recognition : {true, false}) {
+    const auto after_one_step = [&](Algorithm algorithm, double share) {
+      TrainingSettings settings = settings_of(sizes, FisherForm::dense);
+      settings.algorithm = algorithm;
+      settings.samples = samples;
+      settings.insomnia = share;
+      settings.batch_size = images;
+      (recognition ? settings.generative_learning_rate : settings.recognition_learning_rate) =
+          testing::no_learning;
+      Model start = Trainer(ops(), data, settings).snapshot();
+      start.tensors = before;
+      Trainer trainer(ops(), data, start);
+      trainer.run_steps(1);
+      Model after = trainer.snapshot();
+      for (auto& [name, tensor] : after.tensors) {
+        for (std::size_t i = 0; i < tensor.values.size(); ++i) tensor.values[i] -= before.at(name).values[i];
+      }
+      return after;
+    };
+    const Model natural = after_one_step(Algorithm::natural_reweighted_wake_sleep, insomnia);
+    const Tensors gradient = after_one_step(Algorithm::reweighted_wake_sleep, insomnia).tensors;
+    const Tensors wake = after_one_step(Algorithm::reweighted_wake_sleep, 1).tensors;
+    const Tensors sleep = after_one_step(Algorithm::reweighted_wake_sleep, 0).tensors;
+    const double allowed = 6 * std::sqrt(static_cast<double>((samples + 1) * images)) / (127.0 * images);
+    std::size_t compared = 0, wake_counts = 0;
+    for (const auto& [bias_name, bias_change] : gradient) {
+      if (!bias_name.ends_with(".bias") || testing::is_recognition(bias_name) != recognition) continue;
+      const std::string conditional = conditional_of(bias_name), weight_name = conditional + ".weight";
+      const bool has_weights = gradient.contains(weight_name);
+      const Tensor& inverse = natural.algorithm.at("fisher." + conditional + ".inverse");
+      const std::vector<RealVector> expected =
+          multiplied(inverse, has_weights ? &gradient.at(weight_name) : nullptr, bias_change);
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        for (std::size_t a = 0; a < expected[i].size(); ++a) {
+          const bool bias = a + 1 == expected[i].size();
+          const std::string& name = bias ? bias_name : weight_name;
+          const std::size_t at = bias ? i : i * (expected[i].size() - 1) + a;
+          ASSERT_NEAR(natural.tensors.at(name).values[at], static_cast<double>(expected[i][a]), 5e-5)
+              << name << "[" << at << "]";
+          ++compared;
+          if (!recognition) continue;
+          const double of_wake = wake.at(name).values[at], of_sleep = sleep.at(name).values[at];
+          ASSERT_NEAR(gradient.at(name).values[at], insomnia * of_wake + (1 - insomnia) * of_sleep, allowed)
+              << name << "[" << at << "]";
+          wake_counts += std::fabs((1 - 2 * insomnia) * (of_wake - of_sleep)) > 2 * allowed ? 1u : 0u;
+        }
+      }
+    }
+    EXPECT_EQ(compared, recognition ? 19u * 38 + 5 * 20 : 37u * 20 + 19 * 6 + 5);
+    EXPECT_EQ(wake_counts > compared / 10, recognition);  // exchanged shares are told apart
   }
 }
 

@@ -158,7 +158,7 @@ TEST_P(ReweightedWakeSleepTest, MeanUpdateIsItsExpectationOverAllTuplesOfSamples
 // With many samples both gradients approach those under the true posterior. Allowed are the bias to first
 // order, twice, and six standard deviations of the mean over the images, of which rounding is the larger
 // part: a sample's delta of magnitude d < 1 quantum has a variance below d, so K of them have below 127
-// quanta, in units of 1/127^2. 6 standard deviations are exceeded in 2e-9 of all seeds for each of 78
+// quanta, in units of 1/127^2. 6 standard deviations are exceeded in 2e-9 of all seeds for each of 77
 // parameters.
 TEST_P(ReweightedWakeSleepTest, ManySamplesGiveTheGradientUnderTheTruePosterior) {
   const std::int64_t repeats = 400, samples = 1000;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <locale>
 #include <random>
+#include <set>
 
 #include "refusals.hpp"
 #include "wakesleep/error.hpp"
@@ -16,6 +17,7 @@ namespace wakesleep {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 using testing::message_of;
@@ -199,6 +201,21 @@ TEST(Settings, UnknownNamesAreRefusedWithTheNearest) {
     EXPECT_THAT(refusal("learning-rate"),
                 AllOf(HasSubstr("generative-learning-rate"), HasSubstr("recognition-learning-rate")));
   }
+}
+
+TEST(Settings, NamesAreTheChoicesOfTheirOption) {
+  EXPECT_THAT(choices_of("prior"), ElementsAre("factorial", "autoregressive"));
+  EXPECT_THAT(choices_of("visible"), ElementsAre("bernoulli", "gaussian"));
+  EXPECT_THAT(choices_of("optimizer"), ElementsAre("sgd", "momentum", "adam"));
+  EXPECT_THAT(choices_of("schedule"), ElementsAre("constant", "step", "cosine", "plateau"));
+  EXPECT_THAT(choices_of("binarize"), ElementsAre("threshold", "fixed", "dynamic"));
+  EXPECT_THAT(choices_of("fisher"), ElementsAre("diagonal", "woodbury", "dense"));
+  const std::vector<std::string> algorithms = choices_of("algorithm");
+  EXPECT_EQ(std::set<std::string>(algorithms.begin(), algorithms.end()).size(), 7u);
+  for (const char* number_or_flag : {"layers", "weight-bits", "samples", "seed", "control-variate"}) {
+    EXPECT_TRUE(choices_of(number_or_flag).empty()) << number_or_flag;
+  }
+  EXPECT_THROW(choices_of("colour"), UsageError);
 }
 
 // ------------------------------------------------------------------------------------------ schedules

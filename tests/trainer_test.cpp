@@ -264,6 +264,38 @@ TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
   }
 }
 
+// The peak of a training grows with K by what the samples of one batch need, and with nothing else.
+TEST_P(TrainerTest, MoreSamplesTakeTheMemoryOfOneBatchOfThem) {
+  const std::int64_t batch = 33, few = 2, many = 34;
+  const DataSet data = binary_rows(5 * batch, 130);
+  for (const Algorithm algorithm :
+       {Algorithm::reweighted_wake_sleep, Algorithm::vimco, Algorithm::bidirectional_helmholtz,
+        Algorithm::joint_stochastic_approximation, Algorithm::natural_reweighted_wake_sleep}) {
+    TrainingSettings settings = small_settings(OptimizerKind::adam);
+    settings.layers = {100, 70, 33};
+    settings.algorithm = algorithm;
+    settings.batch_size = batch;
+    const auto peak = [&](std::int64_t samples) {
+      settings.samples = samples;
+      const std::size_t before = ops().memory_use().current;
+      ops().reset_peak();
+      Trainer trainer(ops(), data, settings);
+      trainer.run_steps(2);
+      return static_cast<std::int64_t>(ops().memory_use().peak - before);
+    };
+    peak(many);  // leaves the backend's own memory for the products behind
+    const std::int64_t states = 128 + 128 + 64, deltas = 192;  // hidden layers and the widest, padded to 64
+    const std::int64_t errors = 4 * (130 + 100 + 70 + 33), recognition_errors = 4 * (70 + 33);
+    const std::int64_t weights = 8 + 4 + (algorithm == Algorithm::vimco ? 4 : 0);
+    const std::int64_t of_a_sample =
+        states + errors + recognition_errors + weights + ops().branches() * deltas;
+    const std::int64_t expected = (many - few) * batch * of_a_sample;
+    const std::int64_t growth = peak(many) - peak(few);
+    EXPECT_GE(growth, expected) << name_of(algorithm);
+    EXPECT_LE(growth, expected + expected / 50) << name_of(algorithm);
+  }
+}
+
 TEST(MemoryPlan, FindsTheLargestBatch) {
   MemoryPlan plan;
   plan.parameters = 1000;
@@ -287,6 +319,18 @@ TEST_P(TrainerTest, DivergenceNamesLayerAndStep) {
     EXPECT_NE(std::string(error.what()).find("generative."), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("step 0"), std::string::npos) << error.what();
   }
+}
+
+// Two intervals between looks, and what a recording still had to do.
+TEST_P(TrainerTest, DivergenceIsNoticedInTheMiddleOfAnEpoch) {
+  TrainingSettings settings = small_settings(OptimizerKind::sgd);
+  settings.batch_size = 1;
+  settings.generative_learning_rate = 1e30;
+  Trainer trainer(ops(), binary_rows(211, 21), settings);
+  std::int64_t done = 0;
+  EXPECT_THROW(trainer.run_epoch({}, [&](std::int64_t steps) { done = steps; }), DivergenceError);
+  EXPECT_GT(done, 0);
+  EXPECT_LE(trainer.step(), 31) << "the last that was heard of were " << done << " steps";
 }
 
 WAKESLEEP_ON_EVERY_BACKEND(TrainerTest);

@@ -408,19 +408,19 @@ const CommandSpec& bench_spec() {
     OptionSpec bits =
         call("weight-bits", Kind::choice, "BITS", std::to_string(TrainingSettings{}.weight_bits), "Machine",
              "bits of the integer weights");
-    bits.choices = {"16", "12", "8"};
+    bits.choices = train_spec().find("weight-bits")->choices;
     OptionSpec optimizer = call("optimizer", Kind::choice, "NAME", name_of(TrainingSettings{}.optimizer),
-                                "Machine", "sgd, momentum or adam");
-    optimizer.choices = {"sgd", "momentum", "adam"};
+                                "Machine", listed(choices_of("optimizer")));
+    optimizer.choices = choices_of("optimizer");
     OptionSpec algorithm = call("algorithm", Kind::choice, "NAME", name_of(TrainingSettings{}.algorithm),
                                 "Machine", "the training algorithm, as in `wakesleep train`");
-    algorithm.choices = train_spec().find("algorithm")->choices;
+    algorithm.choices = choices_of("algorithm");
     OptionSpec prior = call("prior", Kind::choice, "KIND", name_of(TrainingSettings{}.prior), "Machine",
                             "the prior, as in `wakesleep train`");
-    prior.choices = train_spec().find("prior")->choices;
+    prior.choices = choices_of("prior");
     OptionSpec visible = call("visible", Kind::choice, "KIND", name_of(TrainingSettings{}.visible), "Machine",
                               "the visible units, as in `wakesleep train`");
-    visible.choices = train_spec().find("visible")->choices;
+    visible.choices = choices_of("visible");
     Options learning_rates;
     for (const std::string name :
          {"learning-rate", "generative-learning-rate", "recognition-learning-rate"}) {

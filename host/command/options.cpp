@@ -101,10 +101,17 @@ const Range from_zero_below_one = {0, 1, false, true};
 // -------------------------------------------------------------------------------- the options of train
 
 OptionSpec setting(std::string name, Kind kind, std::string argument, std::string group, std::string help,
-                   Range range = {}, std::vector<std::string> choices = {}) {
+                   Range range = {}) {
   std::string fallback = setting_text(TrainingSettings{}, name);
+  std::vector<std::string> choices = choices_of(name);
   return {std::move(name), kind,  std::move(argument), std::move(fallback), std::move(group), std::move(help),
           Role::setting,   range, std::move(choices)};
+}
+
+/// A setting that is a number, but one of few.
+OptionSpec one_of(OptionSpec spec, std::vector<std::string> choices) {
+  spec.choices = std::move(choices);
+  return spec;
 }
 
 /// A setting that has no default to show.
@@ -125,25 +132,19 @@ Options machine_options() {
               "widths of the hidden layers from the data upward, separated by commas"),
       setting("prior", Kind::choice, "KIND", "Machine",
               "distribution of the top layer's states: factorial, or autoregressive (each unit given those "
-              "before it, which makes dreams sequential in the units)",
-              {}, {"factorial", "autoregressive"}),
+              "before it, which makes dreams sequential in the units)"),
       setting(
           "visible", Kind::choice, "KIND", "Machine",
           "units of the data's layer: bernoulli (0 or 1), or gaussian (grey values as numbers from 0 to 1, "
-          "not binarized; estimates are then log densities)",
-          {}, {"bernoulli", "gaussian"}),
+          "not binarized; estimates are then log densities; not with natural-reweighted-wake-sleep and "
+          "bidirectional-helmholtz)"),
       setting("visible-deviation", Kind::number, "SIGMA", "Machine",
               "standard deviation of gaussian visible units", {0.03125, 1}),
-      setting("algorithm", Kind::choice, "NAME", "Machine",
-              "wake-sleep, reweighted-wake-sleep, joint-stochastic-approximation, sparse-wake-sleep, "
-              "bidirectional-helmholtz, vimco or natural-reweighted-wake-sleep",
-              {},
-              {"wake-sleep", "reweighted-wake-sleep", "joint-stochastic-approximation", "sparse-wake-sleep",
-               "bidirectional-helmholtz", "vimco", "natural-reweighted-wake-sleep"}),
-      setting("weight-bits", Kind::choice, "BITS", "Machine",
-              "bits of the integer weights that the products see: 16, 12 or 8; 8 are fastest, trainings of "
-              "several hundred thousand steps end better with 16",
-              {}, {"16", "12", "8"}),
+      setting("algorithm", Kind::choice, "NAME", "Machine", listed(choices_of("algorithm"))),
+      one_of(setting("weight-bits", Kind::choice, "BITS", "Machine",
+                     "bits of the integer weights that the products see: 16, 12 or 8; 8 are fastest, "
+                     "trainings of several hundred thousand steps end better with 16"),
+             {"16", "12", "8"}),
   };
 }
 
@@ -159,8 +160,7 @@ Options algorithm_options() {
       setting(
           "fisher", Kind::choice, "FORM", "Algorithm",
           "natural-reweighted-wake-sleep: what is inverted of each unit's Fisher block: its diagonal, the "
-          "block through a system of the batch's rows (woodbury), or the dense block",
-          {}, {"diagonal", "woodbury", "dense"}),
+          "block through a system of the batch's rows (woodbury), or the dense block"),
       setting("fisher-damping", Kind::number, "ALPHA", "Algorithm",
               "natural-reweighted-wake-sleep: added to the diagonal of the Fisher blocks", above_zero),
       setting("fisher-refresh", Kind::whole, "STEPS", "Algorithm",
@@ -202,8 +202,7 @@ Options schedule_options() {
               above_zero),
       setting("schedule", Kind::choice, "NAME", "Training",
               "how the learning rates, which multiply the mean gradient over the batch, change: constant, "
-              "step (see --schedule-every), cosine (to zero at the end) or plateau (see --patience)",
-              {}, {"constant", "step", "cosine", "plateau"}),
+              "step (see --schedule-every), cosine (to zero at the end) or plateau (see --patience)"),
       setting("schedule-every", Kind::whole, "EPOCHS", "Training",
               "step schedule: epochs between two reductions", at_least_one),
       setting("schedule-factor", Kind::number, "F", "Training",
@@ -241,8 +240,7 @@ Options schedule_options() {
 
 Options optimizer_options() {
   return {
-      setting("optimizer", Kind::choice, "NAME", "Optimizer", "sgd, momentum or adam", {},
-              {"sgd", "momentum", "adam"}),
+      setting("optimizer", Kind::choice, "NAME", "Optimizer", listed(choices_of("optimizer"))),
       setting("momentum", Kind::number, "M", "Optimizer", "mu of momentum, beta1 of Adam",
               from_zero_below_one),
       setting("second-momentum", Kind::number, "M", "Optimizer", "beta2 of Adam", from_zero_below_one),
@@ -255,8 +253,7 @@ Options train_data_options() {
       setting(
           "binarize", Kind::choice, "HOW", "Data",
           "how grey values become 0 or 1: threshold (see --threshold), fixed (sampled once from the seed) or "
-          "dynamic (sampled anew each epoch)",
-          {}, {"threshold", "fixed", "dynamic"}),
+          "dynamic (sampled anew each epoch)"),
       setting("threshold", Kind::whole, "VALUE", "Data", "grey values of at least this are on", {1, 255}),
       record("validation", Kind::text, "FILE|FRACTION", "", "Data",
              "rows to evaluate on after each epoch: a file, or a fraction of DATA above 0 and below 1 that "

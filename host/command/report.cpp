@@ -468,8 +468,10 @@ std::string diagnostics_section(const Report& report) {
   return section("Diagnostics",
                  element("p",
                          "By hidden layer, counted from the data upward: the divergence of the recognition "
-                         "model's states from the generative model's, units that are on in 1 % to 99 % of "
-                         "the samples, and how far apart the two models' probabilities of a unit lie.") +
+                         "model's states from the generative model's, which is what a layer carries; active "
+                         "units, on in 1 % to 99 % of the samples, that is neither almost always off nor "
+                         "almost always on, whether they carry anything or not; and how far apart the two "
+                         "models' probabilities of a unit lie.") +
                      "\n" + layer_legend(layers) + "<div class=\"charts\">\n" + figures +
                      algorithm_figures(report) + "</div>\n");
 }

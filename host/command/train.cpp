@@ -681,10 +681,16 @@ Report Run::report(const Model& model, const EpochRecord& shown, const Picture& 
   report.evaluated_on = shown.evaluated_on + ", " + counted(e.rows, "row");
   for (const EpochRecord& record : records_) {
     const Evaluation& of_epoch = record.evaluation;
-    report.curve.push_back({static_cast<double>(record.epoch), record.seconds, of_epoch.log_likelihood,
-                            of_epoch.bound, of_epoch.effective_sample_size, record.images_per_second,
-                            of_epoch.layer_kl, of_epoch.layer_mismatch, of_epoch.active_units,
-                            record.diagnostics});
+    report.curve.push_back({.epoch = static_cast<double>(record.epoch),
+                            .seconds = record.seconds,
+                            .log_likelihood = of_epoch.log_likelihood,
+                            .bound = of_epoch.bound,
+                            .effective_sample_size = of_epoch.effective_sample_size,
+                            .images_per_second = record.images_per_second,
+                            .layer_kl = of_epoch.layer_kl,
+                            .layer_mismatch = of_epoch.layer_mismatch,
+                            .active_units = of_epoch.active_units,
+                            .diagnostics = record.diagnostics});
   }
   report.layers = report_layers(e);
   report.pictures = report_pictures(model, samples);
@@ -697,8 +703,12 @@ std::vector<ReportLayer> Run::report_layers(const Evaluation& e) const {
   std::vector<ReportLayer> layers;
   for (int i = 0; i < machine.conditionals(); ++i) {
     const Conditional& conditional = machine.conditional(i);
-    layers.push_back(
-        {machine.conditional_name(i), shape_text(conditional), parameters_of(conditional), none, -1, none});
+    layers.push_back({.name = machine.conditional_name(i),
+                      .shape = shape_text(conditional),
+                      .parameters = parameters_of(conditional),
+                      .kl = none,
+                      .active = -1,
+                      .mismatch = none});
   }
   for (int l = 1; l <= machine.layers(); ++l) {
     ReportLayer& layer = layers[static_cast<std::size_t>(Machine::recognition_index(l))];

@@ -32,7 +32,9 @@ struct Evaluation {
   double bound_standard_error = 0;
   double effective_sample_size = 0;  ///< mean over rows of (sum w)^2 / sum w^2, between 1 and K
   std::vector<double> layer_kl;  ///< l = 1..L: mean of log q(h_l | h_{l-1}) - log p(h_l | h_{l+1}) under q
-  std::vector<std::int64_t> active_units;  ///< l = 1..L: units on in 1 % to 99 % of the samples
+  /// l = 1..L: units on in 1 % to 99 % of the samples, that is neither almost always off nor almost always
+  /// on. A fair coin that knows nothing of the row is one of them; what a layer carries is its layer_kl.
+  std::vector<std::int64_t> active_units;
   /// l = 1..L: mean over rows and units of |q(unit is on | h_{l-1}) - p(unit is on | h_{l+1})|, h each row's
   /// first sample.
   std::vector<double> layer_mismatch;

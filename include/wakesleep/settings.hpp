@@ -113,11 +113,13 @@ Sparsity sparsity_of(const TrainingSettings& settings);
 float clip_limit_of(const TrainingSettings& settings);
 
 /// One setting by its name, which is that of the command line without the dashes
-/// ("generative-learning-rate"; "learning-rate" stands for two settings and is none). This and the next three
+/// ("generative-learning-rate"; "learning-rate" stands for two settings and is none). This and the next four
 /// throw UsageError, with the nearest name, where there is no setting of that name.
 std::string setting_text(const TrainingSettings& settings, const std::string& name);
 /// Also throws UsageError when the text stands for no value of the setting.
 void set_setting(TrainingSettings& settings, const std::string& name, const std::string& text);
+/// The names of which the setting is one ("sgd", "momentum", "adam"); none where it is a number or a flag.
+std::vector<std::string> choices_of(const std::string& name);
 /// Whether the settings have any use for the setting of that name beside the others.
 bool is_used(const TrainingSettings& settings, const std::string& name);
 /// What a setting that is not used would need: "another --algorithm", "--schedule plateau".
