@@ -39,7 +39,7 @@ PYTORCH_REWEIGHTED = BENCH / "peers" / "pytorch_gpu_reweighted_wake_sleep.py"
 JAX = BENCH / "peers" / "jax_wake_sleep.py"
 UNFINISHED, NO_GPU = 75, 69
 START_SECONDS = 150  # a peer that compiles, searches or proves itself for longer is not waited for
-RUN_SECONDS = 120  # nor a measurement of the engine
+RUN_SECONDS = 200  # nor a measurement of the engine
 CHECKS_AT_ONCE = 6
 
 NETS = {
@@ -240,6 +240,7 @@ class Contest:
             return "ok" if done.returncode == 0 else last_line(done.stderr)
 
         unknown = [setting for setting in settings if self.check_key(*setting) not in checks]
+        self.progress.pause_if_spent()
         with concurrent.futures.ThreadPoolExecutor(min(CHECKS_AT_ONCE, os.cpu_count() or 1)) as pool:
             for setting, result in zip(unknown, pool.map(outcome, unknown)):
                 checks[self.check_key(*setting)] = result
@@ -348,10 +349,11 @@ class Contest:
         """Yields a provisional measurement, if that is not the last one, and the last one."""
         print(f"net {self.net}: {len(self.sizes)} layers, batch {self.batch_size}", flush=True)
         settings, ways = list(self.settings()), list(self.ways())
-        self.try_peers(self.likeliest(settings))
-        self.try_engine(ways[:1])
-        self.alternate(self.kept())
-        yield self.measurement(provisional=True)
+        if "file" not in self.found:  # not again in a later call
+            self.try_peers(self.likeliest(settings))
+            self.try_engine(ways[:1])
+            self.alternate(self.kept())
+            yield self.measurement(provisional=True)
         self.try_peers(settings)
         self.try_engine(ways)
         self.alternate(self.kept())

@@ -147,9 +147,10 @@ void Trainer::begin_with(const Model& initial) {
     throw UsageError("a run begins with the parameters of a model before its first step, not after " +
                      std::to_string(step_));
   }
-  if (!settings_.initial_hash.empty() && settings_.initial_hash != initial.hash) {
+  const std::string hash = hash_of(initial.tensors);
+  if (!settings_.initial_hash.empty() && settings_.initial_hash != hash) {
     throw UsageError("the run begins with the parameters of the model " + settings_.initial_hash +
-                     ", not of " + initial.hash);
+                     ", not of " + hash);
   }
   const auto refuse = [](const std::string& what, const std::string& found, const std::string& expected) {
     throw DataError("the initial model has " + what + " " + found + " where the run has " + expected +
@@ -165,7 +166,7 @@ void Trainer::begin_with(const Model& initial) {
     refuse("visible units that are", name_of(initial.settings.visible), name_of(settings_.visible));
   }
   machine_->upload(initial.tensors);
-  settings_.initial_hash = initial.hash;
+  settings_.initial_hash = hash;
   parameters_are_there_ = true;
 }
 
@@ -250,6 +251,7 @@ void Trainer::run_epoch(const std::function<bool()>& interrupted,
 }
 
 Model Trainer::snapshot() const {
+  require_parameters();
   Model model;
   model.tensors = machine_->download();
   model.optimizer = delta_rule_->download_optimizer();

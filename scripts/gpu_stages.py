@@ -75,6 +75,7 @@ class Context:
         self.words = arguments.items or []
         self.end = math.inf if arguments.seconds is None else time.monotonic() + arguments.seconds - ENDING_SECONDS
         self.peer_python, self.jax_python = arguments.peer_python, arguments.jax_python
+        self.card = card() if self.cuda else ""  # asked once: a GPU that is lost on the way has still shown what it did
         self.finished = set()  # stages that need not be spoken of again
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="gpu_check-"))
 
@@ -97,9 +98,8 @@ class Context:
     def persistent(self):
         """Whether the persistent kernel may run: not where `hashes` saw it hang or leave other bits, which would take
         the rest of a visit with it."""
-        path = self.out / "hashes.json"
-        items = json.loads(path.read_text()).get("items", {}) if path.exists() else {}
-        return self.cuda and items.get(PERSISTENT_ITEM, {}).get("state") != "failed"
+        record = read_record(self.out / "hashes.json", self)
+        return self.cuda and record.get("items", {}).get(PERSISTENT_ITEM, {}).get("state") not in ("failed", "unfinished")
 
 
 # ---------------------------------------------------------------------------------------------------- judging
@@ -250,12 +250,15 @@ def first_failed_test(output):
 
 
 def hashes_stage(context):
+    if context.cuda:  # early: whether it is to be left out of everything else
+        item = test_item(context, "golden_test", "*GoldenTest.TrainedModels*/cuda_int8_persistent", PERSISTENT_ITEM)
+        item.seconds = item.expected
+        yield item
     for route in context.routes:
         set_up = f"cuda_{route}" if context.cuda else f"cpu_{route}"
         for name, test in (("replayed", "TrainedModels"), ("one by one", "StepsQueuedOneByOne"), ("streamed", "StreamedRows")):
             yield test_item(context, "golden_test", f"*GoldenTest.{test}*/{set_up}", f"{route}, {name}")
     if context.cuda:
-        yield test_item(context, "golden_test", "*GoldenTest.TrainedModels*/cuda_int8_persistent", PERSISTENT_ITEM)
         yield test_item(context, "golden_test", "*GoldenTest.*/cuda_int8_one_stream", "one stream")
 
 
@@ -356,6 +359,7 @@ CPU_HALF_SECONDS = 3600
 def training_item(context, device):
     data, epochs = ROOT / "data", 100 if context.cuda else 20
     run = context.scratch / f"run-{device}"
+    replay = ("--replay", "graph") if device == "cuda" and not context.persistent else ()
     return Item(
         device,
         context.program(
@@ -363,7 +367,7 @@ def training_item(context, device):
             data / "binarized_mnist_valid.packed.npy", "--evaluate-rows", 0, "--evaluate-samples", 10, "--layers",
             "200,200,200", "--epochs", epochs, "--batch-size", 100, "--optimizer", "adam", "--learning-rate", 0.003,
             "--schedule", "cosine", "--weight-bits", 8, "--seed", 1, "--checkpoint-every", epochs, "--device",
-            device, "--out", run, "--force", "--quiet"),
+            device, *replay, "--out", run, "--force", "--quiet"),
         of_training(run),
         expected=60,
     )  # fmt: skip
@@ -503,12 +507,19 @@ def state_of(results, complete):
     return "passed" if "passed" in states else "reported" if "reported" in states else "not run"
 
 
+def what_is_tried(context):
+    return {"bundle": identity(), "device": context.device, "card": context.card}
+
+
+def read_record(path, context):
+    """Of the same programs on the same card; nothing where there is none."""
+    record = json.loads(path.read_text()) if path.exists() else {}
+    return record if all(record.get(key) == value for key, value in what_is_tried(context).items()) else {}
+
+
 def run_stage(name, context, again, seconds):
     path = context.out / f"{name}.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
-    about = {"bundle": identity(), "device": context.device, "card": card() if context.cuda else ""}
-    if any(record.get(key) != value for key, value in about.items()):
-        record = {}
+    record = read_record(path, context)
     results = record.get("items", {})
     if again:
         record, results = {}, {n: result for n, result in results.items() if not context.chose(n)}
@@ -517,7 +528,7 @@ def run_stage(name, context, again, seconds):
             print(f"{name}: finished before ({record['state']})", flush=True)
         context.finished.add(name)
         return record
-    record = {"stage": name, **about, "items": results}
+    record = {"stage": name, **what_is_tried(context), "items": results}
     end, complete, left = min(time.monotonic() + seconds, context.end), True, []
     open_still = lambda item: results.get(item.name, {}).get("state", "unfinished") == "unfinished"
     with open(context.out / f"{name}.log", "a", encoding="utf-8") as log:
@@ -666,8 +677,8 @@ def main():
         print(f"\ngpu_check.sh: interrupted by {signal.Signals(by.args[0]).name}; run goes on there.", file=sys.stderr)
         interruption = by.args[0]
         for name in stages:  # the one that was interrupted has more by now
-            if (context.out / f"{name}.json").exists():
-                records[name] = json.loads((context.out / f"{name}.json").read_text())
+            if record := read_record(context.out / f"{name}.json", context):
+                records[name] = record
     finally:
         shutil.rmtree(context.scratch, ignore_errors=True)
         if not (arguments.dry_run or arguments.cpu_half) and arguments.out.is_dir():

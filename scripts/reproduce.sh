@@ -150,6 +150,10 @@ record=${record:-$out/record.json}
 model=$out/model.safetensors
 for ((i = 0; i + 1 < ${#options[@]}; ++i)); do
   [[ ${options[i]} == --initial-model ]] || continue
+  if compgen -G "$out/checkpoints/*" >/dev/null; then  # what has begun goes on without it
+    unset 'options[i]' 'options[i + 1]'
+    break
+  fi
   first=${options[i + 1]}
   options[i + 1]=$(dirname "$out")/$first-seed-$seed/model.safetensors
   if [[ ! -r ${options[i + 1]} ]]; then

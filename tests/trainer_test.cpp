@@ -146,10 +146,11 @@ TEST_P(TrainerTest, RefusesAnInitialModelThatIsNotTheRuns) {
   TrainingSettings named = small_settings(OptimizerKind::sgd);
   named.initial_hash = initial.hash;
   Trainer waiting(ops(), data, named);
+  EXPECT_THROW(waiting.snapshot(), UsageError);
   EXPECT_NE(testing::message_of<UsageError>([&] { waiting.run_steps(1); }).find("begin_with"),
             std::string::npos);
   Model other = initial;
-  other.hash = std::string(64, '0');
+  other.tensors.at("prior.bias").values[0] += 1;
   EXPECT_NE(testing::message_of<UsageError>([&] { waiting.begin_with(other); }).find(initial.hash),
             std::string::npos);
   waiting.begin_with(initial);

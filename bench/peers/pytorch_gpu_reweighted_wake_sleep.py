@@ -91,7 +91,6 @@ class ReweightedWakeSleep(peer.WakeSleep):
         # The prior's error is h_L - sigma(a), and sigma(a) is the same for every sample.
         mean = weighted[-1][:, : self.sizes[-1]].sum(0, dtype=torch.float32).div_(self.batch_size)
         self.prior.add_(mean.sub_(torch.sigmoid(self.prior)), alpha=self.settings.learning_rate)
-        self.meet()
 
     def wake_phi(self, x, drawn):
         states, w, weighted, generative_errors, recognition_errors, first_error = drawn
@@ -115,6 +114,7 @@ class ReweightedWakeSleep(peer.WakeSleep):
         copies = self.recognition.copies is not self.recognition.values
         if copies:
             self.wake_phi(x, drawn)
+        self.meet()
         dreams = self.sleep()
         if not copies:
             self.wake_phi(x, drawn)
@@ -261,6 +261,7 @@ def check_expected_updates(arguments):
         old = {"generative": weights(machine.generative), "recognition": weights(machine.recognition)}
         drawn = machine.sample(x)
         machine.wake_theta(drawn)
+        machine.meet()
         new = {"generative": weights(machine.generative)}
         restore()  # the dreams are to be those of the machine that was enumerated, not of what wake-theta made of it
         dreams = machine.sleep()

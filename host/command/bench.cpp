@@ -272,6 +272,8 @@ MemoryPlan plan_of(Ops& ops, const Subject& subject) {
   for (std::size_t l = 1; l < subject.sizes.size(); ++l) {
     largest = std::max(largest, subject.sizes[l] * subject.sizes[l - 1]);
   }
+  const std::int64_t top = subject.sizes.back();
+  if (subject.settings.prior == Prior::autoregressive) largest = std::max(largest, top * top);
   plan.fixed += largest * static_cast<std::int64_t>(sizeof(std::int32_t));
   const std::int64_t samples = rows_of_a_step(subject.settings) / subject.settings.batch_size;
   for (const std::int64_t units : subject.sizes) plan.per_row += 2 * samples * padded_units(units);

@@ -140,12 +140,13 @@ struct Start {
   std::optional<Model> initial;  ///< whose parameters a new run begins with
 };
 
-/// The model that --initial-model names, whose hash is one of the settings.
-void read_initial_model(Start& start, const Arguments& arguments) {
+/// The model that --initial-model names, whose hash becomes one of the settings.
+std::optional<Model> read_initial_model(TrainingSettings& settings, const Arguments& arguments) {
   const std::string path = arguments.text("initial-model");
-  if (path.empty()) return;
-  start.initial = load_model(path);
-  start.settings.initial_hash = start.initial->hash;
+  if (path.empty()) return std::nullopt;
+  Model initial = load_model(path);
+  settings.initial_hash = initial.hash;
+  return initial;
 }
 
 /// The newest checkpoint that can be read. Every one that cannot is named.
@@ -227,10 +228,10 @@ Start resumed_start(const RunFolder& folder, const Arguments& given, const Log& 
     Arguments recorded(given.spec());
     recorded.add_layer(read_toml(given.spec(), folder.config()));
     base = settings_over(base, recorded);
+    start.initial = read_initial_model(base, recorded);
   }
   start.settings = settings_over(base, given);
-  read_initial_model(start, start.checkpoint ? given : start.arguments);
-  if (!start.checkpoint) base.initial_hash = start.settings.initial_hash;
+  if (given.given("initial-model")) start.initial = read_initial_model(start.settings, given);
   if (start.checkpoint || folder.has_config()) refuse_differences(folder, given, base, start);
   if (!start.checkpoint) {
     log.line("no checkpoint in " + folder.path() + " yet: the run starts from its beginning");
@@ -255,7 +256,7 @@ Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) 
   if (given.flag("resume")) return resumed_start(folder, given, log);
   refuse_folder_in_use(folder, given.flag("force"));
   Start start = {std::nullopt, settings_over(TrainingSettings{}, given), given, {}};
-  read_initial_model(start, given);
+  start.initial = read_initial_model(start.settings, given);
   return start;
 }
 
