@@ -662,7 +662,9 @@ class CudaOps final : public Ops {
     auto recording =
         std::make_unique<CudaRecording>(*this, graph, draft, persistent_blocks_, replay_, why_not);
     const std::string how = recording->prepare(stream());
-    if (draft.steps() > 0) recordings_ = how;
+    const bool of_steps = draft.steps() > 0;
+    if (of_steps || !describes_steps_) recordings_ = how;
+    describes_steps_ = describes_steps_ || of_steps;
     return recording;
   }
 
@@ -805,7 +807,8 @@ class CudaOps final : public Ops {
   Branch* branch_ = nullptr;  ///< the one that was entered; null on the main line
   Draft* draft_ = nullptr;    ///< while operations are recorded
   bool drafted_ = false;      ///< while one that the draft knows is queued
-  std::string recordings_;    ///< how the latest recording of steps is replayed; empty while there was none
+  std::string recordings_;    ///< how the latest recording of steps, or else of anything, is replayed
+  bool describes_steps_ = false;
 };
 
 CudaRecording::CudaRecording(CudaOps& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
