@@ -65,7 +65,7 @@ joint-200-200-200                | -     | 300  | 1000,10000 | --layers 200,200,
 natural-200-200-200              | -     | 100  | 1000       | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1 --weight-bits 16
 bidirectional-200-200-200        | -     | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
 deep-bidirectional               | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10
-deep-bidirectional-16-bits       | 84.8  | 300  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10 --learning-rate 0.001 --weight-bits 16
+deep-bidirectional-16-bits       | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10 --learning-rate 0.001 --weight-bits 16
 deep                             | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
 deep-16-bits                     | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --weight-bits 16
 deep-further-59000-rows          | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-16-bits
