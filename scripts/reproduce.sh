@@ -59,6 +59,7 @@ reweighted-50-batches-of-20      | 89.0  | 100  | 1000,10000 | --layers 200,200,
 vimco-200                        | 101.9 | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
 vimco-200-200                    | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
 vimco-16-bits-200-200            | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
+vimco-200-200-59000-rows         | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
 autoregressive-wake-sleep        | -     | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
 autoregressive-reweighted        | -     | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
 joint-200-200-200                | -     | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
@@ -69,6 +70,7 @@ deep-bidirectional-16-bits       | 84.8  | 1000 | 1000,10000 | --layers 300,200,
 deep                             | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
 deep-16-bits                     | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --weight-bits 16
 deep-further-59000-rows          | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-16-bits
+deep-further-still-59000-rows    | 84.8  | 140  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-further-59000-rows
 deep-50-16-bits-59000-rows       | 84.8  | 240  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
 fashion-200-200-200              | 107.4 | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
 fashion-16-bits-59000-rows       | 107.4 | 420  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
