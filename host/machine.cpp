@@ -116,33 +116,14 @@ std::string Machine::conditional_name(int index) const {
 
 namespace {
 
-// +-sqrt(6 / (n_in + n_out)) / n_in, by addressed draws: row = receiving unit, four sending units a block.
-void fill_uniform(Tensor& weight, Domain domain, int layer, std::uint64_t seed) {
-  const std::int64_t receiving = weight.shape[0];
-  const std::int64_t sending = weight.shape[1];
-  const double limit =
-      std::sqrt(6.0 / static_cast<double>(sending + receiving)) / static_cast<double>(sending);
-  const std::uint32_t domain_and_layer = domain_word(domain, static_cast<std::uint32_t>(layer));
-  for (std::int64_t i = 0; i < receiving; ++i) {
-    for (std::int64_t j = 0; j < sending; j += 4) {
-      const PhiloxBlock block = philox4x32_10(
-          draw_counter(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i), 0, domain_and_layer),
-          seed);
-      for (std::int64_t k = 0; k < 4 && j + k < sending; ++k) {
-        weight.values[static_cast<std::size_t>(i * sending + j + k)] =
-            symmetric_uniform(block.word[k]) * static_cast<float>(limit);
-      }
-    }
-  }
+float initial_limit(const Conditional& c) {
+  return static_cast<float>(std::sqrt(6.0 / static_cast<double>(c.sending + c.receiving)) /
+                            static_cast<double>(c.sending));
 }
 
 float logit(double mean) {
   const float p = static_cast<float>(std::clamp(mean, 1e-4, 1.0 - 1e-4));
   return log(p) - log(1.0f - p);
-}
-
-std::string layer_name(const char* kind, int l, const char* what) {
-  return std::string(kind) + "." + std::to_string(l) + "." + what;
 }
 
 std::int64_t elements_of(const std::vector<std::int64_t>& shape) {
@@ -163,23 +144,30 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
                     " units a row, but the machine has " + std::to_string(size(0)) + " visible units");
   }
   const FloatingPointScope scope;
-  Tensors tensors = zeros();
-  for (int l = 1; l <= layers(); ++l) {
-    fill_uniform(tensors[layer_name("recognition", l, "weight")], Domain::initial_recognition, l, seed);
-    fill_uniform(tensors[layer_name("generative", l, "weight")], Domain::initial_generative, l, seed);
-    std::vector<float>& hidden = tensors[layer_name("recognition", l, "bias")].values;
-    std::fill(hidden.begin(), hidden.end(), -1.0f);
-    std::vector<float>& below = tensors[layer_name("generative", l, "bias")].values;
-    std::fill(below.begin(), below.end(), -1.0f);
-  }
-  const auto initial = [&](double mean) {
+  const auto visible_bias = [&](double mean) {
     return has_gaussian_visible() ? static_cast<float>(mean) : logit(mean);
   };
-  std::transform(visible_means.begin(), visible_means.end(), tensors["generative.1.bias"].values.begin(),
-                 initial);
-  std::vector<float>& prior = tensors["prior.bias"].values;
-  std::fill(prior.begin(), prior.end(), -1.0f);
-  upload(tensors);
+  for (int index = 0; index < conditionals(); ++index) {
+    Part& part = parts_[static_cast<std::size_t>(index)];
+    const Conditional& c = part.conditional;
+    std::vector<float> bias(static_cast<std::size_t>(c.receiving), -1.0f);
+    if (index == generative_index(1)) {
+      std::transform(visible_means.begin(), visible_means.end(), bias.begin(), visible_bias);
+    }
+    part.bias.copy_in(bias.data());
+    if (c.integers == nullptr) continue;
+    if (index == prior_index()) {
+      part.weight.fill_zero();
+    } else {
+      const bool upward = index == recognition_index(index / 2 + 1);
+      Draw draw;
+      draw.seed = seed;
+      draw.domain = upward ? Domain::initial_recognition : Domain::initial_generative;
+      draw.layer = static_cast<std::uint32_t>(index / 2 + 1);
+      ops_->draw_weights(c, draw, initial_limit(c));
+    }
+    ops_->quantize(c, nullptr, nullptr);
+  }
 }
 
 std::map<std::string, std::vector<std::int64_t>> Machine::shapes() const {

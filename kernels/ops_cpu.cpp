@@ -158,6 +158,16 @@ class CpuOps : public Ops {
     return std::make_unique<CpuWeights>(*this, route_, receiving, sending, bits, largest_input);
   }
 
+  void draw_weights(const Conditional& conditional, const Draw& draw, float limit) override {
+    const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      const Range units = part_of(conditional.receiving, thread, team_.size());
+      for (std::int64_t i = units.begin; i < units.end; ++i) {
+        kernels_.draw_weights(address_of(draw, i, 1), limit, conditional.sending, conditional.weight.row(i));
+      }
+    });
+  }
+
   void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
     const ArithmeticScope scope;
     team_.run([&](int thread) {

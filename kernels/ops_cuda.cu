@@ -295,6 +295,11 @@ class CudaOps final : public Ops {
     return std::make_unique<CudaWeights>(*this, route_, receiving, sending, bits, largest_input);
   }
 
+  void draw_weights(const Conditional& conditional, const Draw& draw, float limit) override {
+    const CurrentDevice current(ordinal_);
+    cuda::draw_weights(stream(), draw, limit, conditional.weight);
+  }
+
   void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
     if (conditional.integers == nullptr) return;
     const CurrentDevice current(ordinal_);

@@ -36,6 +36,10 @@ class RecordingOps : public Ops {
                                                        std::int32_t largest) override {
     return ops_->make_integer_weights(n, m, bits, largest);
   }
+  void draw_weights(const Conditional& c, const Draw& draw, float limit) override {
+    for (std::int64_t i = 0; i < c.receiving; ++i) note(draw, static_cast<std::uint32_t>(i), 0, c.sending, 4);
+    ops_->draw_weights(c, draw, limit);
+  }
   void quantize(const Conditional& c, std::uint32_t* d, const std::uint32_t* s) override {
     ops_->quantize(c, d, s);
   }

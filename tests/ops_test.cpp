@@ -78,6 +78,25 @@ TEST_P(OpsTest, ShuffleMakesEveryPlaceAsLikely) {
   EXPECT_LT(chi_square, 27.9);
 }
 
+TEST_P(OpsTest, DrawnWeightsAreUniformWithinTheLimitByTheirAddresses) {
+  for (const Size& size : awkward_sizes) {
+    const TestConditional c(ops(), size.receiving, size.sending, 16);
+    const Draw draw{0x123456789, Domain::initial_generative, 3};
+    ops().draw_weights(c.view, draw, 0.1f);
+    const std::vector<float> drawn = to_host(c.weight_buffer);
+    for (std::int64_t i = 0; i < size.receiving; ++i) {
+      for (std::int64_t j = 0; j < size.sending; ++j) {
+        const std::uint32_t word = word_at(static_cast<std::uint32_t>(j / 4), static_cast<std::uint32_t>(i),
+                                           0, 0x48000003u, static_cast<int>(j % 4), 0x123456789);
+        const double expected = 0.1f * ((2.0 * (word >> 8) + 1) / 16777216 - 1);
+        ASSERT_EQ(drawn[static_cast<std::size_t>(i * size.sending + j)], static_cast<float>(expected))
+            << size.receiving << " x " << size.sending << ", " << i << ", " << j;
+      }
+    }
+    EXPECT_EQ(to_host(c.bias_buffer), c.biases);
+  }
+}
+
 TEST_P(OpsTest, SampleDrawsFromSigmaOfTheLogits) {
   std::int64_t decided = 0, undecided = 0;
   for (const int bits : {16, 12, 8}) {

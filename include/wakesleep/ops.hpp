@@ -226,6 +226,9 @@ class Ops {
   /// exact sums on this backend's route.
   virtual std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending,
                                                                int bits, std::int32_t largest_input = 1) = 0;
+  /// weight[i][j] = limit * symmetric_uniform(word j mod 4 of the draw at (j / 4, row i)): uniform within
+  /// +-limit. The integers stay as they are until quantize.
+  virtual void draw_weights(const Conditional& conditional, const Draw& draw, float limit) = 0;
   /// Integers and shifts from the master weights. `diverged` (one word, may be null) becomes 1 + the value of
   /// `step` (or 1 where that is null) if it was 0 and a weight is not finite or fits no shift.
   virtual void quantize(const Conditional& conditional, std::uint32_t* diverged,

@@ -43,6 +43,7 @@ bool update_along(float* parameters, float* first, float* second, const float* g
 void natural_gradient(const FisherInverse& inverse, std::int64_t unit, std::int64_t sending,
                       const Rates& rates, const std::int32_t* gradient, std::int32_t bias_gradient,
                       float* natural, float* natural_bias);
+void draw_weights(const RowAddress& address, float limit, std::int64_t count, float* weights);
 float largest_magnitude(const float* weights, std::int64_t count);
 void quantize_limbs(const float* weights, std::int64_t count, float two_to_shift, std::int8_t* high,
                     std::int8_t* low);

@@ -28,6 +28,7 @@ const RowKernels table = {
     .update = update,
     .update_along = update_along,
     .natural_gradient = natural_gradient,
+    .draw_weights = draw_weights,
     .largest_magnitude = largest_magnitude,
     .quantize_limbs = quantize_limbs,
     .quantize_words = quantize_words,

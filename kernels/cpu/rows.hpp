@@ -122,6 +122,8 @@ struct RowKernels {
   void (*natural_gradient)(const FisherInverse& inverse, std::int64_t unit, std::int64_t sending,
                            const Rates& rates, const std::int32_t* gradient, std::int32_t bias_gradient,
                            float* natural, float* natural_bias);
+  /// Ops::draw_weights of one receiving unit.
+  void (*draw_weights)(const RowAddress& address, float limit, std::int64_t count, float* weights);
   /// max |w|, or +infinity when a weight is not finite.
   float (*largest_magnitude)(const float* weights, std::int64_t count);
   /// q = rint(w 2^s) as limbs (high null: low alone, |q| <= 127) ...

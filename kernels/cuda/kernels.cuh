@@ -60,6 +60,8 @@ void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_g
 /// gradient [units x units]: 0 on and above the diagonal.
 void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units);
 
+void draw_weights(cudaStream_t stream, const Draw& draw, float limit, Matrix<float> weight);
+
 /// Limbs and scales of the weights; `diverged` and `step` as in Ops::quantize.
 void quantize(cudaStream_t stream, Matrix<const float> weight, int bits, const Limbs& limbs, float* scales,
               std::uint32_t* diverged, const std::uint32_t* step);
