@@ -19,8 +19,14 @@ if(WAKESLEEP_WITH_CUDA)
     else()
       set(CMAKE_CUDA_ARCHITECTURES all-major)
     endif()
+    set(architectures_are_ours ON)
   endif()
   enable_language(CUDA)
+  # The major architectures of CUDA 12 begin before int8 matrix units, which the kernels need.
+  if(architectures_are_ours AND CMAKE_CUDA_ARCHITECTURES STREQUAL "all-major" AND
+     CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
+    set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90)
+  endif()
   # CMake 3.25 knows no C++20 flags of nvcc, though it has them since 12.0.
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)

@@ -110,13 +110,7 @@ class CudaOps final : public Ops {
 
   ~CudaOps() override {
     const CurrentDevice current(ordinal_, std::nothrow);
-    // Copies may still read the staging ring. Other backends' streams are not waited for: one of them may be
-    // recording in another thread, and a wait for the device would end that.
-    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(main_stream()));
-    for (Branch& branch : resources_->branches) {
-      WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(branch.lane().stream.get()));
-    }
-    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(resources_->uploads.get()));
+    wait_for_streams();  // copies may still read the staging ring
     resources_.reset();
   }
 
@@ -139,9 +133,10 @@ class CudaOps final : public Ops {
     return memory;
   }
 
-  /// Waits for the device, which may still be using the memory.
+  /// Waits for what may still be using the memory: cudaFree is only said to do so where it has to.
   void deallocate(void* memory, std::size_t bytes) noexcept override {
     const CurrentDevice current(ordinal_, std::nothrow);
+    if (resources_ != nullptr) wait_for_streams();
     WAKESLEEP_CUDA_REPORT(cudaFree(memory));
     note_deallocation(bytes);
   }
@@ -613,6 +608,16 @@ class CudaOps final : public Ops {
   /// What cuBLAS recommends for the device.
   static constexpr std::int64_t blas_bytes(const cudaDeviceProp& properties) {
     return std::int64_t{properties.major >= 9 ? 32 : 4} << 20;
+  }
+
+  /// This backend's, not the device: another backend may be recording in another thread, and a wait for the
+  /// device would end that.
+  void wait_for_streams() noexcept {
+    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(main_stream()));
+    for (Branch& branch : resources_->branches) {
+      WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(branch.lane().stream.get()));
+    }
+    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(resources_->uploads.get()));
   }
 
   struct Resources {

@@ -57,6 +57,7 @@ libraries_of() {
   ldd "$1" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | grep -Ev "$own|$cuda" || true
 }
 
+# $1: the folder of the bundle; $2: a program of it.
 write_start() {
   cat > "$1/start" <<'START'
 #!/usr/bin/env bash
@@ -65,8 +66,8 @@ write_start() {
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cuda=
-for library in libcudart.so libcublas.so; do
-  found=$(find -L /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib /usr/lib /opt -name "$library.*" \
+for library in libcudart.so libcublasLt.so; do  # of the major version that the programs were built with
+  found=$(find -L /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib /usr/lib /opt -name "$library.CUDA_MAJOR*" \
     -not -path '*/stubs/*' -print -quit 2>/dev/null || true)
   if [[ -n $found ]]; then cuda+=:$(dirname "$found"); fi
 done
@@ -76,6 +77,9 @@ name=$1
 shift
 exec ${WAKESLEEP_RUN_UNDER:-} "$here/bin/$name" "$@"
 START
+  local major
+  major=$(ldd "$2" | sed -n 's/.*libcudart\.so\.\([0-9]*\).*/\1/p' | head -n 1)
+  sed -i "s/CUDA_MAJOR/$major/" "$1/start"
   chmod 755 "$1/start"
 }
 
@@ -123,7 +127,7 @@ bundle() {
   cp -r bench/gpu.py bench/compare.py bench/peers "$parts/bench/"
   rm -rf "$parts"/bench/peers/__pycache__
   cp scripts/gpu_check.sh scripts/gpu_stages.py "$parts/scripts/"
-  write_start "$parts"
+  write_start "$parts" "$build/wakesleep"
   if [[ -n $data ]]; then
     mkdir "$parts/data"
     cp "$data"/binarized_mnist_{train,valid,test}.packed.npy "$parts/data/"

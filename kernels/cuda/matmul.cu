@@ -12,6 +12,7 @@
 #include "kernels/cuda/limbs.hpp"
 #include "kernels/cuda/philox.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/several.cuh"
 #include "kernels/cuda/stream.hpp"
 
 namespace wakesleep::cuda {
@@ -85,6 +86,42 @@ __global__ void test_elements_kernel(std::int64_t count, Element* elements) {
   elements[i] = as_element<Element>(static_cast<std::int32_t>(random.word[0] % 3) - 1);
 }
 
+/// What the engine's own kernel sums at a time, so that it reads a row on the right once for so many on the
+/// left.
+constexpr int own_left_rows = 16;
+
+/// Products that cuBLASLt may refuse: for its int8 kernels nobody promises 16 rows or fewer on the left,
+/// which are a small batch or the gradient of a small layer. One warp for each row on the right.
+__global__ void own_product_kernel(MatmulShape shape, const std::int8_t* left, const std::int8_t* right,
+                                   std::int32_t* sums) {
+  const std::int64_t right_row = position().row;
+  if (right_row >= shape.right_rows) return;
+  const std::int64_t first_left = std::int64_t{own_left_rows} * blockIdx.y;
+  const auto four_words = [](const std::int8_t* elements) {
+    return load<4>(reinterpret_cast<const std::int32_t*>(elements));
+  };
+  std::int32_t sum[own_left_rows] = {};
+  for (std::int64_t term = 16 * threadIdx.x; term < shape.terms; term += 16 * warp_lanes) {
+    const Several<std::int32_t, 4> right_terms = four_words(right + right_row * shape.right_stride + term);
+#pragma unroll
+    for (int r = 0; r < own_left_rows; ++r) {
+      if (first_left + r >= shape.left_rows) continue;
+      const Several<std::int32_t, 4> left_terms =
+          four_words(left + (first_left + r) * shape.left_stride + term);
+#pragma unroll
+      for (int word = 0; word < 4; ++word) {
+        sum[r] = __dp4a(left_terms.element[word], right_terms.element[word], sum[r]);
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < own_left_rows; ++r) {
+    if (first_left + r >= shape.left_rows) continue;  // the same in all lanes
+    const std::int32_t total = warp_reduce(sum[r], Plus{});
+    if (threadIdx.x == 0) sums[(first_left + r) * shape.sums_stride + right_row] = total;
+  }
+}
+
 template <class Value>
 void set(cublasLtMatmulDesc_t description, cublasLtMatmulDescAttributes_t attribute, Value value) {
   WAKESLEEP_CUDA_CHECK(cublasLtMatmulDescSetAttribute(description, attribute, &value, sizeof(value)));
@@ -140,9 +177,11 @@ Matmul::Operands Matmul::test_operands(const MatmulShape& shape, void* sums) {
   return {elements, elements + left * element_bytes(options_.route), sums};
 }
 
-/// A product as cuBLASLt wants it described, and the algorithm that makes it. Plain values: nothing to
-/// release.
+/// A product as cuBLASLt wants it described, and the algorithm that makes it, or that the engine's own kernel
+/// does. Plain values: nothing to release.
 struct Matmul::Plan {
+  MatmulShape shape;
+  bool own = false;
   cublasLtMatmulDescOpaque_t operation;
   cublasLtMatrixLayoutOpaque_t right;
   cublasLtMatrixLayoutOpaque_t left;
@@ -150,11 +189,13 @@ struct Matmul::Plan {
   cublasLtMatmulAlgo_t algorithm;
 };
 
-/// The plans of the process, and how many algorithms each device and route has been denied.
+/// The plans of the process, and for each device and route how many algorithms it has been denied and how
+/// many shapes the engine's own kernel multiplies.
 struct Matmul::Plans {
   std::mutex mutex;
   std::map<std::tuple<int, CudaRoute, std::int64_t, MatmulShape>, Plan> chosen;
   std::map<std::pair<int, CudaRoute>, int> dropped;
+  std::map<std::pair<int, CudaRoute>, int> own;
 };
 
 Matmul::Plans& Matmul::plans() {
@@ -171,12 +212,14 @@ Matmul::Plans& Matmul::plans() {
 /// cuBLAS documents for its int8 kernels on them (cublasLtMatmul, "To use IMMA kernels", regular data
 /// ordering): pointers aligned to 4 bytes, better 16; leading dimensions of A, B and C multiples of 4; m and
 /// k multiples of 4. Some devices refuse other shapes, so m, k and the leading dimensions of operands are
-/// padded to 16 throughout; n is free. fp16 has no such rules but is fastest with the same padding.
+/// padded to 16 throughout. n is free by the documentation, and yet has been refused where it is small:
+/// own_product_kernel stands in. fp16 has no such rules but is fastest with the same padding.
 Matmul::Plan Matmul::described(const MatmulShape& shape) const {
   const auto extent = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
   const cudaDataType element = element_type(options_.route);
   const cudaDataType sum = sum_type(options_.route);
   Plan plan;
+  plan.shape = shape;
   WAKESLEEP_CUDA_CHECK(cublasLtMatmulDescInit(&plan.operation, compute_type(options_.route), sum));
   set(&plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, static_cast<std::int32_t>(CUBLAS_OP_T));
   set(&plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, static_cast<std::int32_t>(CUBLAS_OP_N));
@@ -190,6 +233,13 @@ Matmul::Plan Matmul::described(const MatmulShape& shape) const {
 }
 
 cublasStatus_t Matmul::queue(const Plan& plan, const Operands& operands) {
+  if (plan.own) {
+    const std::int64_t tiles = (plan.shape.left_rows + own_left_rows - 1) / own_left_rows;
+    launch(own_product_kernel, over_rows(plan.shape.right_rows, tiles * warp_lanes), stream_, plan.shape,
+           static_cast<const std::int8_t*>(operands.left), static_cast<const std::int8_t*>(operands.right),
+           static_cast<std::int32_t*>(operands.sums));
+    return CUBLAS_STATUS_SUCCESS;
+  }
   // The library takes descriptors as pointers to what it does not change.
   Plan& described = const_cast<Plan&>(plan);
   const std::int32_t integer[] = {1, 0};
@@ -248,34 +298,43 @@ Matmul::Plan Matmul::choose(const MatmulShape& shape, const Operands& operands) 
   const cublasStatus_t asked =
       cublasLtMatmulAlgoGetHeuristic(blas_.get(), &plan.operation, &plan.right, &plan.left, &plan.sums,
                                      &plan.sums, &preference, most_candidates, candidates.data(), &count);
-  if (asked != CUBLAS_STATUS_SUCCESS) {
-    throw InternalError(product + " has no algorithm in cuBLASLt (" + describe(asked) +
-                        "); use the other route or another device");
-  }
+  if (asked != CUBLAS_STATUS_SUCCESS) count = 0;
   const Operands test = test_operands(shape, operands.sums);
   // Other lanes may be at work, which would be measured with the candidates.
   ops_.synchronize();
   Plan fastest = plan;
   float least = std::numeric_limits<float>::infinity();
   int dropped = 0;
+  const auto consider = [&](const Plan& candidate) {
+    if (!is_right(candidate, shape, test) || !is_right(candidate, shape, operands)) {
+      ++dropped;
+      return;
+    }
+    const float time = milliseconds(candidate, operands);
+    if (time >= least) return;
+    least = time;
+    fastest = candidate;
+  };
   for (int i = 0; i < count; ++i) {
     const cublasLtMatmulHeuristicResult_t& candidate = candidates[static_cast<std::size_t>(i)];
     if (candidate.state != CUBLAS_STATUS_SUCCESS) continue;
     plan.algorithm = candidate.algo;
-    if (!is_right(plan, shape, test) || !is_right(plan, shape, operands)) {
-      ++dropped;
-      continue;
-    }
-    const float time = milliseconds(plan, operands);
-    if (time >= least) continue;
-    least = time;
-    fastest = plan;
+    consider(plan);
+  }
+  const bool none_is_right = least == std::numeric_limits<float>::infinity();
+  if (options_.route == CudaRoute::int8 && (shape.left_rows <= own_left_rows || none_is_right)) {
+    plan.own = true;
+    consider(plan);
   }
   plans().dropped[{options_.ordinal, options_.route}] += dropped;
   if (least == std::numeric_limits<float>::infinity()) {
-    throw InternalError(product + " failed its check with every one of the " + std::to_string(dropped) +
-                        " algorithms that cuBLASLt offers; use the other route or another device");
+    throw InternalError(product +
+                        (dropped > 0 ? " failed its check with every one of the " + std::to_string(dropped) +
+                                           " algorithms that there are"
+                                     : " has no algorithm in cuBLASLt (" + describe(asked) + ")") +
+                        "; use the other route or another device");
   }
+  if (fastest.own) ++plans().own[{options_.ordinal, options_.route}];
   return fastest;
 }
 
@@ -296,10 +355,11 @@ std::string Matmul::description() const {
   const std::size_t version = cublasLtGetVersion();
   const std::lock_guard<std::mutex> lock(plans().mutex);
   const int dropped = plans().dropped[{options_.ordinal, options_.route}];
+  const int own = plans().own[{options_.ordinal, options_.route}];
   return std::string(name_of(options_.route)) + " products (cuBLASLt " + std::to_string(version / 10000) +
          "." + std::to_string(version / 100 % 100) + "." + std::to_string(version % 100) +
          (dropped > 0 ? ", without " + std::to_string(dropped) + " algorithms that failed a check" : "") +
-         ")";
+         (own > 0 ? ", " + std::to_string(own) + " shapes by the engine's own kernel" : "") + ")";
 }
 
 }  // namespace wakesleep::cuda

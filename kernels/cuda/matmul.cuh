@@ -1,6 +1,7 @@
 // One product of two matrices of integers by cuBLASLt. Which of its algorithms is used for a shape is decided
 // at the first use of the shape: each candidate is checked against sums in 64-bit integers, on random
 // operands and on the real ones, timed on the real ones, and the fastest is kept for the rest of the process.
+// Beside them stands a kernel of the engine's own, for few int8 rows and for what cuBLASLt refuses.
 #pragma once
 
 #include <cublasLt.h>
@@ -36,8 +37,8 @@ struct ProductOptions {
 };
 
 /// sums[r][i] = sum over t < terms of left[r][t] * right[i][t]. Elements are those of the route; sums are
-/// int32 on the int8 route and float32 on the fp16 route. right_rows, terms and all strides are multiples of
-/// 4 (of the operands: of 16), and every matrix starts at a multiple of 16 bytes.
+/// int32 on the int8 route and float32 on the fp16 route. right_rows and sums_stride are multiples of 4,
+/// terms and the other strides of 16, and every matrix starts at a multiple of 16 bytes.
 struct MatmulShape {
   std::int64_t left_rows = 0;
   std::int64_t right_rows = 0;
@@ -85,7 +86,8 @@ class Matmul {
   /// algorithm gives the right sums.
   void run(const MatmulShape& shape, const void* left, const void* right, void* sums);
 
-  /// "int8 products (cuBLASLt 13.1.0)", with the number of algorithms that were dropped so far, if any.
+  /// "int8 products (cuBLASLt 13.1.0)", with how many algorithms have been dropped and how many shapes the
+  /// engine's own kernel multiplies so far, if any.
   std::string description() const;
 
  private:

@@ -44,6 +44,8 @@ cublasStatus_t judged(const cublasLtMatmulDescOpaque_t& operation, const cublasL
                    d.leading_dimension % 4 != 0 || a.columns % 4 != 0 || a.rows % 4 != 0)) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
+  // Not documented, but seen by others; and one number more, because any shape might be refused.
+  if (integers && (b.columns <= 16 || b.columns == 31)) return CUBLAS_STATUS_NOT_SUPPORTED;
   return CUBLAS_STATUS_SUCCESS;
 }
 

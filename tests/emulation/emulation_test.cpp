@@ -15,10 +15,14 @@ using testing::Backend;
 
 class EmulationTest : public testing::BackendTest {
  protected:
+  static constexpr std::int64_t most_rows = 31;
   /// A machine's conditional, with states and counts to run operations on.
   struct Subject {
     explicit Subject(Ops& ops)
-        : machine(ops, {33, 19}, 16), states(ops, 5 * 64), other_states(ops, 5 * 64), counts(ops, 33) {
+        : machine(ops, {33, 19}, 16),
+          states(ops, most_rows * 64),
+          other_states(ops, most_rows * 64),
+          counts(ops, 33) {
       machine.initialize(std::vector<double>(33, 0.3), 1);
       states.fill_zero();
       other_states.fill_zero();
@@ -46,7 +50,7 @@ TEST_P(EmulationTest, SaysThatItIsNoGpu) {
 
 TEST_P(EmulationTest, OfTheAlgorithmsTheFastestThatIsRightIsUsed) {
   Subject subject(ops());
-  for (const std::int64_t rows : {5, 4}) {  // they are offered in either order
+  for (const std::int64_t rows : {19, 18}) {  // they are offered in either order
     const ConstStates input{subject.states.data(), rows, 33, 64};
     ops().multiply(subject.machine.recognition(1), input);  // chooses
     ops().synchronize();
@@ -68,9 +72,25 @@ TEST_P(EmulationTest, OfTheAlgorithmsTheFastestThatIsRightIsUsed) {
       << ops().description();
 }
 
+TEST_P(EmulationTest, WhatCublasRefusesIsMultipliedByTheEnginesOwnKernel) {
+  const bool int8 = ops().description().find("int8 products") != std::string::npos;
+  Subject subject(ops());
+  for (const std::int64_t rows : {1, 16, 31}) {
+    const ConstStates input{subject.states.data(), rows, 33, 64};
+    ops().multiply(subject.machine.recognition(1), input);  // chooses
+    ops().synchronize();
+    const std::uint64_t fast = emulation::runs_of(emulation::fast);
+    ops().multiply(subject.machine.recognition(1), input);
+    ops().synchronize();
+    EXPECT_EQ(emulation::runs_of(emulation::fast), int8 ? fast : fast + 1) << rows;
+  }
+  EXPECT_EQ(ops().description().find("by the engine's own kernel") != std::string::npos, int8)
+      << ops().description();
+}
+
 TEST_P(EmulationTest, ARecordingRunsOnlyWhenItIsReplayed) {
   Subject subject(ops());
-  std::vector<std::uint8_t> on(5 * 64, 1);
+  std::vector<std::uint8_t> on(most_rows * 64, 1);
   subject.states.copy_in(on.data());
   const auto recording = ops().record([&] { ops().count(subject.visible(), subject.counts.data()); });
   ASSERT_NE(recording, nullptr);
@@ -265,7 +285,7 @@ TEST_P(EmulationTest, AReadbackHoldsWhatWasThereWhenItWasRequested) {
   Subject subject(ops());
   const auto readback = ops().make_readback(33 * sizeof(std::int64_t));
   EXPECT_EQ(readback->result(), nullptr);
-  std::vector<std::uint8_t> on(5 * 64, 1);
+  std::vector<std::uint8_t> on(most_rows * 64, 1);
   subject.states.copy_in(on.data());
   ops().on_branch(2, [&] { ops().count(subject.visible(), subject.counts.data()); });
   readback->request(subject.counts.data());
