@@ -38,50 +38,51 @@ from_caller() { if [[ $1 == /* ]]; then printf '%s' "$1"; else printf '%s' "$cal
 
 # name | published, nats | epochs | samples of the estimates | what `wakesleep train` is told beside data, seed and epochs
 readonly experiments="
-quality                          | -     | 100  | 1000       | --layers 200,200,200 --evaluate-rows 100
-weight-bits-16                   | -     | 30   | 100        | --layers 200,200,200 --weight-bits 16
-weight-bits-12                   | -     | 30   | 100        | --layers 200,200,200 --weight-bits 12
-weight-bits-8                    | -     | 30   | 100        | --layers 200,200,200 --weight-bits 8
-wake-sleep-200                   | 116.3 | 500  | 1000,10000 | --layers 200
-wake-sleep-200-200               | 106.9 | 500  | 1000,10000 | --layers 200,200
-wake-sleep-200-200-200           | 101.3 | 500  | 1000,10000 | --layers 200,200,200
-reweighted-200                   | 103.1 | 1000 | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-200-200               | 93.4  | 1000 | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-200-200-200           | 90.1  | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5
-reweighted-200-59000-rows        | 103.1 | 300  | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
-reweighted-200-200-59000-rows    | 93.4  | 300  | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
-reweighted-59000-rows            | 90.1  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
-reweighted-16-bits-59000-rows    | 90.1  | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8 --weight-bits 16
-reweighted-50-59000-rows         | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
-reweighted-50-16-bits-59000-rows | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
-reweighted-50-200-200-200        | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
-reweighted-50-batches-of-20      | 89.0  | 100  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --batch-size 20 --learning-rate 0.001
-vimco-200                        | 101.9 | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
-vimco-200-200                    | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
-vimco-16-bits-200-200            | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
-vimco-200-200-59000-rows         | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
-autoregressive-wake-sleep        | -     | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
-autoregressive-reweighted        | -     | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
-joint-200-200-200                | -     | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
-natural-200-200-200              | -     | 100  | 1000       | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1 --weight-bits 16
-bidirectional-200-200-200        | -     | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
-deep-bidirectional               | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10
-deep-bidirectional-16-bits       | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10 --learning-rate 0.001 --weight-bits 16
-deep                             | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
-deep-16-bits                     | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --weight-bits 16
-deep-further-59000-rows          | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-16-bits
-deep-further-still-59000-rows    | 84.8  | 140  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-further-59000-rows
-deep-50-16-bits-59000-rows       | 84.8  | 240  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
-fashion-200-200-200              | 107.4 | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
-fashion-16-bits-59000-rows       | 107.4 | 420  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
+quality                               | -     | 100  | 1000       | --layers 200,200,200 --evaluate-rows 100
+weight-bits-16                        | -     | 30   | 100        | --layers 200,200,200 --weight-bits 16
+weight-bits-12                        | -     | 30   | 100        | --layers 200,200,200 --weight-bits 12
+weight-bits-8                         | -     | 30   | 100        | --layers 200,200,200 --weight-bits 8
+wake-sleep-200                        | 116.3 | 500  | 1000,10000 | --layers 200
+wake-sleep-200-200                    | 106.9 | 500  | 1000,10000 | --layers 200,200
+wake-sleep-200-200-200                | 101.3 | 500  | 1000,10000 | --layers 200,200,200
+reweighted-200                        | 103.1 | 1000 | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-200                    | 93.4  | 1000 | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-200-200                | 90.1  | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5
+reweighted-200-59000-rows             | 103.1 | 300  | 1000,10000 | --layers 200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
+reweighted-200-200-59000-rows         | 93.4  | 300  | 1000,10000 | --layers 200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
+reweighted-59000-rows                 | 90.1  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8
+reweighted-16-bits-59000-rows         | 90.1  | 1000 | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 5 --insomnia 0.8 --weight-bits 16
+reweighted-50-59000-rows              | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
+reweighted-50-16-bits-59000-rows      | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
+reweighted-50-200-200-200             | 89.0  | 300  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8
+reweighted-50-batches-of-20           | 89.0  | 100  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --batch-size 20 --learning-rate 0.001
+vimco-200                             | 101.9 | 1000 | 1000,10000 | --layers 200 --algorithm vimco --samples 5
+vimco-200-200                         | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
+vimco-16-bits-200-200                 | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
+vimco-200-200-59000-rows              | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
+autoregressive-wake-sleep             | -     | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
+autoregressive-reweighted             | -     | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
+joint-200-200-200                     | -     | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
+natural-200-200-200                   | -     | 100  | 1000       | --layers 200,200,200 --algorithm natural-reweighted-wake-sleep --samples 5 --optimizer sgd --learning-rate 0.1 --weight-bits 16
+bidirectional-200-200-200             | -     | 1000 | 1000,10000 | --layers 200,200,200 --algorithm bidirectional-helmholtz --samples 5
+deep-bidirectional                    | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10
+deep-bidirectional-16-bits            | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 10 --learning-rate 0.001 --weight-bits 16
+deep-bidirectional-further-59000-rows | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm bidirectional-helmholtz --samples 50 --learning-rate 0.001 --weight-bits 16 --initial-model deep-bidirectional-16-bits
+deep                                  | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10
+deep-16-bits                          | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --weight-bits 16
+deep-further-59000-rows               | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-16-bits
+deep-further-still-59000-rows         | 84.8  | 140  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-further-59000-rows
+deep-50-16-bits-59000-rows            | 84.8  | 240  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
+fashion-200-200-200                   | 107.4 | 500  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50
+fashion-16-bits-59000-rows            | 107.4 | 420  | 1000,10000 | --layers 200,200,200 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16
 "
 
 usage_error() { echo "reproduce.sh: $1" >&2; exit 64; }
 
 list() {
-  printf '%-33s %-15s %-7s %-12s %s\n' name 'published, nats' epochs samples training
+  printf '%-37s %-15s %-7s %-12s %s\n' name 'published, nats' epochs samples training
   while IFS='|' read -r name published epochs samples options; do
-    [[ -z ${name// /} ]] || printf '%-33s %-15s %-7s %-12s %s\n' "${name// /}" "${published// /}" "${epochs// /}" \
+    [[ -z ${name// /} ]] || printf '%-37s %-15s %-7s %-12s %s\n' "${name// /}" "${published// /}" "${epochs// /}" \
       "${samples// /}" "${options# }"
   done <<<"$experiments"
 }
