@@ -54,8 +54,7 @@ __device__ Draw at_step(const Clock& clock, const StepScalars* step, const Draw&
   return moved;
 }
 
-// ------------------------------------------------------------------------------------------------------
-// gather
+// -------------------------------------------------------------------------------- gather
 
 __device__ void gather(const GatherStage& stage, const Draw& draw, const std::uint32_t* first,
                        std::int64_t item) {
@@ -66,8 +65,7 @@ __device__ void gather(const GatherStage& stage, const Draw& draw, const std::ui
   gather_group(stage.data, stage.order, first, draw, stage.states, index / groups, index % groups);
 }
 
-// ------------------------------------------------------------------------------------------ sampling and
-// deltas
+// -------------------------------------------------------------------------------- sampling and deltas
 
 /// Sums of one row for four neighbouring units, which a lane has of a tile of 16 rows and 8 units. Even lanes
 /// have them of the rows of the upper half.
@@ -225,8 +223,7 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
   }
 }
 
-// ------------------------------------------------------------------------------------------------------
-// learning
+// -------------------------------------------------------------------------------- learning
 
 /// Brings the errors of learn_units units into the block's memory, with the rows of a unit side by side and
 /// zeros behind the last row. All threads of the block must call it, and wait before they read.
@@ -417,8 +414,7 @@ __device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage,
   ascend_bias(update, first_unit + place.thread, memory.bias_gradient[place.thread], stage.optimizer, rates);
 }
 
-// ------------------------------------------------------------------------------------------------------ the
-// kernel
+// -------------------------------------------------------------------------------- the kernel
 
 __device__ void run(const Stage& stage, const Clock& clock, const StepScalars* steps, std::int64_t item,
                     BlockMemory& memory) {

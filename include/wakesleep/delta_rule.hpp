@@ -90,8 +90,7 @@ class DeltaRule {
   const NaturalGradient* natural_gradient_ = nullptr;
   std::vector<const std::int32_t*> bias_terms_;  ///< by conditional, null where there are none
   std::vector<Held> held_;  ///< one per conditional, empty but for recognition; none where nothing is held
-  Buffer<std::uint32_t>
-      diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
+  Buffer<std::uint32_t> diverged_;  ///< by conditional: 1 + the first step at which it left the range
   std::unique_ptr<Readback> diverged_readback_;
 };
 

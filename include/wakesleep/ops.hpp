@@ -5,8 +5,7 @@
 // Conventions for every operation below
 //   * All pointers and views are memory of this backend (allocate()). Views never overlap unless said so.
 //   * Operations are queued in the order of the calls and may return before they have run; results are seen
-//   by the
-//     host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
+//     by the host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
 //   * rows = 0 is allowed and does nothing. Shapes are checked; a mismatch throws InternalError.
 //   * Each operation restores the caller's floating-point environment.
 #pragma once
@@ -274,12 +273,11 @@ class Ops {
 
   /// deltas[r] = round_delta(w_r (target[r] - sigma(logits of input[r]))): the delta rule's error, weighted
   /// and stochastically rounded. Kept `logits` stand for the product, and the input is then left out.
-  ///   * A target row may stand for several consecutive rows of deltas: target[r / (deltas.rows /
-  ///   target.rows)].
-  ///   * Or a row of deltas for the K samples of an image, which share their input: target.rows = deltas.rows
-  ///   * K,
-  ///     and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k), rounded once. Not of
-  ///     Gaussian units.
+  ///   * A target row may stand for several consecutive rows of deltas:
+  ///     target[r / (deltas.rows / target.rows)].
+  ///   * Or a row of deltas for the K samples of an image, which share their input: target.rows =
+  ///     deltas.rows * K, and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k),
+  ///     rounded once. Not of Gaussian units.
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
                      Deltas deltas, const SampleWeights& weights = {}, Matrix<const float> logits = {}) = 0;
 

@@ -19,8 +19,7 @@
 
 namespace wakesleep::cuda {
 
-// ---------------------------------------------------------------------------------------------- for the
-// device
+// -------------------------------------------------------------------------------- for the device
 
 inline constexpr int persistent_threads = 512;  ///< of a block; a multiprocessor has one
 inline constexpr int persistent_warps = persistent_threads / warp_lanes;
@@ -120,7 +119,7 @@ int persistent_blocks(const cudaDeviceProp& properties);
 /// Queues the program.
 void run_persistent(cudaStream_t stream, const Program& program, int blocks);
 
-// ---------------------------------------------------------------------------------------------- for the host
+// -------------------------------------------------------------------------------- for the host
 
 /// Bytes of the device's memory, from `begin` up to `end`.
 struct MemoryRange {
