@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/natural_gradient.hpp"
 
@@ -225,13 +226,7 @@ void DeltaRule::upload_optimizer(const Tensors& tensors) {
       machine_, optimizer_state_,
       [&](const std::string& name, const std::vector<std::int64_t>& shape, Buffer<float>& buffer) {
         if (buffer.size() == 0) return;
-        const auto tensor = tensors.find(name);
-        if (tensor == tensors.end() || tensor->second.shape != shape) {
-          throw DataError("optimiser state \"" + name +
-                          "\" is missing or has another shape: this checkpoint does not continue "
-                          "this run");
-        }
-        buffer.copy_in(tensor->second.values.data());
+        buffer.copy_in(state_tensor(tensors, name, shape, "the optimiser state").values.data());
         ++used;
       });
   if (used != tensors.size()) {
