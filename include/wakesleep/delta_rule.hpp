@@ -56,6 +56,8 @@ class DeltaRule {
 
   /// Optimiser state, named optimizer.{conditional}.{weight|bias}.{first|second}; empty for sgd. Blocks.
   Tensors download_optimizer() const;
+  /// Throws DataError naming the tensor that is missing or of another shape, or where there are more than the
+  /// optimiser has; state before it has then been replaced.
   void upload_optimizer(const Tensors& tensors);
   std::size_t optimizer_bytes() const;
 
