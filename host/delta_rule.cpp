@@ -235,12 +235,4 @@ void DeltaRule::upload_optimizer(const Tensors& tensors) {
   }
 }
 
-std::size_t DeltaRule::optimizer_bytes() const {
-  std::size_t bytes = 0;
-  for (const State& s : optimizer_state_) {
-    bytes += s.weight_first.bytes() + s.weight_second.bytes() + s.bias_first.bytes() + s.bias_second.bytes();
-  }
-  return bytes;
-}
-
 }  // namespace wakesleep

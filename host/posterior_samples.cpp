@@ -107,6 +107,7 @@ void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rul
 
 // dR_l = sum_k w_k (h_l^k - sigma(R_l h_{l-1}^k + c_l)) h_{l-1}^k^T. In the first layer all k share h_0 = x,
 // so that dR_1 = (sum_k w_k h_1^k - sigma(R_1 x + c_1) sum_k w_k) x^T: one row of deltas an image.
+
 /// Calls use(branch, index, deltas, input) for every recognition conditional, on its branch.
 template <class Use>
 void PosteriorSamples::each_recognition_delta(const Batch& batch, DeltaRule& delta_rule,

@@ -252,6 +252,9 @@ WAKESLEEP_HOST_DEVICE std::int32_t log_gaussian(std::uint32_t state, float mean,
   return scaled < 0.0f ? -rounded : rounded;
 }
 
+/// What the importance weight of the largest sample of an image is: 2^30.
+inline constexpr float relative_weight_one = 1073741824.0f;
+
 /// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image. Log
 /// weights are in units of 2^-fraction_bits nats (20 or 21).
 WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std::int64_t maximum,
@@ -261,7 +264,7 @@ WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std:
   // The difference has at most 26 significant bits here, which are rounded once; the power of two changes
   // none.
   const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * power_of_two(-fraction_bits);
-  const float scaled = exp_nonpositive(nats) * 1073741824.0f;
+  const float scaled = exp_nonpositive(nats) * relative_weight_one;
   return static_cast<std::int64_t>(round_nonnegative(scaled));
 }
 

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "wakesleep/machine.hpp"
@@ -59,7 +58,6 @@ class DeltaRule {
   /// Throws DataError naming the tensor that is missing or of another shape, or where there are more than the
   /// optimiser has; state before it has then been replaced.
   void upload_optimizer(const Tensors& tensors);
-  std::size_t optimizer_bytes() const;
 
  private:
   struct State {

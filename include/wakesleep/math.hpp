@@ -26,12 +26,6 @@ WAKESLEEP_HOST_DEVICE float power_of_two(std::int32_t n) {
   return float_from_bits(static_cast<std::uint32_t>(n + 127) << 23);
 }
 
-/// Nearest integer of x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23 leaves no room for a fraction.
-WAKESLEEP_HOST_DEVICE float round_to_even(float x) {
-  constexpr float no_fraction = 12582912.0f;
-  return (x + no_fraction) - no_fraction;
-}
-
 /// Nearest integer of x, ties to even, for 0 <= x: adding 2^23 leaves no room for a fraction. From 2^23 on
 /// there is none.
 WAKESLEEP_HOST_DEVICE float round_nonnegative(float x) {
@@ -40,7 +34,8 @@ WAKESLEEP_HOST_DEVICE float round_nonnegative(float x) {
   return (x + no_fraction) - no_fraction;
 }
 
-/// round_to_even as an integer: the rounded value stands in the low bits of the sum.
+/// Nearest integer of x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23 leaves no room for a fraction, and
+/// the rounded value stands in the low bits of the sum.
 WAKESLEEP_HOST_DEVICE std::int32_t integer_to_even(float x) {
   constexpr float no_fraction = 12582912.0f;
   return static_cast<std::int32_t>(float_bits(x + no_fraction)) - 0x4B400000;

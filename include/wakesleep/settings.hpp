@@ -88,6 +88,10 @@ Binarization binarization_named(const std::string& name);
 /// layers, a width of 0, weight_bits other than 16, 12, 8, and so on.
 void check(const TrainingSettings& settings);
 
+/// Steps of an epoch of so many rows; the last may have fewer than `batch_size` of them.
+constexpr std::int64_t batches_of(std::int64_t data_rows, std::int64_t batch_size) {
+  return (data_rows + batch_size - 1) / batch_size;
+}
 /// Rows that a step of batch_size images works on: samples times as many where the algorithm draws several.
 std::int64_t rows_of_a_step(const TrainingSettings& settings);
 /// Which runs with these settings give the same bits (docs/numerics.md), in one clause.

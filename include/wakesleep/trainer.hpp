@@ -41,7 +41,7 @@ class Trainer {
   Machine& machine() { return *machine_; }
   const Machine& machine() const { return *machine_; }
   std::int64_t step() const { return step_; }  ///< steps done
-  std::int64_t steps_per_epoch() const { return (rows_ + settings_.batch_size - 1) / settings_.batch_size; }
+  std::int64_t steps_per_epoch() const { return batches_of(rows_, settings_.batch_size); }
   std::int64_t total_steps() const { return steps_per_epoch() * settings_.epochs; }
   std::int64_t epoch() const { return step_ / steps_per_epoch(); }  ///< epochs completed
   /// All steps are done, or early stopping has ended the run.
