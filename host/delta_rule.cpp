@@ -108,17 +108,17 @@ void DeltaRule::await_branches() {
   for (int branch = 0; branch < branches(); ++branch) ops_.await_branch(branch);
 }
 
-Deltas DeltaRule::error(int branch, std::int64_t rows, std::int64_t units) const {
-  return {working_[static_cast<std::size_t>(branch)].errors.data(), rows, units, padded_units(units)};
+Deltas DeltaRule::deltas(int branch, std::int64_t rows, std::int64_t units) const {
+  return {working_[static_cast<std::size_t>(branch)].deltas.data(), rows, units, padded_units(units)};
 }
 
 void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint32_t* step,
-                      ConstDeltas errors, ConstStates input) {
+                      ConstDeltas deltas, ConstStates input) {
   const Conditional& conditional = machine_.conditional(index);
   const Working& of_branch = working_[static_cast<std::size_t>(branch)];
   const Gradient& working = of_branch.gradient;
   std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
-  ops_.gradient(errors, input, gradient, working.bias.data(), conditional.largest_input);
+  ops_.gradient(deltas, input, gradient, working.bias.data(), conditional.largest_input);
   if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
   if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
     Held& held = held_[static_cast<std::size_t>(index)];
@@ -159,9 +159,9 @@ void DeltaRule::add_to_bias_gradient(int index, const std::int32_t* terms) {
   bias_terms_[static_cast<std::size_t>(index)] = terms;
 }
 
-void DeltaRule::hold(int index, ConstDeltas errors, ConstStates input) {
+void DeltaRule::hold(int index, ConstDeltas deltas, ConstStates input) {
   Held& held = held_.at(static_cast<std::size_t>(index));
-  ops_.gradient(errors, input, held.gradient.weight.data(), held.gradient.bias.data(),
+  ops_.gradient(deltas, input, held.gradient.weight.data(), held.gradient.bias.data(),
                 machine_.conditional(index).largest_input);
   held.pending = true;
 }

@@ -26,18 +26,18 @@ class DeltaRule {
   /// Branches (ops.hpp) that learning may be divided over: each has working memory of its own. At least 1.
   int branches() const { return static_cast<int>(working_.size()); }
   void await_branches();
-  /// A branch's memory for the errors of `rows` rows of a layer.
-  Deltas error(int branch, std::int64_t rows, std::int64_t units) const;
+  /// A branch's memory for the deltas of `rows` rows of a layer.
+  Deltas deltas(int branch, std::int64_t rows, std::int64_t units) const;
 
-  /// Queues the step of conditional `index` along errors^T . input, on the branch that the caller has
+  /// Queues the step of conditional `index` along deltas^T . input, on the branch that the caller has
   /// entered. Rates and step are read when the operations run. A factorial prior has no input.
   /// What hold() has kept for the conditional is added.
-  void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas errors,
+  void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas deltas,
              ConstStates input);
 
-  /// Keeps errors^T . input for the learn() of the same recognition conditional that follows in the same
+  /// Keeps deltas^T . input for the learn() of the same recognition conditional that follows in the same
   /// step. Needs settings whose algorithm mixes two phases (mixes_phases).
-  void hold(int index, ConstDeltas errors, ConstStates input);
+  void hold(int index, ConstDeltas deltas, ConstStates input);
 
   /// Adds integers to the bias gradient of the learn() of the conditional that follows in the same step,
   /// which reads them when it runs.
@@ -73,7 +73,7 @@ class DeltaRule {
     bool pending = false;
   };
   struct Working {
-    Buffer<std::int8_t> errors;
+    Buffer<std::int8_t> deltas;
     Gradient gradient;
     Buffer<Rates> clipped_rates;                 ///< of the latest learn(), where gradients are clipped
     Buffer<float> natural_weight, natural_bias;  ///< empty but for natural gradients

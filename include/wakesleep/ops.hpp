@@ -218,7 +218,7 @@ class Ops {
   /// shapes, and ends with every branch awaited, and keeps them; none of them runs. Null where queueing costs
   /// nothing that is worth saving, and then `operations` has not been called. A replay does what the
   /// operations would do, but gradients that `update` reads right after `gradient` need not have been
-  /// written, nor the errors of a prior that it learns from.
+  /// written, nor the deltas of a prior that it learns from.
   virtual std::unique_ptr<Recording> record(const std::function<void()>&) { return nullptr; }
 
   // ---------------------------------------------------------------- weights
