@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -51,18 +52,13 @@ void ChainMemory::upload(const Tensors& tensors) {
   }
   for (int l = 1; l <= machine_.layers(); ++l) {
     const std::string name = "chain." + std::to_string(l);
-    const auto found = tensors.find(name);
     const std::vector<std::int64_t> shape = {rows_, row_bytes(machine_.size(l)) / 2};
-    if (found == tensors.end() || found->second.shape != shape) {
-      throw DataError("the chains \"" + name +
-                      "\" are missing or have another shape: this checkpoint does not continue this run");
-    }
     std::vector<std::uint8_t> bits;
-    for (const float value : found->second.values) {
-      if (!(value >= 0.0f && value <= 65535.0f) || value != static_cast<float>(static_cast<int>(value))) {
+    for (const float value : state_tensor(tensors, name, shape, "the chains").values) {
+      if (!is_16_bit_number(value)) {
         throw DataError("the chains \"" + name +
-                        "\" hold a number that is no whole one from 0 to 65535: the " +
-                        "checkpoint is damaged, use the one before it");
+                        "\" hold a number that is no whole one from 0 to 65535: the checkpoint is "
+                        "damaged, use the one before it");
       }
       bits.push_back(static_cast<std::uint8_t>(static_cast<int>(value) >> 8));
       bits.push_back(static_cast<std::uint8_t>(static_cast<int>(value) & 255));

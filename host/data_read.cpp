@@ -38,7 +38,7 @@ enum class Element {
   packed_byte,  ///< eight units, kept as they are
 };
 
-/// The byte that stands for 1 if a file of such elements is binary.
+/// Whether a byte of this value may stand for 1 where a file of such elements is binary.
 bool may_mean_on(Element element, std::uint8_t value) {
   switch (element) {
     case Element::idx_byte:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/natural_gradient.hpp"
 
@@ -107,17 +108,17 @@ void DeltaRule::await_branches() {
   for (int branch = 0; branch < branches(); ++branch) ops_.await_branch(branch);
 }
 
-Deltas DeltaRule::error(int branch, std::int64_t rows, std::int64_t units) const {
-  return {working_[static_cast<std::size_t>(branch)].errors.data(), rows, units, padded_units(units)};
+Deltas DeltaRule::deltas(int branch, std::int64_t rows, std::int64_t units) const {
+  return {working_[static_cast<std::size_t>(branch)].deltas.data(), rows, units, padded_units(units)};
 }
 
 void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint32_t* step,
-                      ConstDeltas errors, ConstStates input) {
+                      ConstDeltas deltas, ConstStates input) {
   const Conditional& conditional = machine_.conditional(index);
   const Working& of_branch = working_[static_cast<std::size_t>(branch)];
   const Gradient& working = of_branch.gradient;
   std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
-  ops_.gradient(errors, input, gradient, working.bias.data(), conditional.largest_input);
+  ops_.gradient(deltas, input, gradient, working.bias.data(), conditional.largest_input);
   if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
   if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
     Held& held = held_[static_cast<std::size_t>(index)];
@@ -158,9 +159,9 @@ void DeltaRule::add_to_bias_gradient(int index, const std::int32_t* terms) {
   bias_terms_[static_cast<std::size_t>(index)] = terms;
 }
 
-void DeltaRule::hold(int index, ConstDeltas errors, ConstStates input) {
+void DeltaRule::hold(int index, ConstDeltas deltas, ConstStates input) {
   Held& held = held_.at(static_cast<std::size_t>(index));
-  ops_.gradient(errors, input, held.gradient.weight.data(), held.gradient.bias.data(),
+  ops_.gradient(deltas, input, held.gradient.weight.data(), held.gradient.bias.data(),
                 machine_.conditional(index).largest_input);
   held.pending = true;
 }
@@ -225,27 +226,13 @@ void DeltaRule::upload_optimizer(const Tensors& tensors) {
       machine_, optimizer_state_,
       [&](const std::string& name, const std::vector<std::int64_t>& shape, Buffer<float>& buffer) {
         if (buffer.size() == 0) return;
-        const auto tensor = tensors.find(name);
-        if (tensor == tensors.end() || tensor->second.shape != shape) {
-          throw DataError("optimiser state \"" + name +
-                          "\" is missing or has another shape: this checkpoint does not continue "
-                          "this run");
-        }
-        buffer.copy_in(tensor->second.values.data());
+        buffer.copy_in(state_tensor(tensors, name, shape, "the optimiser state").values.data());
         ++used;
       });
   if (used != tensors.size()) {
     throw DataError("the checkpoint holds optimiser state that the optimiser " +
                     std::string(name_of(settings_.optimizer)) + " does not have");
   }
-}
-
-std::size_t DeltaRule::optimizer_bytes() const {
-  std::size_t bytes = 0;
-  for (const State& s : optimizer_state_) {
-    bytes += s.weight_first.bytes() + s.weight_second.bytes() + s.bias_first.bytes() + s.bias_second.bytes();
-  }
-  return bytes;
 }
 
 }  // namespace wakesleep

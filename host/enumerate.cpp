@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "data_bits.hpp"
 #include "floating_point.hpp"
 #include "visible_rows.hpp"
 #include "wakesleep/arithmetic.hpp"
@@ -186,16 +187,12 @@ std::vector<double> push_down(const IntegerConditional& conditional, const std::
   return log_p;
 }
 
-bool is_on(const std::uint8_t* packed_row, std::int64_t unit) {
-  return (packed_row[unit / 8] >> (7 - unit % 8) & 1) != 0;
-}
-
 /// The values of a row as the machine sees them.
 std::vector<double> values_of_row(const DataSet& data, std::int64_t r) {
   std::vector<double> values;
   for (std::int64_t i = 0; i < data.units; ++i) {
     values.push_back(data.grey ? fixed_point_of_grey(data.row(r)[i]) / double{largest_fixed_point_state}
-                               : (is_on(data.row(r), i) ? 1.0 : 0.0));
+                               : (bit_is_on(data.row(r), i) ? 1.0 : 0.0));
   }
   return values;
 }

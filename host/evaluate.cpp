@@ -180,9 +180,10 @@ class Evaluator {
     std::vector<std::int64_t> totals(summaries.size());
     ops_.copy_out(totals.data(), total_weights_.data(), totals.size() * sizeof(std::int64_t));
     for (std::size_t i = 0; i < totals.size(); ++i) {
-      unnormalized_.push_back(static_cast<double>(summaries[i].maximum) * nats_per_log_unit +
-                              2 * natural_logarithm(static_cast<double>(totals[i]) / 1073741824.0) -
-                              2 * natural_logarithm(static_cast<double>(settings_.samples)));
+      unnormalized_.push_back(
+          static_cast<double>(summaries[i].maximum) * nats_per_log_unit +
+          2 * natural_logarithm(static_cast<double>(totals[i]) / double{relative_weight_one}) -
+          2 * natural_logarithm(static_cast<double>(settings_.samples)));
     }
   }
 
@@ -277,7 +278,7 @@ class Evaluator {
     for (const ImportanceSummary& s : summaries) {
       const double sum = static_cast<double>(s.sum);
       estimates_.push_back(static_cast<double>(s.maximum) * nats_per_log_unit +
-                           natural_logarithm(sum / 1073741824.0) - natural_logarithm(samples));
+                           natural_logarithm(sum / double{relative_weight_one}) - natural_logarithm(samples));
       bounds_.push_back(
           (static_cast<double>(s.total_high) + static_cast<double>(s.total_low) * nats_per_log_unit) /
           samples);

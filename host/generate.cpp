@@ -5,14 +5,12 @@
 #include <cstddef>
 #include <string>
 
+#include "chunk_rows.hpp"
 #include "visible_rows.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
 namespace {
-
-constexpr std::int64_t most_chunk_rows = 4096;
-constexpr std::int64_t chunk_bytes = 64 << 20;
 
 /// The two directions of one row are told apart by the step of their addresses.
 constexpr std::uint32_t upward_step = 0;
@@ -25,7 +23,7 @@ class AncestralSampler {
       : machine_(machine), ops_(machine.ops()), domain_(domain), seed_(seed) {
     const std::int64_t row_bytes =
         2 * padded_units(machine.widest()) + machine.widest() * std::int64_t{sizeof(float)};
-    chunk_rows_ = std::clamp<std::int64_t>(std::min(rows, chunk_bytes / row_bytes), 1, most_chunk_rows);
+    chunk_rows_ = chunk_rows_of(rows, row_bytes);
     for (Buffer<std::uint8_t>& states : states_) {
       states = Buffer<std::uint8_t>(ops_, chunk_rows_ * padded_units(machine.widest()));
     }

@@ -1,10 +1,10 @@
 // Joint stochastic approximation. Equations: docs/math.md.
 #include "wakesleep/joint_stochastic_approximation.hpp"
 
-#include <algorithm>
 #include <array>
 #include <utility>
 
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -82,10 +82,10 @@ void JointStochasticApproximation::upload_state(const Tensors& tensors) {
   std::array<std::int64_t, 2> counts{};  // a checkpoint without them begins to count anew
   if (found != chains.end()) {
     const Tensor& tensor = found->second;
-    bool usable = tensor.shape == counts_shape && tensor.values.size() == 8;
-    for (std::size_t i = 0; usable && i < 8; ++i) {
+    bool usable = has_shape(tensor, counts_shape);
+    for (std::size_t i = 0; usable && i < tensor.values.size(); ++i) {
       const float value = tensor.values[i];
-      usable = value >= 0.0f && value <= 65535.0f && value == static_cast<float>(static_cast<int>(value));
+      usable = is_16_bit_number(value);
       if (usable) counts[i / 4] = counts[i / 4] << 16 | static_cast<int>(value);
     }
     if (!usable || counts[0] < 0 || counts[1] < 0 || counts[1] > counts[0]) {

@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <numeric>
 
 #include "floating_point.hpp"
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -126,16 +125,6 @@ float logit(double mean) {
   return log(p) - log(1.0f - p);
 }
 
-std::int64_t elements_of(const std::vector<std::int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-}
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 }  // namespace
 
 void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t seed) {
@@ -209,11 +198,11 @@ void Machine::upload(const Tensors& tensors) {
   for (const auto& [name, shape] : own) {
     const auto given = tensors.find(name);
     if (given == tensors.end()) throw DataError("tensor \"" + name + "\" is missing");
-    const std::vector<float>& values = given->second.values;
-    if (given->second.shape != shape || static_cast<std::int64_t>(values.size()) != elements_of(shape)) {
-      throw DataError("tensor \"" + name + "\" has shape " + shape_text(given->second.shape) + ", expected " +
+    if (!has_shape(given->second, shape)) {
+      throw DataError("tensor \"" + name + "\" has " + size_text(given->second) + ", expected shape " +
                       shape_text(shape));
     }
+    const std::vector<float>& values = given->second.values;
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (!is_finite(values[i])) {
         throw DataError("tensor \"" + name + "\" is not finite at index " + std::to_string(i));

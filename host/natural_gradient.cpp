@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "floating_point.hpp"
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -202,13 +203,8 @@ Tensors NaturalGradient::download() const {
 void NaturalGradient::upload(const Tensors& tensors) {
   std::size_t used = 0;
   const auto find = [&](const std::string& wanted, const std::vector<std::int64_t>& shape) -> const Tensor& {
-    const auto found = tensors.find(wanted);
-    if (found == tensors.end() || found->second.shape != shape) {
-      throw DataError("the Fisher blocks \"" + wanted +
-                      "\" are missing or have another shape: this checkpoint does not continue this run");
-    }
     ++used;
-    return found->second;
+    return state_tensor(tensors, wanted, shape, "the Fisher blocks");
   };
   for (int index = 0; index < machine_.conditionals(); ++index) {
     Kept& kept = kept_[static_cast<std::size_t>(index)];

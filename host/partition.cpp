@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "chunk_rows.hpp"
 #include "floating_point.hpp"
 #include "logarithm.hpp"
 #include "wakesleep/error.hpp"
@@ -14,8 +15,6 @@ namespace wakesleep {
 namespace {
 
 constexpr std::int64_t most_dreams = std::int64_t{1} << 31;
-constexpr std::int64_t most_chunk_rows = 4096;
-constexpr std::int64_t chunk_bytes = 64 << 20;
 
 /// Dreams and what the recognition model makes of them, a chunk at a time. Neighbouring layers alone are
 /// alive.
@@ -24,7 +23,7 @@ class DreamScores {
   DreamScores(const Machine& machine, std::int64_t dreams, std::uint64_t seed)
       : machine_(machine), ops_(machine.ops()), seed_(seed) {
     const std::int64_t row_bytes = padded_units(machine.widest());
-    chunk_rows_ = std::clamp<std::int64_t>(std::min(dreams, chunk_bytes / row_bytes), 1, most_chunk_rows);
+    chunk_rows_ = chunk_rows_of(dreams, row_bytes);
     for (Buffer<std::uint8_t>& states : states_) {
       states = Buffer<std::uint8_t>(ops_, chunk_rows_ * row_bytes);
     }
@@ -112,7 +111,7 @@ PartitionEstimate log_mean_of_roots(const std::vector<std::int64_t>& scores) {
     sum_of_squares += (weight >> 10) * (weight >> 10) >> 9;  // 2^31 terms of at most 2^31
   }
   const double count = static_cast<double>(scores.size());
-  const double mean = static_cast<double>(sum) / 1073741824.0 / count;
+  const double mean = static_cast<double>(sum) / double{relative_weight_one} / count;
   const double mean_square = static_cast<double>(sum_of_squares) / 2147483648.0 / count;
   PartitionEstimate estimate;
   estimate.dreams = static_cast<std::int64_t>(scores.size());

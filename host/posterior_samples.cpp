@@ -95,10 +95,10 @@ void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rul
   const auto learn = [&](int layer, int index, ConstStates input) {
     const int branch = layer % delta_rule.branches();
     ops_.on_branch(branch, [&] {
-      const Deltas error = delta_rule.error(branch, batch.rows * samples_, machine_.size(layer));
+      const Deltas deltas = delta_rule.deltas(branch, batch.rows * samples_, machine_.size(layer));
       ops_.round_errors(generative_errors(layer, batch.rows),
-                        draw_at(Domain::wake_generative_rounding, layer, &now->step), error, weights);
-      delta_rule.learn(branch, index, &now->generative, &now->step, error, input);
+                        draw_at(Domain::wake_generative_rounding, layer, &now->step), deltas, weights);
+      delta_rule.learn(branch, index, &now->generative, &now->step, deltas, input);
     });
   };
   for (int l = 1; l <= top; ++l) learn(l - 1, Machine::generative_index(l), states(l, batch.rows));
@@ -107,6 +107,7 @@ void PosteriorSamples::learn_generative(const Batch& batch, DeltaRule& delta_rul
 
 // dR_l = sum_k w_k (h_l^k - sigma(R_l h_{l-1}^k + c_l)) h_{l-1}^k^T. In the first layer all k share h_0 = x,
 // so that dR_1 = (sum_k w_k h_1^k - sigma(R_1 x + c_1) sum_k w_k) x^T: one row of deltas an image.
+
 /// Calls use(branch, index, deltas, input) for every recognition conditional, on its branch.
 template <class Use>
 void PosteriorSamples::each_recognition_delta(const Batch& batch, DeltaRule& delta_rule,
@@ -115,15 +116,15 @@ void PosteriorSamples::each_recognition_delta(const Batch& batch, DeltaRule& del
     const int branch = (machine_.layers() + l) % delta_rule.branches();
     ops_.on_branch(branch, [&] {
       const States below = states(l - 1, batch.rows);
-      const Deltas error = delta_rule.error(branch, below.rows, machine_.size(l));
+      const Deltas deltas = delta_rule.deltas(branch, below.rows, machine_.size(l));
       const Draw draw = draw_at(Domain::wake_recognition_rounding, l, &batch.now->step);
       if (l == 1) {
-        ops_.delta(machine_.recognition(l), below, states(l, batch.rows), draw, error, weights,
+        ops_.delta(machine_.recognition(l), below, states(l, batch.rows), draw, deltas, weights,
                    first_logits(batch.rows));
       } else {
-        ops_.round_errors(recognition_errors(l, batch.rows), draw, error, weights);
+        ops_.round_errors(recognition_errors(l, batch.rows), draw, deltas, weights);
       }
-      use(branch, Machine::recognition_index(l), error, below);
+      use(branch, Machine::recognition_index(l), deltas, below);
     });
   }
 }
@@ -131,8 +132,8 @@ void PosteriorSamples::each_recognition_delta(const Batch& batch, DeltaRule& del
 void PosteriorSamples::learn_recognition(const Batch& batch, DeltaRule& delta_rule,
                                          const SampleWeights& weights, const Rates* rates) {
   each_recognition_delta(batch, delta_rule, weights,
-                         [&](int branch, int index, ConstDeltas error, ConstStates input) {
-                           delta_rule.learn(branch, index, rates, &batch.now->step, error, input);
+                         [&](int branch, int index, ConstDeltas deltas, ConstStates input) {
+                           delta_rule.learn(branch, index, rates, &batch.now->step, deltas, input);
                          });
 }
 
@@ -140,7 +141,7 @@ void PosteriorSamples::hold_recognition(const Batch& batch, DeltaRule& delta_rul
                                         const SampleWeights& weights) {
   each_recognition_delta(
       batch, delta_rule, weights,
-      [&](int, int index, ConstDeltas error, ConstStates input) { delta_rule.hold(index, error, input); });
+      [&](int, int index, ConstDeltas deltas, ConstStates input) { delta_rule.hold(index, deltas, input); });
 }
 
 }  // namespace wakesleep

@@ -26,9 +26,10 @@ void SleepPhase::run(const Batch& batch, const PassingStates& states) {
     ops_.await_branch(branch);  // h_below takes the place of states that it was the last to read
     ops_.sample(machine_.generative(l), h, draw(Domain::sleep_sample, l - 1), 1, h_below);
     ops_.on_branch(branch, [&] {
-      const Deltas error = delta_rule_.error(branch, batch.rows, machine_.size(l));
-      ops_.delta(machine_.recognition(l), h_below, h, draw(Domain::sleep_rounding, l), error, weight_);
-      delta_rule_.learn(branch, Machine::recognition_index(l), &now->recognition, &now->step, error, h_below);
+      const Deltas deltas = delta_rule_.deltas(branch, batch.rows, machine_.size(l));
+      ops_.delta(machine_.recognition(l), h_below, h, draw(Domain::sleep_rounding, l), deltas, weight_);
+      delta_rule_.learn(branch, Machine::recognition_index(l), &now->recognition, &now->step, deltas,
+                        h_below);
     });
   }
   delta_rule_.await_branches();

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -38,15 +39,15 @@ Tensors SparseWakeSleep::download_state() const {
 }
 
 void SparseWakeSleep::upload_state(const Tensors& tensors) {
+  if (tensors.size() != activation_.size()) {
+    throw DataError("the checkpoint holds the running means of " + std::to_string(tensors.size()) +
+                    " layers where the machine has " + std::to_string(activation_.size()) +
+                    ": this checkpoint does not continue this run");
+  }
   for (std::size_t i = 0; i < activation_.size(); ++i) {
     const std::string name = "activation." + std::to_string(i + 1);
-    const auto found = tensors.find(name);
-    if (tensors.size() != activation_.size() || found == tensors.end() ||
-        found->second.shape != std::vector<std::int64_t>{activation_[i].size()}) {
-      throw DataError("the running means \"" + name +
-                      "\" are missing or have another shape: this checkpoint does not continue this run");
-    }
-    activation_[i].copy_in(found->second.values.data());
+    activation_[i].copy_in(
+        state_tensor(tensors, name, {activation_[i].size()}, "the running means").values.data());
   }
 }
 

@@ -11,7 +11,7 @@ StepClock::StepClock(Ops& ops, const TrainingSettings& settings, std::int64_t da
     : ops_(ops),
       settings_(settings),
       data_rows_(data_rows),
-      steps_per_epoch_((data_rows + settings.batch_size - 1) / settings.batch_size),
+      steps_per_epoch_(batches_of(data_rows, settings.batch_size)),
       steps_a_round_(steps_a_round > 0 ? steps_a_round : steps_per_epoch_),
       ahead_(static_cast<std::size_t>(steps_ahead)),
       table_(ops, steps_ahead),

@@ -31,17 +31,13 @@ void shuffle_for(Ops& ops, std::int64_t epoch, std::uint64_t seed, std::int64_t 
   ops.shuffle(Draw{seed, Domain::shuffle, 0, 0, static_cast<std::uint32_t>(epoch)}, rows, order);
 }
 
-std::int64_t steps_per_epoch(std::int64_t data_rows, std::int64_t batch_size) {
-  return (data_rows + batch_size - 1) / batch_size;
-}
-
 class ResidentRows final : public TrainingRows {
  public:
   ResidentRows(Ops& ops, const DataSet& data, const TrainingSettings& settings)
       : ops_(ops), seed_(settings.seed), device_data_(ops, data) {
     data_ = device_data_.rows();
     order_ = Buffer<std::uint32_t>(ops, data.rows);
-    steps_a_round_ = steps_per_epoch(data.rows, settings.batch_size);
+    steps_a_round_ = batches_of(data.rows, settings.batch_size);
   }
 
   void prepare(std::int64_t step, std::int64_t) override {
@@ -105,7 +101,7 @@ class StreamedRows final : public TrainingRows {
   StreamedRows(Ops& ops, DataSet data, const TrainingSettings& settings, const RowRing& ring)
       : source_(std::move(data)),
         ring_(ring),
-        steps_per_epoch_(steps_per_epoch(source_.rows, ring.batch_size)),
+        steps_per_epoch_(batches_of(source_.rows, ring.batch_size)),
         orders_(ops, settings.seed, source_.rows),
         bytes_(ops, ring.rows() * ring.row_bytes) {
     order_ = Buffer<std::uint32_t>(ops, ring.rows());
@@ -190,7 +186,7 @@ RowRing plan_ring(const PlacementSettings& settings, std::int64_t batch_size, st
   ring.row_bytes = row_bytes;
   ring.pieces = ring.batches_a_piece = 1;
   const std::int64_t batches = std::clamp<std::int64_t>(
-      std::min(settings.ring_bytes / ring.bytes(), steps_per_epoch(data_rows, batch_size) / 2), 2,
+      std::min(settings.ring_bytes / ring.bytes(), batches_of(data_rows, batch_size) / 2), 2,
       most_pieces * most_batches_a_piece);
   ring.pieces = std::min(most_pieces, batches);
   ring.batches_a_piece = batches / ring.pieces;

@@ -31,10 +31,10 @@ void WakeSleep::wake(const Batch& batch) {
   const auto states = [&](int layer) { return states_.at(layer, batch.rows, machine_.size(layer)); };
   const auto learn = [&](int branch, int index, ConstStates input, ConstStates target, int target_layer) {
     ops_.on_branch(branch, [&] {
-      const Deltas error = delta_rule_.error(branch, target.rows, target.columns);
+      const Deltas deltas = delta_rule_.deltas(branch, target.rows, target.columns);
       ops_.delta(machine_.conditional(index), input, target,
-                 draw(Domain::wake_generative_rounding, target_layer, &now->step), error);
-      delta_rule_.learn(branch, index, &now->generative, &now->step, error, input);
+                 draw(Domain::wake_generative_rounding, target_layer, &now->step), deltas);
+      delta_rule_.learn(branch, index, &now->generative, &now->step, deltas, input);
     });
   };
   machine_.gather_visible(batch.data, batch.order, &now->first,

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <new>
 
 #include "kernels/cpu/product.hpp"
 #include "kernels/cpu/rows.hpp"

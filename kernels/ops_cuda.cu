@@ -120,7 +120,7 @@ class CudaOps final : public Ops {
   }
   std::string device() const override { return "cuda"; }
 
-  // -------------------------------------------------------------------------------------------- memory
+  // -------------------------------------------------------------------------------- memory
   void* allocate(std::size_t bytes) override {
     if (bytes == 0) return nullptr;
     refuse_while_capturing("memory of the device");
@@ -220,8 +220,7 @@ class CudaOps final : public Ops {
     return free_bytes;
   }
 
-  // -------------------------------------------------------------------------------------------- order of
-  // execution
+  // -------------------------------------------------------------------------------- order of execution
   int branches() const override { return branches_; }
 
   void enter_branch(int branch) override {
@@ -282,7 +281,7 @@ class CudaOps final : public Ops {
     if (replay.run(stream())) recordings_ = replay.description();
   }
 
-  // -------------------------------------------------------------------------------------------- weights
+  // -------------------------------------------------------------------------------- weights
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending, int bits,
                                                        std::int32_t largest_input) override {
     const CurrentDevice current(ordinal_);
@@ -313,7 +312,7 @@ class CudaOps final : public Ops {
     return is_prior(conditional) ? 0 : lane().products.forward_bytes_per_row(weights_of(conditional));
   }
 
-  // -------------------------------------------------------------------------------------------- the step
+  // -------------------------------------------------------------------------------- the step
   void advance(const StepScalars* table, std::uint32_t* position, StepScalars* now) override {
     const CurrentDevice current(ordinal_);
     const Drafted drafted(*this, [&](Draft& draft) { draft.advance(table, position, now); });
@@ -509,7 +508,7 @@ class CudaOps final : public Ops {
     cuda::sparsity(stream(), states, sparsity, activation, penalty, lane().scratch);
   }
 
-  // -------------------------------------------------------------------------------------------- chains
+  // -------------------------------------------------------------------------------- chains
   void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
               const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
     require(states.columns == remembered.units, "states of another width than those remembered");
@@ -535,7 +534,7 @@ class CudaOps final : public Ops {
     cuda::metropolis(stream(), log_weights, draw, visits, totals, last, counts);
   }
 
-  // -------------------------------------------------------------------------------------------- reading out
+  // -------------------------------------------------------------------------------- reading out
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
              Matrix<float> errors) override {
     require(target.columns == conditional.receiving, "a target of another width than the conditional");

@@ -20,7 +20,7 @@ struct BlockMemory {
   Several<std::uint32_t, 4> partial[persistent_warps][warp_lanes];  ///< sums of warps that share a tile
   /// Of the units that the block learns. A row is four words longer than a multiple of the 32 banks, so that
   /// the words that a warp reads, four of each unit, lie in different ones.
-  alignas(4) std::int8_t errors[learn_units][most_learn_rows + 16];
+  alignas(4) std::int8_t deltas[learn_units][most_learn_rows + 16];
   std::uint32_t largest[learn_units];  ///< magnitude_bits of units' new weights
   std::int32_t bias_gradient[learn_units];
 };
@@ -54,8 +54,7 @@ __device__ Draw at_step(const Clock& clock, const StepScalars* step, const Draw&
   return moved;
 }
 
-// ------------------------------------------------------------------------------------------------------
-// gather
+// -------------------------------------------------------------------------------- gather
 
 __device__ void gather(const GatherStage& stage, const Draw& draw, const std::uint32_t* first,
                        std::int64_t item) {
@@ -66,8 +65,7 @@ __device__ void gather(const GatherStage& stage, const Draw& draw, const std::ui
   gather_group(stage.data, stage.order, first, draw, stage.states, index / groups, index % groups);
 }
 
-// ------------------------------------------------------------------------------------------ sampling and
-// deltas
+// -------------------------------------------------------------------------------- sampling and deltas
 
 /// Sums of one row for four neighbouring units, which a lane has of a tile of 16 rows and 8 units. Even lanes
 /// have them of the rows of the upper half.
@@ -186,7 +184,7 @@ __device__ void delta_four(const ForwardStage& stage, const Draw& draw, const Fo
     const std::int32_t value = round_delta(stage.weight * state_minus_probability(state, a.unit[i]), bits);
     rounded |= std::uint32_t{static_cast<std::uint8_t>(value)} << (8 * i);
   }
-  *reinterpret_cast<std::uint32_t*>(element(stage.errors, at.row, at.first_unit)) = rounded;
+  *reinterpret_cast<std::uint32_t*>(element(stage.deltas, at.row, at.first_unit)) = rounded;
 }
 
 /// One block: as many tiles as it has groups of `splits` warps.
@@ -225,19 +223,18 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
   }
 }
 
-// ------------------------------------------------------------------------------------------------------
-// learning
+// -------------------------------------------------------------------------------- learning
 
-/// Brings the errors of learn_units units into the block's memory, with the rows of a unit side by side and
+/// Brings the deltas of learn_units units into the block's memory, with the rows of a unit side by side and
 /// zeros behind the last row. All threads of the block must call it, and wait before they read.
-__device__ void fetch_errors(const ConstDeltas& errors, std::int64_t first_unit, BlockMemory& memory) {
-  for (std::int64_t row = threadIdx.x; row < (errors.rows + 31) / 32 * 32; row += persistent_threads) {
+__device__ void fetch_deltas(const ConstDeltas& deltas, std::int64_t first_unit, BlockMemory& memory) {
+  for (std::int64_t row = threadIdx.x; row < (deltas.rows + 31) / 32 * 32; row += persistent_threads) {
     // Rows are whole 64-byte lines, so eight bytes are always there to be read.
     const std::uint64_t eight =
-        row < errors.rows ? *reinterpret_cast<const std::uint64_t*>(element(errors, row, first_unit)) : 0u;
+        row < deltas.rows ? *reinterpret_cast<const std::uint64_t*>(element(deltas, row, first_unit)) : 0u;
 #pragma unroll
     for (int i = 0; i < learn_units; ++i) {
-      memory.errors[i][row] = static_cast<std::int8_t>(static_cast<std::uint8_t>(eight >> (8 * i)));
+      memory.deltas[i][row] = static_cast<std::int8_t>(static_cast<std::uint8_t>(eight >> (8 * i)));
     }
   }
 }
@@ -259,10 +256,10 @@ __device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t firs
   GradientTile tile;
   __syncwarp();  // lanes may come from work that only some of them had
 #pragma unroll 2
-  for (std::int64_t row = 4 * place.member; row - 4 * place.member < stage.errors.rows; row += 32) {
-    const std::int8_t* errors = memory.errors[place.group] + row;
-    const std::uint32_t b[2] = {*reinterpret_cast<const std::uint32_t*>(errors),
-                                *reinterpret_cast<const std::uint32_t*>(errors + 16)};
+  for (std::int64_t row = 4 * place.member; row - 4 * place.member < stage.deltas.rows; row += 32) {
+    const std::int8_t* deltas = memory.deltas[place.group] + row;
+    const std::uint32_t b[2] = {*reinterpret_cast<const std::uint32_t*>(deltas),
+                                *reinterpret_cast<const std::uint32_t*>(deltas + 16)};
     const FourByFour above = transposed(stage.input, row, first_sending + 4 * place.group);
     const FourByFour below = transposed(stage.input, row + 16, first_sending + 4 * place.group);
 #pragma unroll
@@ -327,7 +324,7 @@ __device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t*
 
   __syncthreads();  // an item before this one may still be reading
   if (place.thread < learn_units) memory.largest[place.thread] = 0;
-  fetch_errors(stage.errors, first_unit, memory);
+  fetch_deltas(stage.deltas, first_unit, memory);
   __syncthreads();
 
   std::uint32_t largest[2] = {0, 0};
@@ -386,7 +383,7 @@ __device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t*
 }
 
 /// One block: learn_units units of a prior, which share a block of random words.
-__device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage, const Draw& draw,
+__device__ void learn_prior(const ForwardStage& forward, const LearnStage& stage, const Draw& draw,
                             Rates rates, const std::uint32_t* step, std::int64_t item, BlockMemory& memory) {
   const Place place = place_in_block();
   const std::int64_t first_unit = item * learn_units;
@@ -396,15 +393,15 @@ __device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage,
   if (place.thread < learn_units) memory.bias_gradient[place.thread] = 0;
   __syncthreads();
   std::int32_t sums[learn_units] = {};
-  for (std::int64_t row = place.thread; row < errors.rows; row += persistent_threads) {
+  for (std::int64_t row = place.thread; row < forward.rows; row += persistent_threads) {
     const PhiloxBlock random = random_block(draw, row, 1, item);
 #pragma unroll
     for (int i = 0; i < learn_units; ++i) {
       const std::int64_t unit = first_unit + i;
-      if (unit >= errors.units) break;
-      const float a = pre_activation(0, 1.0f, errors.bias[unit]);
-      const std::uint32_t state = *element(errors.target, row, unit);
-      sums[i] += round_delta(errors.weight * state_minus_probability(state, a), half_word(random, i));
+      if (unit >= forward.units) break;
+      const float a = pre_activation(0, 1.0f, forward.bias[unit]);
+      const std::uint32_t state = *element(forward.target, row, unit);
+      sums[i] += round_delta(forward.weight * state_minus_probability(state, a), half_word(random, i));
     }
   }
 #pragma unroll
@@ -413,12 +410,11 @@ __device__ void learn_prior(const ForwardStage& errors, const LearnStage& stage,
     if (place.lane == 0) atomicAdd(&memory.bias_gradient[i], of_warp);
   }
   __syncthreads();  // before that, everybody has read the biases
-  if (place.thread >= learn_units || first_unit + place.thread >= errors.units) return;
+  if (place.thread >= learn_units || first_unit + place.thread >= forward.units) return;
   ascend_bias(update, first_unit + place.thread, memory.bias_gradient[place.thread], stage.optimizer, rates);
 }
 
-// ------------------------------------------------------------------------------------------------------ the
-// kernel
+// -------------------------------------------------------------------------------- the kernel
 
 __device__ void run(const Stage& stage, const Clock& clock, const StepScalars* steps, std::int64_t item,
                     BlockMemory& memory) {

@@ -16,8 +16,7 @@ namespace {
 
 std::uint32_t random_word(std::uint32_t index) { return philox4x32_10({{index, 17, 0, 0}}, 99).word[0]; }
 
-// ----------------------------------------------------------------------------------------------------
-// weights
+// -------------------------------------------------------------------------------- weights
 
 TEST(WeightShift, IsTheLargestThatFits) {
   std::vector<float> magnitudes = {0.0f,      1e-45f,  1e-38f,   1e-20f,   0.001f,   0.5f,   0.99607f,
@@ -60,8 +59,7 @@ TEST(IntegerWeight, RoundsToEven) {
   EXPECT_EQ(integer_weight(-0.75f, 8.0f), -6);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// sampling
+// -------------------------------------------------------------------------------- sampling
 
 TEST(OnThreshold, IsTheProbabilityInBothTails) {
   // |threshold / 2^32 - sigma(a)| is at most one step of 2^-32 plus the float error of the smaller side.
@@ -110,7 +108,7 @@ TEST(SampleGrey, IsExactInIntegers) {
   }
 }
 
-// ---------------------------------------------------------------------------------------------------- deltas
+// -------------------------------------------------------------------------------- deltas
 
 TEST(StateMinusProbability, HasNoCancellation) {
   for (double a = -30; a <= 30; a += 0.37) {
@@ -214,8 +212,7 @@ TEST(RoundDelta, TellsWhatAlwaysBecomesZero) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------
-// log-probability
+// -------------------------------------------------------------------------------- log-probability
 
 TEST(LogBernoulli, IsTheRoundedLogProbability) {
   for (double a = -40; a <= 40; a += 0.173) {
@@ -258,8 +255,7 @@ TEST(RelativeWeight, WithAnotherFractionBitIsTheRootOfTheWeight) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------
-// chains
+// -------------------------------------------------------------------------------- chains
 
 TEST(Accepts, WithTheRatioOfTheWeights) {
   for (const std::uint32_t word : {0u, 1u, 0x80000000u, 0xFFFFFFFFu}) {
@@ -281,8 +277,7 @@ TEST(Accepts, WithTheRatioOfTheWeights) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------
-// VIMCO
+// -------------------------------------------------------------------------------- VIMCO
 
 void expect_vimco(const std::vector<std::int64_t>& log_weights) {
   std::vector<float> found(log_weights.size());
@@ -367,8 +362,7 @@ TEST(SumMinusProbability, HasNoCancellationAndStaysInRange) {
   EXPECT_EQ(sum_minus_probability(-1.0000001, 0, 3.0f), -1.0f);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// sparsity
+// -------------------------------------------------------------------------------- sparsity
 
 TEST(Sparsity, RunningMeanAndPenaltyFollowTheirFormulas) {
   for (const double memory : {0.0, 0.5, 0.9, 0.99}) {
@@ -402,8 +396,7 @@ TEST(Sparsity, PenaltiesAreRoundedToTheNearestOnBothSides) {
   EXPECT_EQ(sparsity_gradient(0.0f, max_batch_rows, largest), 127 * max_batch_rows);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// updates
+// -------------------------------------------------------------------------------- updates
 
 TEST(UpdatedParameter, FollowsItsOptimiser) {
   Rates rates;

@@ -68,8 +68,7 @@ void expect_identical(const Evaluation& a, const Evaluation& b) {
   EXPECT_EQ(a.layer_mismatch, b.layer_mismatch);
 }
 
-// ------------------------------------------------------------------------------------- the very samples, by
-// hand
+// -------------------------------------------------------------------------------- the very samples, by hand
 
 /// The posterior sample at the documented addresses: unit u of layer l takes word u mod 4 of the block at
 /// (u / 4, row of the file, k, evaluation_sample | l), and is on when word / 2^32 < sigma(a).
@@ -142,8 +141,7 @@ Evaluation evaluate_by_hand(const NaiveMachine& machine, const std::vector<Bits>
   return result;
 }
 
-// -------------------------------------------------------------------------------------------------- the
-// estimate
+// -------------------------------------------------------------------------------- the estimate
 
 class Evaluate : public BackendTest {};
 WAKESLEEP_ON_EVERY_BACKEND(Evaluate);
@@ -309,8 +307,7 @@ TEST_P(Evaluate, UnitsThatHardlyChangeAreNotActive) {
   EXPECT_THAT(evaluate_with(machine, random_rows(10, 3, 62), 500).active_units, ::testing::ElementsAre(3, 0));
 }
 
-// ------------------------------------------------------------------------------------------------ chunks,
-// memory
+// -------------------------------------------------------------------------------- chunks, memory
 
 TEST_P(Evaluate, AnyChunkingGivesTheSameNumbers) {
   const Sizes sizes = {37, 19, 5};
@@ -403,8 +400,7 @@ TEST_P(Evaluate, SeedDecidesTheSamples) {
             evaluate_with(machine, rows, 10, 7 + (1ull << 32)).bound);
 }
 
-// ------------------------------------------------------------------------------------------------ exact
-// likelihood
+// -------------------------------------------------------------------------------- exact likelihood
 
 class ExactLikelihood : public BackendTest {};
 WAKESLEEP_ON_EVERY_BACKEND(ExactLikelihood);
@@ -497,8 +493,7 @@ TEST(ExactLikelihoodLimits, DivergedWeightsAreRefused) {
   EXPECT_THAT(message, HasSubstr("row 1 of generative.1.weight"));
 }
 
-// ------------------------------------------------------------------------------------------------ bad
-// arguments
+// -------------------------------------------------------------------------------- bad arguments
 
 TEST(EvaluateArguments, UnusableOnesAreRefused) {
   const std::unique_ptr<Ops> ops = make_cpu_ops();

@@ -50,7 +50,7 @@ std::vector<Bits> rows_of(const std::vector<std::uint8_t>& states, std::size_t u
   return rows;
 }
 
-// ------------------------------------------------------------------------------------------------ dreams
+// -------------------------------------------------------------------------------- dreams
 
 // E[p(x | h_1)] over dreams is p(x), with the variance of p(x | h_1) under p(h_1): 8 visible states a
 // machine.
@@ -133,7 +133,7 @@ TEST_P(Generate, ManyDreamsContinueTheFewAndDoNotRepeat) {
   EXPECT_EQ(many.size(), static_cast<std::size_t>(15 * chunk + 5));
 }
 
-// ------------------------------------------------------------------------------------------------ codes
+// -------------------------------------------------------------------------------- codes
 
 TEST_P(Generate, CodesAreTheProbabilitiesGivenTheSampledStatesBelow) {
   const Sizes sizes = {37, 19, 5, 33};
@@ -186,8 +186,7 @@ TEST_P(Generate, EncodedStatesHaveTheirFrequencies) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------
-// reconstructions
+// -------------------------------------------------------------------------------- reconstructions
 
 TEST_P(Generate, ReconstructionsThroughOneLayerAreThePicturesOfTheirCodes) {
   const Sizes sizes = {37, 19};
@@ -272,8 +271,7 @@ TEST_P(Generate, CodesAndReconstructionsDependOnSeedAndRowAlone) {
   EXPECT_NE(encode(machine, data, 2, 14), codes);
 }
 
-// ------------------------------------------------------------------------------------------------ bad
-// arguments
+// -------------------------------------------------------------------------------- bad arguments
 
 TEST(GenerateArguments, UnusableOnesAreRefused) {
   const std::unique_ptr<Ops> ops = make_cpu_ops();

@@ -75,7 +75,8 @@ TEST_P(MachineTest, RefusesTensorsThatDoNotFit) {
   };
   refused([](Tensors& t) { t.erase("prior.bias"); }, "\"prior.bias\" is missing");
   refused([](Tensors& t) { t["recognition.9.bias"]; }, "belongs to no layer");
-  refused([](Tensors& t) { t["prior.bias"].shape = {1, 3}; }, "expected [3]");
+  refused([](Tensors& t) { t["prior.bias"].shape = {1, 3}; }, "expected shape [3]");
+  refused([](Tensors& t) { t["prior.bias"].values.pop_back(); }, "has shape [3] and 2 values");
   refused([](Tensors& t) { t["generative.1.weight"].values[5] = NAN; }, "not finite at index 5");
   refused([](Tensors& t) { t["generative.1.weight"].values[5] = 1e30f; }, "too large");
   EXPECT_THROW(machine.initialize({0.5, 0.5}, 1), DataError);

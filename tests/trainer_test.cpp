@@ -405,5 +405,35 @@ TEST(Trainer, RefusesACheckpointOfOtherData) {
   EXPECT_THROW(Trainer(*ops, binary_rows(30, 21), checkpoint), DataError);
 }
 
+// A model that was read from a file has them; one made by hand may not, and would be read past their end.
+TEST(Trainer, RefusesStateThatHasFewerValuesThanItsShapeSays) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops({});
+  const DataSet data = binary_rows(30, 21);
+  const auto expect_refusals = [&](const Model& good, Tensors Model::*state, std::size_t tensors) {
+    ASSERT_EQ((good.*state).size(), tensors);
+    for (const auto& [name, tensor] : good.*state) {
+      Model shorter = good;
+      (shorter.*state).at(name).values.pop_back();
+      const std::string refusal = testing::message_of<DataError>([&] { Trainer(*ops, data, shorter); });
+      EXPECT_NE(refusal.find("\"" + name + "\""), std::string::npos) << refusal;
+      Model missing = good;
+      (missing.*state).erase(name);
+      EXPECT_THROW(Trainer(*ops, data, missing), DataError) << name;
+    }
+  };
+  const auto snapshot = [&](const TrainingSettings& settings) {
+    return Trainer(*ops, data, settings).snapshot();
+  };
+  expect_refusals(snapshot(small_settings(OptimizerKind::adam)), &Model::optimizer, 18);
+  expect_refusals(snapshot(small_settings_of(Algorithm::sparse_wake_sleep)), &Model::algorithm, 2);
+  TrainingSettings natural = small_settings_of(Algorithm::natural_reweighted_wake_sleep);
+  natural.fisher = FisherForm::woodbury;
+  expect_refusals(snapshot(natural), &Model::algorithm, 6);
+  // Its counts may be missing.
+  Model chains = snapshot(small_settings_of(Algorithm::joint_stochastic_approximation));
+  chains.algorithm.erase("chain.counts");
+  expect_refusals(chains, &Model::algorithm, 2);
+}
+
 }  // namespace
 }  // namespace wakesleep

@@ -20,13 +20,9 @@ constexpr std::int64_t pictured_columns = 10;  ///< pairs of original and recons
 
 enum class Format { png, npy };
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 Format format_of(const std::string& path) {
-  if (ends_with(path, ".png")) return Format::png;
-  if (ends_with(path, ".npy")) return Format::npy;
+  if (path.ends_with(".png")) return Format::png;
+  if (path.ends_with(".npy")) return Format::npy;
   throw UsageError("option --out has the value '" + path + "'; expected a name that ends in .png or .npy");
 }
 

@@ -39,7 +39,8 @@ constexpr int internal_error = 70;
 
 std::string overview() {
   std::string text =
-      "wakesleep trains Helmholtz machines by wake-sleep, in exact integer arithmetic.\n\n"
+      "wakesleep trains Helmholtz machines by wake-sleep and related algorithms, in exact integer "
+      "arithmetic.\n\n"
       "Usage: wakesleep COMMAND ...\n\n";
   for (const Command& command : commands) {
     const CommandSpec& spec = command.spec();

@@ -154,8 +154,8 @@ Options algorithm_options() {
               "hidden states drawn for each image; not of wake-sleep and sparse-wake-sleep", {1, 8388608}),
       setting(
           "insomnia", Kind::number, "X", "Algorithm",
-          "reweighted-wake-sleep, natural or not: share of the wake phase in the recognition gradient, from "
-          "0 (sleep alone) to 1 (wake alone)",
+          "reweighted-wake-sleep, natural-reweighted-wake-sleep: share of the wake phase in the recognition "
+          "gradient, from 0 (sleep alone) to 1 (wake alone)",
           {0, 1}),
       setting(
           "fisher", Kind::choice, "FORM", "Algorithm",
@@ -176,9 +176,10 @@ Options algorithm_options() {
       setting("activation-memory", Kind::number, "BETA", "Algorithm",
               "sparse-wake-sleep: how much of the running mean of the activation a step keeps",
               from_zero_below_one),
-      setting("control-variate", Kind::flag, "", "Algorithm",
-              "reweighted-wake-sleep, natural or not: the wake phase weighs samples by w - 1/K in the "
-              "recognition gradient"),
+      setting(
+          "control-variate", Kind::flag, "", "Algorithm",
+          "reweighted-wake-sleep, natural-reweighted-wake-sleep: the wake phase weighs samples by w - 1/K "
+          "in the recognition gradient"),
   };
 }
 

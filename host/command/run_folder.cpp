@@ -27,14 +27,9 @@ const std::string lock_name = ".lock";
 
 std::string cause_of(int error) { return std::generic_category().message(error); }
 
-bool begins_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 /// What write_file_atomically leaves in a folder when the process is killed.
 bool is_temporary(const std::string& name) {
-  return begins_with(name, ".wakesleep-") && ends_with(name, ".tmp");
+  return name.starts_with(".wakesleep-") && name.ends_with(".tmp");
 }
 
 /// Names in a folder, sorted; none when it does not exist.
@@ -103,7 +98,7 @@ std::string padded(std::int64_t number, std::size_t digits) {
 bool parse_checkpoint_name(const std::string& name, std::int64_t& step) {
   const std::string start = "step-";
   const std::string end = ".safetensors";
-  return begins_with(name, start) && ends_with(name, end) && name.size() > start.size() + end.size() &&
+  return name.starts_with(start) && name.ends_with(end) && name.size() > start.size() + end.size() &&
          parse_whole(name.substr(start.size(), name.size() - start.size() - end.size()), step) && step >= 0;
 }
 
@@ -335,7 +330,7 @@ void RunFolder::replace_run(const Model& first) {
     if (old.path != checkpoint(first.step)) remove_file(old.path);
   }
   for (const std::string& name : names_in(path_ + "/samples")) {
-    if (begins_with(name, "epoch-") && ends_with(name, ".png")) remove_file(path_ + "/samples/" + name);
+    if (name.starts_with("epoch-") && name.ends_with(".png")) remove_file(path_ + "/samples/" + name);
   }
 }
 

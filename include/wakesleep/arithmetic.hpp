@@ -13,7 +13,7 @@ namespace wakesleep {
 /// give the same bits.
 inline constexpr const char* arithmetic_contract = "wakesleep-exact-1";
 
-// ---------------------------------------------------------------------------------------------------- limits
+// -------------------------------------------------------------------------------- limits
 
 /// Sums of states times weights stay below 2^31 while units * largest state * largest_integer_weight(bits)
 /// does. (Of 0/1 states 65,795 units for 16-bit weights, 1,049,088 for 12, 16,909,320 for 8; of fixed-point
@@ -29,8 +29,7 @@ inline constexpr std::int64_t max_machine_units = 4194304;
 /// Layers of a machine: the layer's share of a random address.
 inline constexpr std::int64_t max_layers = 16777215;
 
-// ----------------------------------------------------------------------------------------------------
-// fixed-point states
+// -------------------------------------------------------------------------------- fixed-point states
 
 /// A value x in [0, 1] is the state u = 0 .. 127, x = u / 127: with signed 8-bit weights, products of two
 /// neighbours stay below 2^15.
@@ -46,8 +45,7 @@ WAKESLEEP_HOST_DEVICE std::uint8_t fixed_point_of_grey(std::uint32_t grey) {
   return static_cast<std::uint8_t>((grey * 127u + 127u) / 255u);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// weights
+// -------------------------------------------------------------------------------- weights
 
 /// Q: the largest |q| for `weight_bits` 16, 12 or 8. 32639 = 127 * 256 + 127 is what two signed 8-bit limbs
 /// hold.
@@ -96,8 +94,7 @@ WAKESLEEP_HOST_DEVICE float pre_activation(std::int32_t sum, float scale, float 
   return fma(static_cast<float>(sum), scale, bias);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// sampling
+// -------------------------------------------------------------------------------- sampling
 
 /// A unit is on when its 32-bit random word is below this: floor(sigma(-|a|) * 2^32) for a <= 0, its
 /// complement to 2^32 (capped at 2^32 - 1) for a > 0, so that both tails are as fine.
@@ -161,7 +158,7 @@ WAKESLEEP_HOST_DEVICE float mean_in_range(float mean) {
   return positive < 1.0f ? positive : 1.0f;
 }
 
-// ---------------------------------------------------------------------------------------------------- deltas
+// -------------------------------------------------------------------------------- deltas
 
 /// state - sigma(a), without cancellation in either tail, with minor = minor_probability_for_drawing(a).
 WAKESLEEP_HOST_DEVICE float state_minus_probability(std::uint32_t state, float a, float minor) {
@@ -219,8 +216,7 @@ WAKESLEEP_HOST_DEVICE std::int32_t round_delta(float delta, std::uint32_t random
 /// Whether every delta of at most this magnitude becomes zero, whatever the random bits.
 WAKESLEEP_HOST_DEVICE bool rounds_to_zero(float magnitude) { return round_delta(magnitude, 65535u) == 0; }
 
-// ----------------------------------------------------------------------------------------------------
-// log-probability
+// -------------------------------------------------------------------------------- log-probability
 
 /// Log-probabilities are integers in units of 2^-20 nats.
 inline constexpr int log_fraction_bits = 20;
@@ -256,6 +252,9 @@ WAKESLEEP_HOST_DEVICE std::int32_t log_gaussian(std::uint32_t state, float mean,
   return scaled < 0.0f ? -rounded : rounded;
 }
 
+/// What the importance weight of the largest sample of an image is: 2^30.
+inline constexpr float relative_weight_one = 1073741824.0f;
+
 /// e_k = rint(2^30 exp(lw_k - m)): the importance weight of a sample against the largest of its image. Log
 /// weights are in units of 2^-fraction_bits nats (20 or 21).
 WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std::int64_t maximum,
@@ -265,7 +264,7 @@ WAKESLEEP_HOST_DEVICE std::int64_t relative_weight(std::int64_t log_weight, std:
   // The difference has at most 26 significant bits here, which are rounded once; the power of two changes
   // none.
   const float nats = static_cast<float>(static_cast<std::int32_t>(difference)) * power_of_two(-fraction_bits);
-  const float scaled = exp_nonpositive(nats) * 1073741824.0f;
+  const float scaled = exp_nonpositive(nats) * relative_weight_one;
   return static_cast<std::int64_t>(round_nonnegative(scaled));
 }
 
@@ -306,9 +305,10 @@ WAKESLEEP_HOST_DEVICE std::int32_t sparsity_gradient(float mean, std::int64_t ro
 inline constexpr std::int64_t max_vimco_samples = 1024;
 
 /// VIMCO's coefficients of grad log q(h^k | x) (Mnih & Rezende, ICML 2016), for K log weights, K from 2 on:
-///   c_k = L - L_k - w_k,  L = log 1/K sum_j w_j,  L_k = log 1/K (sum_{j != k} w_j + exp(mean_{j != k} log
-///   w_j)),
-/// w_k in the last term self-normalised. No c_k leaves [-1025, 1024]. Returns sum_k |c_k|.
+///   c_k = L - L_k - w_k,
+///   L   = log 1/K sum_j w_j,
+///   L_k = log 1/K (sum_{j != k} w_j + exp(mean_{j != k} log w_j)),
+/// w_k in the last term of c_k self-normalised. No c_k leaves [-1025, 1024]. Returns sum_k |c_k|.
 WAKESLEEP_HOST_DEVICE float vimco_coefficients(const std::int64_t* log_weights, std::int64_t samples,
                                                float* coefficients) {
   std::int64_t largest = 0;  // the place of the first maximum
@@ -324,8 +324,8 @@ WAKESLEEP_HOST_DEVICE float vimco_coefficients(const std::int64_t* log_weights, 
     total += relative_weight(log_weights[k], maximum);
     if (k != largest && log_weights[k] > second) second = log_weights[k];
   }
-  std::int64_t total_of_others =
-      0;  // against the second, without the largest, which it could not be seen beside
+  // Against the second, without the largest, which it could not be seen beside.
+  std::int64_t total_of_others = 0;
   for (std::int64_t k = 0; k < samples; ++k) {
     if (k != largest) total_of_others += relative_weight(log_weights[k], second);
   }
@@ -354,8 +354,7 @@ WAKESLEEP_HOST_DEVICE std::int32_t least_exponent(float x) {
   return exponent;
 }
 
-// ----------------------------------------------------------------------------------------------------
-// updates
+// -------------------------------------------------------------------------------- updates
 
 enum class OptimizerKind : std::uint32_t { sgd, momentum, adam };
 
@@ -457,8 +456,7 @@ WAKESLEEP_HOST_DEVICE float updated_parameter(float parameter, std::int32_t inte
 
 WAKESLEEP_HOST_DEVICE bool is_finite(float x) { return (float_bits(x) & 0x7F800000u) != 0x7F800000u; }
 
-// ----------------------------------------------------------------------------------------------------
-// initial values
+// -------------------------------------------------------------------------------- initial values
 
 /// Uniform in (-1, 1): odd multiples of 2^-24, symmetric about zero.
 WAKESLEEP_HOST_DEVICE float symmetric_uniform(std::uint32_t random_word) {

@@ -54,7 +54,7 @@ DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t se
 /// their order. Throws UsageError when `count` is negative or leaves no row.
 DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed);
 
-/// Mean of every unit over the rows, in [0, 1].
+/// Mean of every unit over the rows, in [0, 1]. Throws DataError where there are no rows.
 std::vector<double> unit_means(const DataSet& data);
 
 /// Throws UsageError when the bytes are not those of `rows` rows of `units` units.

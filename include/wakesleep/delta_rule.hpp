@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "wakesleep/machine.hpp"
@@ -27,18 +26,18 @@ class DeltaRule {
   /// Branches (ops.hpp) that learning may be divided over: each has working memory of its own. At least 1.
   int branches() const { return static_cast<int>(working_.size()); }
   void await_branches();
-  /// A branch's memory for the errors of `rows` rows of a layer.
-  Deltas error(int branch, std::int64_t rows, std::int64_t units) const;
+  /// A branch's memory for the deltas of `rows` rows of a layer.
+  Deltas deltas(int branch, std::int64_t rows, std::int64_t units) const;
 
-  /// Queues the step of conditional `index` along errors^T . input, on the branch that the caller has
+  /// Queues the step of conditional `index` along deltas^T . input, on the branch that the caller has
   /// entered. Rates and step are read when the operations run. A factorial prior has no input.
   /// What hold() has kept for the conditional is added.
-  void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas errors,
+  void learn(int branch, int index, const Rates* rates, const std::uint32_t* step, ConstDeltas deltas,
              ConstStates input);
 
-  /// Keeps errors^T . input for the learn() of the same recognition conditional that follows in the same
+  /// Keeps deltas^T . input for the learn() of the same recognition conditional that follows in the same
   /// step. Needs settings whose algorithm mixes two phases (mixes_phases).
-  void hold(int index, ConstDeltas errors, ConstStates input);
+  void hold(int index, ConstDeltas deltas, ConstStates input);
 
   /// Adds integers to the bias gradient of the learn() of the conditional that follows in the same step,
   /// which reads them when it runs.
@@ -56,8 +55,9 @@ class DeltaRule {
 
   /// Optimiser state, named optimizer.{conditional}.{weight|bias}.{first|second}; empty for sgd. Blocks.
   Tensors download_optimizer() const;
+  /// Throws DataError naming the tensor that is missing or of another shape, or where there are more than the
+  /// optimiser has; state before it has then been replaced.
   void upload_optimizer(const Tensors& tensors);
-  std::size_t optimizer_bytes() const;
 
  private:
   struct State {
@@ -73,7 +73,7 @@ class DeltaRule {
     bool pending = false;
   };
   struct Working {
-    Buffer<std::int8_t> errors;
+    Buffer<std::int8_t> deltas;
     Gradient gradient;
     Buffer<Rates> clipped_rates;                 ///< of the latest learn(), where gradients are clipped
     Buffer<float> natural_weight, natural_bias;  ///< empty but for natural gradients
@@ -90,8 +90,7 @@ class DeltaRule {
   const NaturalGradient* natural_gradient_ = nullptr;
   std::vector<const std::int32_t*> bias_terms_;  ///< by conditional, null where there are none
   std::vector<Held> held_;  ///< one per conditional, empty but for recognition; none where nothing is held
-  Buffer<std::uint32_t>
-      diverged_;  ///< one word per conditional: 1 + the first step at which it left the range
+  Buffer<std::uint32_t> diverged_;  ///< by conditional: 1 + the first step at which it left the range
   std::unique_ptr<Readback> diverged_readback_;
 };
 

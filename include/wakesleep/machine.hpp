@@ -77,7 +77,7 @@ class Machine {
   /// Visible biases logit(clamp(mean, 1e-4, 1 - 1e-4)), or the mean of Gaussian units; hidden and prior
   /// biases -1; weights uniform within +-sqrt(6 / (n_in + n_out)) / n_in, n_in the sending units (Bornschein
   /// & Bengio 2015), by addressed draws; those of an autoregressive prior 0, so that it begins as the
-  /// factorial one.
+  /// factorial one. Throws DataError where there is not one mean for each visible unit.
   void initialize(const std::vector<double>& visible_means, std::uint64_t seed);
 
   /// The parameters, named as in model files: recognition.{l}.weight, recognition.{l}.bias,
@@ -85,7 +85,9 @@ class Machine {
   /// autoregressive. download() blocks.
   Tensors download() const;
   /// Throws DataError naming the tensor that is missing, unknown, of another shape or not finite, or the
-  /// weight of an autoregressive prior that is not 0 although it is on or above the diagonal.
+  /// weight of an autoregressive prior that is not 0 although it is on or above the diagonal; the parameters
+  /// are then what they were. Also throws DataError naming the tensor whose weights are too large for their
+  /// integers; it and those before it have then been replaced. Blocks.
   void upload(const Tensors& tensors);
 
  private:

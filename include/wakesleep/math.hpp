@@ -1,7 +1,8 @@
 // Elementary functions of the engine: one fixed sequence of IEEE operations each, with `fma` written where it
 // is meant, so that every compiler and device gives the same bits. No library function stands behind them
 // except fma, which is exact by definition. Both compilers must leave contraction off (see CMakeLists.txt).
-// Largest errors over the whole float range: docs/numerics.md, measured by tests/math_test.cpp.
+// Largest errors over the whole float range: docs/numerics.md, measured by bench/function_errors.cpp and
+// bounded by tests/math_test.cpp.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +26,6 @@ WAKESLEEP_HOST_DEVICE float power_of_two(std::int32_t n) {
   return float_from_bits(static_cast<std::uint32_t>(n + 127) << 23);
 }
 
-/// Nearest integer of x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23 leaves no room for a fraction.
-WAKESLEEP_HOST_DEVICE float round_to_even(float x) {
-  constexpr float no_fraction = 12582912.0f;
-  return (x + no_fraction) - no_fraction;
-}
-
 /// Nearest integer of x, ties to even, for 0 <= x: adding 2^23 leaves no room for a fraction. From 2^23 on
 /// there is none.
 WAKESLEEP_HOST_DEVICE float round_nonnegative(float x) {
@@ -39,14 +34,15 @@ WAKESLEEP_HOST_DEVICE float round_nonnegative(float x) {
   return (x + no_fraction) - no_fraction;
 }
 
-/// round_to_even as an integer: the rounded value stands in the low bits of the sum.
+/// Nearest integer of x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23 leaves no room for a fraction, and
+/// the rounded value stands in the low bits of the sum.
 WAKESLEEP_HOST_DEVICE std::int32_t integer_to_even(float x) {
   constexpr float no_fraction = 12582912.0f;
   return static_cast<std::int32_t>(float_bits(x + no_fraction)) - 0x4B400000;
 }
 
-/// e^x = e^r 2^n: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7. For |x| <= 2^20. `n_bits`
-/// are the bits of n + 1.5 * 2^23: its low bits hold n.
+/// e^x = e^r 2^n: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 7, that of expf in Moshier's
+/// Cephes library. For |x| <= 2^20. `n_bits` are the bits of n + 1.5 * 2^23: its low bits hold n.
 WAKESLEEP_HOST_DEVICE float exp_fraction(float x, std::uint32_t& n_bits) {
   constexpr float no_fraction = 12582912.0f;
   const float shifted = fma(x, 1.44269504088896341f, no_fraction);
@@ -98,8 +94,8 @@ WAKESLEEP_HOST_DEVICE float log1p_unit(float e) {
   return fma(twice * s, p, twice);
 }
 
-/// Natural logarithm: x = m 2^k with m in [sqrt(1/2), sqrt(2)), log m by a polynomial in m - 1.
-/// log 0 = -infinity, log of a negative number or NaN is NaN.
+/// Natural logarithm: x = m 2^k with m in [sqrt(1/2), sqrt(2)), log m by a polynomial in m - 1, that of logf
+/// in the Cephes library. log 0 = -infinity, log of a negative number or NaN is NaN.
 WAKESLEEP_HOST_DEVICE float log(float x) {
   if (!(x > 0.0f)) return x == 0.0f ? -infinity : not_a_number;
   if (x == infinity) return x;

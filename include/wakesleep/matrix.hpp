@@ -1,7 +1,6 @@
 // Non-owning, typed views of row-major matrices in a backend's memory.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 

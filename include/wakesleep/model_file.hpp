@@ -43,9 +43,9 @@ struct Model {
   Metadata run;                        ///< further run state of a checkpoint, such as the data's fingerprint
 };
 
-/// As write_tensor_file. Also throws UsageError for settings that `check` refuses and for states whose names
-/// begin otherwise, DataError when tensors, sizes, step or image shape are not those of one machine, or a
-/// value is not finite.
+/// As write_tensor_file. The file gets the hash of the tensors, whatever Model::hash says. Also throws
+/// UsageError for settings that `check` refuses and for states whose names begin otherwise, DataError when
+/// tensors, sizes, step or image shape are not those of one machine, or a value is not finite.
 void save_model(const std::string& path, const Model& model);
 /// Throws DataError when the file is damaged, was written under another arithmetic contract, or its tensors
 /// do not form a machine.

@@ -22,8 +22,7 @@ namespace wakesleep {
 ///   diagonal: of F_i its diagonal; keeps d numbers a unit
 ///   dense:    F_i itself; keeps d^2
 ///   woodbury: F_i of the R rows of one batch through a system of R instead of d equations, where R < d;
-///   keeps R^2.
-///             Where R >= d it is dense.
+///             keeps R^2. Where R >= d it is dense.
 class NaturalGradient {
  public:
   /// Throws UsageError, with the limit named, where a form's system exceeds max_fisher_order. `machine` must

@@ -5,9 +5,9 @@
 // Conventions for every operation below
 //   * All pointers and views are memory of this backend (allocate()). Views never overlap unless said so.
 //   * Operations are queued in the order of the calls and may return before they have run; results are seen
-//   by the
-//     host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
-//   * rows = 0 is allowed and does nothing. Shapes are checked; a mismatch throws InternalError.
+//     by the host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
+//   * rows = 0 is allowed and does nothing, except that `gradient`, a sum over the rows, writes zeros and
+//     `vimco_weights` its rates. Shapes are checked; a mismatch throws InternalError.
 //   * Each operation restores the caller's floating-point environment.
 #pragma once
 
@@ -218,7 +218,7 @@ class Ops {
   /// shapes, and ends with every branch awaited, and keeps them; none of them runs. Null where queueing costs
   /// nothing that is worth saving, and then `operations` has not been called. A replay does what the
   /// operations would do, but gradients that `update` reads right after `gradient` need not have been
-  /// written, nor the errors of a prior that it learns from.
+  /// written, nor the deltas of a prior that it learns from.
   virtual std::unique_ptr<Recording> record(const std::function<void()>&) { return nullptr; }
 
   // ---------------------------------------------------------------- weights
@@ -274,12 +274,11 @@ class Ops {
 
   /// deltas[r] = round_delta(w_r (target[r] - sigma(logits of input[r]))): the delta rule's error, weighted
   /// and stochastically rounded. Kept `logits` stand for the product, and the input is then left out.
-  ///   * A target row may stand for several consecutive rows of deltas: target[r / (deltas.rows /
-  ///   target.rows)].
-  ///   * Or a row of deltas for the K samples of an image, which share their input: target.rows = deltas.rows
-  ///   * K,
-  ///     and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k), rounded once. Not of
-  ///     Gaussian units.
+  ///   * A target row may stand for several consecutive rows of deltas:
+  ///     target[r / (deltas.rows / target.rows)].
+  ///   * Or a row of deltas for the K samples of an image, which share their input: target.rows =
+  ///     deltas.rows * K, and deltas[r] = round_delta(sum_k w_k target[r K + k] - sigma(..) sum_k w_k),
+  ///     rounded once. Not of Gaussian units.
   virtual void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
                      Deltas deltas, const SampleWeights& weights = {}, Matrix<const float> logits = {}) = 0;
 

@@ -31,7 +31,8 @@ struct TrainingSettings {
   Visible visible = Visible::bernoulli;                ///< units of the visible layer
   double visible_deviation = 0.1;                      ///< sigma of Gaussian ones
   Algorithm algorithm = Algorithm::wake_sleep;
-  std::int64_t samples = 5;        ///< K: hidden states drawn for each image; not of wake_sleep
+  std::int64_t samples = 5;        ///< K: hidden states drawn for each image; not of wake_sleep and
+                                   ///< sparse_wake_sleep
   double insomnia = 0.5;           ///< share of wake-phi in the recognition gradient, the rest is sleep-phi
   bool control_variate = false;    ///< wake-phi weighs samples by w_k - 1 / K
   std::int64_t fresh_epochs = 1;   ///< epochs whose chains begin anew (joint stochastic approximation)
@@ -58,8 +59,8 @@ struct TrainingSettings {
   std::int64_t warm_up = 0;          ///< steps over which both learning rates rise linearly; 0: none
   double clip_gradient = 0.0;        ///< largest magnitude in a conditional's mean gradient; 0: not clipped
   double weight_decay = 0.0;         ///< decoupled: each step w <- (1 - learning rate * D) w
-  int weight_bits = 8;  ///< 16, 12 or 8: faster than 16, as good up to 100,000 steps or so, worse far beyond
-                        ///< (docs/numerics.md)
+  int weight_bits = 8;  ///< 16, 12 or 8; 8 are fastest, and as good but for trainings of several hundred
+                        ///< thousand steps, which end better with 16 (docs/numerics.md)
   std::uint64_t seed = 1;
   std::string initial_hash;  ///< of the parameters that the run begins with (Trainer::begin_with); empty:
                              ///< they are drawn
@@ -87,6 +88,10 @@ Binarization binarization_named(const std::string& name);
 /// layers, a width of 0, weight_bits other than 16, 12, 8, and so on.
 void check(const TrainingSettings& settings);
 
+/// Steps of an epoch of so many rows; the last may have fewer than `batch_size` of them.
+constexpr std::int64_t batches_of(std::int64_t data_rows, std::int64_t batch_size) {
+  return (data_rows + batch_size - 1) / batch_size;
+}
 /// Rows that a step of batch_size images works on: samples times as many where the algorithm draws several.
 std::int64_t rows_of_a_step(const TrainingSettings& settings);
 /// Which runs with these settings give the same bits (docs/numerics.md), in one clause.

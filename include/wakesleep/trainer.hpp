@@ -41,7 +41,7 @@ class Trainer {
   Machine& machine() { return *machine_; }
   const Machine& machine() const { return *machine_; }
   std::int64_t step() const { return step_; }  ///< steps done
-  std::int64_t steps_per_epoch() const { return (rows_ + settings_.batch_size - 1) / settings_.batch_size; }
+  std::int64_t steps_per_epoch() const { return batches_of(rows_, settings_.batch_size); }
   std::int64_t total_steps() const { return steps_per_epoch() * settings_.epochs; }
   std::int64_t epoch() const { return step_ / steps_per_epoch(); }  ///< epochs completed
   /// All steps are done, or early stopping has ended the run.
@@ -54,7 +54,7 @@ class Trainer {
   /// it again changes nothing.
   void observe(double log_likelihood);
   const ValidationProgress& progress() const { return progress_; }
-  /// The factor on the learning rates in the last step that was done.
+  /// The factor on the learning rates in the last step that was done; one must have been (step() > 0).
   double last_schedule_factor() const;
 
   /// Trains up to the end of the current epoch, or until `interrupted` (asked after every few steps; may be
@@ -70,7 +70,8 @@ class Trainer {
   /// What the algorithm can say of the steps since the last call (TrainingAlgorithm::diagnostics). Blocks.
   std::vector<std::pair<std::string, double>> diagnostics() { return algorithm_->diagnostics(); }
 
-  /// Parameters, optimiser state and counters as they are now. Blocks.
+  /// Parameters, optimiser state and counters as they are now. Blocks. Throws UsageError while the initial
+  /// model that the settings name has not been given (begin_with).
   Model snapshot() const;
 
  private:

@@ -9,8 +9,8 @@
 namespace wakesleep::cpu {
 namespace {
 
-// -------------------------------------------------------------------------------------------------------
-// multiplication: a tile of the result stays in registers while all steps go by
+// -------------------------------------------------------------------------------- multiplication
+// A tile of the result stays in registers while all steps go by.
 
 std::int64_t at_most(std::int64_t limit, std::int64_t count) { return count < limit ? count : limit; }
 
@@ -133,8 +133,8 @@ void multiply_tile(Steps& steps, bool add, const Result& result) {
   }
 }
 
-// -------------------------------------------------------------------------------------------------------
-// forward: tiles of 4 rows x 16 receiving units
+// -------------------------------------------------------------------------------- forward
+// Tiles of 4 rows x 16 receiving units.
 
 /// `left`: rows of steps, `row_stride` bytes apart. A panel stays in the cache while all rows go by.
 template <class Operands>
@@ -169,8 +169,8 @@ void forward_words(ConstStates states, const std::uint8_t* weights, std::int64_t
   forward<StateWords>(scratch, row_bytes, states.rows, weights, steps, receiving, sums);
 }
 
-// -------------------------------------------------------------------------------------------------------
-// gradient: tiles of 4 receiving x 16 sending units, whose steps are 4 rows of the batch
+// -------------------------------------------------------------------------------- gradient
+// Tiles of 4 receiving x 16 sending units, whose steps are 4 rows of the batch.
 
 constexpr std::int64_t step_rows = 4;
 constexpr std::int64_t step_tile_bytes = tile_rows * step_bytes;

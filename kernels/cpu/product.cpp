@@ -65,8 +65,7 @@ void grow(Buffer<T>& buffer, Ops& ops, std::int64_t count) {
 
 }  // namespace
 
-// -------------------------------------------------------------------------------------------------------
-// weights
+// -------------------------------------------------------------------------------- weights
 
 CpuWeights::CpuWeights(Ops& ops, CpuRoute route_wanted, std::int64_t receiving_units,
                        std::int64_t sending_units, int weight_bits, std::int32_t largest_state)
@@ -138,8 +137,7 @@ void CpuWeights::quantize_panel_row(const RowKernels& kernels, std::int64_t i, c
   }
 }
 
-// -------------------------------------------------------------------------------------------------------
-// library
+// -------------------------------------------------------------------------------- library
 
 /// The oneDNN primitives of one thread, by shape.
 struct Products::Library {
@@ -208,8 +206,7 @@ struct Products::Library {
   }
 };
 
-// -------------------------------------------------------------------------------------------------------
-// products
+// -------------------------------------------------------------------------------- products
 
 Products::Products(Ops& ops, CpuRoute route) : ops_(&ops), route_(route) {}
 Products::Products(Products&&) noexcept = default;
@@ -518,8 +515,7 @@ std::string route_text(CpuRoute route) {
   return "reference products (a plain loop)";
 }
 
-// -------------------------------------------------------------------------------------------------------
-// check
+// -------------------------------------------------------------------------------- check
 
 namespace {
 

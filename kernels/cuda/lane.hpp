@@ -3,8 +3,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
-
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/stream.hpp"
 #include "kernels/cuda/workspace.hpp"

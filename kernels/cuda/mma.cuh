@@ -10,8 +10,7 @@ namespace wakesleep::cuda {
 /// sums += a . b, a of 16 x 32 and b of 32 x 8 signed bytes, spread over the 32 lanes of a warp, all of which
 /// must call it. With group = lane / 4 and member = lane % 4, a lane holds (PTX, mma.m16n8k32)
 ///   a[0], a[2]   row `group` of a, columns 4 member .. 4 member + 3 and, of a[2], 16 further on; in a word,
-///   the
-///                first column is the lowest byte
+///                the first column is the lowest byte
 ///   a[1], a[3]   the same of row group + 8
 ///   b[0], b[1]   column `group` of b, rows 4 member .. 4 member + 3 and, of b[1], 16 further on
 ///   sums[0..1]   row `group`, columns 2 member and 2 member + 1

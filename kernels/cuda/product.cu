@@ -57,8 +57,7 @@ std::int64_t largest_term(const CudaWeights& weights) {
 
 }  // namespace
 
-// -------------------------------------------------------------------------------------------------------
-// weights
+// -------------------------------------------------------------------------------- weights
 
 CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units, std::int64_t sending_units,
                          int weight_bits, std::int32_t largest_state) {
@@ -85,8 +84,7 @@ CudaWeights::CudaWeights(Ops& ops, CudaRoute route, std::int64_t receiving_units
   scales_.fill_zero();
 }
 
-// -------------------------------------------------------------------------------------------------------
-// products
+// -------------------------------------------------------------------------------- products
 
 Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, TestElements& test_elements,
                    const ProductOptions& options, OutgrownMemory& outgrown)
@@ -210,8 +208,7 @@ void Products::multiply_piece(const Operand& left, const Operand& right, std::in
               static_cast<const std::byte*>(right.data) + offset, sums);
 }
 
-// -------------------------------------------------------------------------------------------------------
-// the check
+// -------------------------------------------------------------------------------- the check
 
 namespace {
 

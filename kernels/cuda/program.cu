@@ -117,47 +117,47 @@ void Draft::sample(const CudaWeights* weights, const float* bias, ConstStates in
 }
 
 void Draft::delta(const CudaWeights* weights, const float* bias, ConstStates input, ConstStates target,
-                  const Draw& draw, float weight, Deltas errors) {
-  if (!accepts(errors.rows)) return;
+                  const Draw& draw, float weight, Deltas deltas) {
+  if (!accepts(deltas.rows)) return;
   ForwardStage forward;
-  forward.rows = errors.rows;
-  forward.units = errors.columns;
+  forward.rows = deltas.rows;
+  forward.units = deltas.columns;
   forward.draw = draw;
   forward.target = target;
-  forward.errors = errors;
+  forward.deltas = deltas;
   forward.weight = weight;
-  add_forward(StageKind::delta, weights, bias, input, forward, {{range(target)}, {range(errors)}});
+  add_forward(StageKind::delta, weights, bias, input, forward, {{range(target)}, {range(deltas)}});
 }
 
-void Draft::gradient(ConstDeltas errors, ConstStates input, const std::int32_t* gradient,
+void Draft::gradient(ConstDeltas deltas, ConstStates input, const std::int32_t* gradient,
                      const std::int32_t* bias_gradient) {
-  if (!accepts(errors.rows)) return;
-  if (errors.rows > most_learn_rows) {
+  if (!accepts(deltas.rows)) return;
+  if (deltas.rows > most_learn_rows) {
     refuse("a gradient over more than " + std::to_string(most_learn_rows) + " rows");
     return;
   }
-  gradient_ = std::make_unique<Gradient>(Gradient{errors, input, gradient, bias_gradient});
+  gradient_ = std::make_unique<Gradient>(Gradient{deltas, input, gradient, bias_gradient});
 }
 
 void Draft::update(const ParameterUpdate& update, const GradientPair<const std::int32_t>& gradient,
                    const Optimizer& optimizer, const Rates* rates) {
   const std::unique_ptr<Gradient> latest = std::move(gradient_);
   if (latest == nullptr || latest->weight != gradient.weight || latest->bias != gradient.bias ||
-      latest->bias == nullptr || latest->errors.columns != update.receiving) {
+      latest->bias == nullptr || latest->deltas.columns != update.receiving) {
     refuse("an update of which the gradient does not come just before");
     return;
   }
-  if (!accepts(latest->errors.rows)) return;
+  if (!accepts(latest->deltas.rows)) return;
   const auto floats = [](const float* first, std::int64_t count) {
     return range(first, count * static_cast<std::int64_t>(sizeof(float)));
   };
   const std::int64_t units = update.receiving;
   const std::int64_t weights = units * update.weight.columns;
-  Touched touched{{range(latest->errors)},
+  Touched touched{{range(latest->deltas)},
                   {floats(update.bias, units), floats(update.state.bias_first, units),
                    floats(update.state.bias_second, units),
                    range(update.diverged, static_cast<std::int64_t>(sizeof(std::uint32_t)))}};
-  LearnStage learn{latest->errors, latest->input, update, {}, optimizer, rates, in_fours(update)};
+  LearnStage learn{latest->deltas, latest->input, update, {}, optimizer, rates, in_fours(update)};
   if (update.limbs.data != nullptr) {
     learn.integers =
         integers_in<std::int8_t>(update.limbs, update.bits, update.scales, update.diverged, update.step);
@@ -174,13 +174,13 @@ void Draft::update(const ParameterUpdate& update, const GradientPair<const std::
   }
   if (pieces_.empty() || pieces_.back().stage.kind != StageKind::delta ||
       pieces_.back().stage.step != steps_ - 1 ||
-      pieces_.back().stage.forward.errors.data != latest->errors.data ||
-      pieces_.back().stage.forward.errors.rows != latest->errors.rows ||
+      pieces_.back().stage.forward.deltas.data != latest->deltas.data ||
+      pieces_.back().stage.forward.deltas.rows != latest->deltas.rows ||
       pieces_.back().stage.forward.bias != update.bias) {
-    refuse("an update of a prior of which the errors do not come just before");
+    refuse("an update of a prior of which the deltas do not come just before");
     return;
   }
-  // A prior's errors need no product, and each block can draw those that it learns from.
+  // A prior's deltas need no product, and each block can draw those that it learns from.
   Piece& prior = pieces_.back();
   prior.stage.kind = StageKind::learn_prior;
   prior.stage.items = static_cast<std::int32_t>(pieces_of(units, learn_units));

@@ -6,7 +6,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,8 +18,7 @@
 
 namespace wakesleep::cuda {
 
-// ---------------------------------------------------------------------------------------------- for the
-// device
+// -------------------------------------------------------------------------------- for the device
 
 inline constexpr int persistent_threads = 512;  ///< of a block; a multiprocessor has one
 inline constexpr int persistent_warps = persistent_threads / warp_lanes;
@@ -30,8 +28,8 @@ inline constexpr std::int64_t tile_units = 8;    ///< and its receiving units
 inline constexpr std::int64_t chunk_units = 64;  ///< sending units that it multiplies at a time
 inline constexpr std::int64_t learn_units = 8;  ///< receiving units that a block takes through a whole update
 inline constexpr std::int64_t learn_sending = 32;  ///< sending units that a warp takes through a gradient
-inline constexpr std::int64_t most_learn_rows =
-    1024;  ///< rows of a batch, whose errors a block keeps at hand
+/// Rows of a batch, whose deltas a block keeps at hand.
+inline constexpr std::int64_t most_learn_rows = 1024;
 
 /// Where a step's scalars stand. While a program runs, pointers into *now lead to the step's place in the
 /// table instead, so that nobody waits for `advance`.
@@ -65,13 +63,13 @@ struct ForwardStage {
   Draw draw;
   States output;       ///< of a sample
   ConstStates target;  ///< of a delta
-  Deltas errors;
+  Deltas deltas;
   float weight = 1.0f;
 };
 
 /// Ops::gradient and Ops::update in one: the gradient stays in registers.
 struct LearnStage {
-  ConstDeltas errors;
+  ConstDeltas deltas;
   ConstStates input;  ///< none for a prior
   ParameterUpdate update;
   Integers<std::int8_t> integers;
@@ -120,7 +118,7 @@ int persistent_blocks(const cudaDeviceProp& properties);
 /// Queues the program.
 void run_persistent(cudaStream_t stream, const Program& program, int blocks);
 
-// ---------------------------------------------------------------------------------------------- for the host
+// -------------------------------------------------------------------------------- for the host
 
 /// Bytes of the device's memory, from `begin` up to `end`.
 struct MemoryRange {
@@ -143,9 +141,9 @@ class Draft {
   void sample(const CudaWeights* weights, const float* bias, ConstStates input, const Draw& draw,
               States output);
   void delta(const CudaWeights* weights, const float* bias, ConstStates input, ConstStates target,
-             const Draw& draw, float weight, Deltas errors);
+             const Draw& draw, float weight, Deltas deltas);
   /// The update of the same gradient must come next.
-  void gradient(ConstDeltas errors, ConstStates input, const std::int32_t* gradient,
+  void gradient(ConstDeltas deltas, ConstStates input, const std::int32_t* gradient,
                 const std::int32_t* bias_gradient);
   void update(const ParameterUpdate& update, const GradientPair<const std::int32_t>& gradient,
               const Optimizer& optimizer, const Rates* rates);
@@ -175,7 +173,7 @@ class Draft {
     Touched touched;
   };
   struct Gradient {
-    ConstDeltas errors;
+    ConstDeltas deltas;
     ConstStates input;
     const std::int32_t* weight = nullptr;
     const std::int32_t* bias = nullptr;

@@ -8,7 +8,7 @@
 #include <functional>
 #include <set>
 
-// ---------------------------------------------------------------------------------------------- the language
+// -------------------------------------------------------------------------------- the language
 #define __host__
 #define __device__
 #define __global__
@@ -118,7 +118,7 @@ inline int __dp4a(int x, int y, int sum) {
 }
 #define __launch_bounds__(threads, blocks)
 
-// ---------------------------------------------------------------------------------------------- the runtime
+// -------------------------------------------------------------------------------- the runtime
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -207,8 +207,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
-// ---------------------------------------------------------------------------------------------- the
-// emulation
+// -------------------------------------------------------------------------------- the emulation
 namespace emulation {
 
 using Work = std::function<void()>;

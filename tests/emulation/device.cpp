@@ -163,8 +163,8 @@ void insert(std::set<std::size_t>& into, const std::set<std::size_t>& numbers) {
   into.insert(numbers.begin(), numbers.end());
 }
 
-// -------------------------------------------------------------------------------------------------------
-// memory: the end of each piece touches a page that may not be touched, and so does, nearly, its beginning
+// -------------------------------------------------------------------------------- memory
+// The end of each piece touches a page that may not be touched, and so does, nearly, its beginning.
 
 struct Piece {
   void* pages = nullptr;
@@ -237,8 +237,7 @@ cudaError_t queue(cudaStream_t stream, Work work) {
 
 }  // namespace emulation
 
-// -------------------------------------------------------------------------------------------------------
-// the device
+// -------------------------------------------------------------------------------- the device
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
@@ -336,8 +335,7 @@ cudaError_t cudaMemset2DAsync(void* memory, std::size_t pitch, int value, std::s
   });
 }
 
-// -------------------------------------------------------------------------------------------------------
-// streams and events
+// -------------------------------------------------------------------------------- streams and events
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int) {
   *stream = new CUstream_st;
@@ -410,8 +408,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
   return cudaSuccess;
 }
 
-// -------------------------------------------------------------------------------------------------------
-// graphs
+// -------------------------------------------------------------------------------- graphs
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (captured_by_this_thread != nullptr) emulation::fail("only one capture at a time is emulated");
