@@ -27,7 +27,7 @@
 #           peers      engine and peers in turn (bench/gpu.py)
 #           quality    seconds to 120 nats on binarized MNIST, GPU and CPU, and their hashes
 #         A stage is a list of items, the cheap and decisive ones first. --items takes only those whose name has TEXT,
-#         such as '(a)', 'int8 persistent', memcheck or recording_test. --seconds is for a visit that is short: nothing
+#         such as '(a)', 'int8 persistent', memcheck or recording_test. --seconds is for a short time on a GPU: nothing
 #         is begun that is expected to take longer than what is left of N, and nothing runs beyond it. When a test
 #         program fails, its first failed test is run alone as well, with CUDA_LAUNCH_BLOCKING=1.
 #         --dry-run prints the items and their commands; --device cpu runs the same on small machines without a GPU: both

@@ -97,7 +97,7 @@ class Context:
     @property
     def persistent(self):
         """Whether the persistent kernel may run: not where `hashes` saw it hang or leave other bits, which would take
-        the rest of a visit with it."""
+        the rest of the time on a GPU with it."""
         record = read_record(self.out / "hashes.json", self)
         return self.cuda and record.get("items", {}).get(PERSISTENT_ITEM, {}).get("state") not in ("failed", "unfinished")
 

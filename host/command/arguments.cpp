@@ -12,7 +12,7 @@ namespace {
 
 std::string quoted_command(const CommandSpec& spec) { return "`wakesleep " + spec.name + "`"; }
 
-/// --learning-rate stands for both rates; a specific one of the same layer goes over it.
+/// --learning-rate stands for both rates; a specific one of the same layer overrides it.
 void spread_learning_rate(GivenValues& values) {
   const auto both = values.find("learning-rate");
   if (both == values.end()) return;

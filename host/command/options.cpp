@@ -273,7 +273,7 @@ Options run_options() {
            "go on from the newest readable checkpoint, to the same bits as a run that never stopped"),
       flag("force", "Run folder", "replace the run that the folder holds"),
       call("config", Kind::text, "FILE.toml", "", "Run folder",
-           "options from a TOML file; the command line goes over the file, the file over the defaults"),
+           "options from a TOML file; the command line overrides the file, the file the defaults"),
       record("initial-model", Kind::text, "FILE", "", "Run folder",
              "model whose parameters a new run begins with, of the same layers, prior and visible units, "
              "whatever trained it; optimiser and learning rates begin anew"),
