@@ -133,17 +133,18 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
                     " units a row, but the machine has " + std::to_string(size(0)) + " visible units");
   }
   const FloatingPointScope scope;
-  const auto visible_bias = [&](double mean) {
-    return has_gaussian_visible() ? static_cast<float>(mean) : logit(mean);
-  };
+  std::vector<float> visible_bias;
+  for (const double mean : visible_means) {
+    visible_bias.push_back(has_gaussian_visible() ? static_cast<float>(mean) : logit(mean));
+    if (is_finite(visible_bias.back())) continue;
+    throw DataError("the mean of visible unit " + std::to_string(visible_bias.size() - 1) + " is " +
+                    std::to_string(mean) + ", expected a number from 0 to 1");
+  }
   for (int index = 0; index < conditionals(); ++index) {
     Part& part = parts_[static_cast<std::size_t>(index)];
     const Conditional& c = part.conditional;
-    std::vector<float> bias(static_cast<std::size_t>(c.receiving), -1.0f);
-    if (index == generative_index(1)) {
-      std::transform(visible_means.begin(), visible_means.end(), bias.begin(), visible_bias);
-    }
-    part.bias.copy_in(bias.data());
+    const std::vector<float> hidden_bias(static_cast<std::size_t>(c.receiving), -1.0f);
+    part.bias.copy_in(index == generative_index(1) ? visible_bias.data() : hidden_bias.data());
     if (c.integers == nullptr) continue;
     if (index == prior_index()) {
       part.weight.fill_zero();

@@ -106,11 +106,13 @@ class CudaOps final : public Ops {
         resources_(std::make_unique<Resources>(*this, properties)) {
     products().check_route(device_name_);
     reset_peak();  // the check's memory is given back
+    streams_live_ = true;
   }
 
   ~CudaOps() override {
     const CurrentDevice current(ordinal_, std::nothrow);
-    wait_for_streams();  // copies may still read the staging ring
+    WAKESLEEP_CUDA_REPORT(wait_for_streams());  // copies may still read the staging ring
+    streams_live_ = false;
     resources_.reset();
   }
 
@@ -133,10 +135,11 @@ class CudaOps final : public Ops {
     return memory;
   }
 
-  /// Waits for what may still be using the memory: cudaFree is only said to do so where it has to.
+  /// Waits for what may still be using the memory, because cudaFree is only said to do that where it has to.
+  /// What goes wrong there is reported once, by cudaFree.
   void deallocate(void* memory, std::size_t bytes) noexcept override {
     const CurrentDevice current(ordinal_, std::nothrow);
-    if (resources_ != nullptr) wait_for_streams();
+    if (streams_live_) wait_for_streams();
     WAKESLEEP_CUDA_REPORT(cudaFree(memory));
     note_deallocation(bytes);
   }
@@ -610,13 +613,17 @@ class CudaOps final : public Ops {
   }
 
   /// This backend's, not the device: another backend may be recording in another thread, and a wait for the
-  /// device would end that.
-  void wait_for_streams() noexcept {
-    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(main_stream()));
-    for (Branch& branch : resources_->branches) {
-      WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(branch.lane().stream.get()));
-    }
-    WAKESLEEP_CUDA_REPORT(cudaStreamSynchronize(resources_->uploads.get()));
+  /// device would end that. Waits for all and returns the first error.
+  cudaError_t wait_for_streams() noexcept {
+    cudaError_t first = cudaSuccess;
+    const auto wait = [&](cudaStream_t stream) {
+      const cudaError_t error = cudaStreamSynchronize(stream);
+      if (first == cudaSuccess) first = error;
+    };
+    wait(main_stream());
+    for (Branch& branch : resources_->branches) wait(branch.lane().stream.get());
+    wait(resources_->uploads.get());
+    return first;
   }
 
   struct Resources {
@@ -812,6 +819,7 @@ class CudaOps final : public Ops {
   std::int64_t cache_bytes_;
   std::string device_name_;
   std::string device_description_;
+  bool streams_live_ = false;  ///< all of them: not while resources_ is made or destroyed
   std::unique_ptr<Resources> resources_;
   Branch* branch_ = nullptr;  ///< the one that was entered; null on the main line
   Draft* draft_ = nullptr;    ///< while operations are recorded

@@ -80,6 +80,9 @@ TEST_P(MachineTest, RefusesTensorsThatDoNotFit) {
   refused([](Tensors& t) { t["generative.1.weight"].values[5] = NAN; }, "not finite at index 5");
   refused([](Tensors& t) { t["generative.1.weight"].values[5] = 1e30f; }, "too large");
   EXPECT_THROW(machine.initialize({0.5, 0.5}, 1), DataError);
+  std::vector<double> means(static_cast<std::size_t>(machine.size(0)), 0.5);
+  means[1] = NAN;
+  EXPECT_THROW(machine.initialize(means, 1), DataError);
 }
 
 TEST_P(MachineTest, RefusesImpossibleSizes) {

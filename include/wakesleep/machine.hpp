@@ -77,7 +77,7 @@ class Machine {
   /// Visible biases logit(clamp(mean, 1e-4, 1 - 1e-4)), or the mean of Gaussian units; hidden and prior
   /// biases -1; weights uniform within +-sqrt(6 / (n_in + n_out)) / n_in, n_in the sending units (Bornschein
   /// & Bengio 2015), by addressed draws; those of an autoregressive prior 0, so that it begins as the
-  /// factorial one. Throws DataError where there is not one mean for each visible unit.
+  /// factorial one. Throws DataError where there is not one finite mean for each visible unit.
   void initialize(const std::vector<double>& visible_means, std::uint64_t seed);
 
   /// The parameters, named as in model files: recognition.{l}.weight, recognition.{l}.bias,

@@ -254,7 +254,7 @@ void Products::check_case(std::int64_t terms, std::int32_t largest_left, std::in
                           const std::string& device) {
   // Odd numbers of rows and columns, and rows enough for cuBLASLt (matmul.cu); the operand on the right is
   // padded to 16 with zeros, as everywhere.
-  constexpr std::int64_t rows = 37;
+  constexpr std::int64_t rows = 19;
   constexpr std::int64_t columns = 7;
   constexpr std::int64_t columns_padded = padded_to_16(columns);
   const std::vector<std::int32_t> left = random_integers(rows, terms, largest_left, 0);
