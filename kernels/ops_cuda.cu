@@ -541,13 +541,12 @@ class CudaOps final : public Ops {
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
              Matrix<float> errors) override {
     require(target.columns == conditional.receiving, "a target of another width than the conditional");
-    const std::int64_t rows = is_prior(conditional) ? target.rows : std::max(input.rows, target.rows);
+    const std::int64_t rows = is_prior(conditional) ? target.rows : input.rows;
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
-    const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(rows, input.rows);
     require_errors(errors, rows, target.columns);
-    cuda::score(stream(), logits_of(conditional, input), rows, rows_per_input, target,
-                repeats(rows, target.rows), sink, errors);
+    cuda::score(stream(), logits_of(conditional, input), rows, 1, target, repeats(rows, target.rows), sink,
+                errors);
   }
 
   void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink,
