@@ -90,7 +90,7 @@ __global__ void test_elements_kernel(std::int64_t count, Element* elements) {
 /// left.
 constexpr int own_left_rows = 16;
 
-/// Products that cuBLASLt may refuse: for its int8 kernels nobody promises 16 rows or fewer on the left,
+/// Products that cuBLASLt may refuse: its int8 kernels have been seen to refuse 16 rows or fewer on the left,
 /// which are a small batch or the gradient of a small layer. One warp for each row on the right.
 __global__ void own_product_kernel(MatmulShape shape, const std::int8_t* left, const std::int8_t* right,
                                    std::int32_t* sums) {
