@@ -7,7 +7,7 @@
 //   * Operations are queued in the order of the calls and may return before they have run; results are seen
 //     by the host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
 //   * rows = 0 is allowed and does nothing, except that `gradient`, a sum over the rows, writes zeros and
-//     `vimco_weights` its rates. Shapes are checked; a mismatch throws InternalError.
+//     `vimco_weights` its rates. Shapes are checked (kernels/shapes.hpp); a mismatch throws InternalError.
 //   * Each operation restores the caller's floating-point environment.
 #pragma once
 
