@@ -61,11 +61,11 @@ DeltaRule::DeltaRule(Machine& machine, const TrainingSettings& settings)
       view = buffer.data();
     };
     if (optimizer_.kind != OptimizerKind::sgd) {
-      if (c.sending > 0) make(state.weight_first, state.view.weight_first, c.receiving * c.sending);
+      if (c.has_input()) make(state.weight_first, state.view.weight_first, c.receiving * c.sending);
       make(state.bias_first, state.view.bias_first, c.receiving);
     }
     if (optimizer_.kind == OptimizerKind::adam) {
-      if (c.sending > 0) make(state.weight_second, state.view.weight_second, c.receiving * c.sending);
+      if (c.has_input()) make(state.weight_second, state.view.weight_second, c.receiving * c.sending);
       make(state.bias_second, state.view.bias_second, c.receiving);
     }
     optimizer_state_.push_back(std::move(state));
@@ -117,7 +117,7 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
   const Conditional& conditional = machine_.conditional(index);
   const Working& of_branch = working_[static_cast<std::size_t>(branch)];
   const Gradient& working = of_branch.gradient;
-  std::int32_t* gradient = conditional.sending > 0 ? working.weight.data() : nullptr;
+  std::int32_t* gradient = conditional.has_input() ? working.weight.data() : nullptr;
   ops_.gradient(deltas, input, gradient, working.bias.data(), conditional.largest_input);
   if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
   if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {

@@ -73,7 +73,7 @@ Machine::Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Pri
     part.bias = Buffer<float>(ops, c.receiving);
     part.bias.fill_zero();
     c.bias = part.bias.data();
-    if (c.sending > 0) {
+    if (c.has_input()) {
       part.integers = ops.make_integer_weights(c.receiving, c.sending, weight_bits, c.largest_input);
       part.weight = Buffer<float>(ops, c.receiving * c.sending);
       part.weight.fill_zero();
@@ -145,7 +145,7 @@ void Machine::initialize(const std::vector<double>& visible_means, std::uint64_t
     const Conditional& c = part.conditional;
     const std::vector<float> hidden_bias(static_cast<std::size_t>(c.receiving), -1.0f);
     part.bias.copy_in(index == generative_index(1) ? visible_bias.data() : hidden_bias.data());
-    if (c.integers == nullptr) continue;
+    if (!c.has_input()) continue;
     if (index == prior_index()) {
       part.weight.fill_zero();
     } else {
@@ -166,7 +166,7 @@ std::map<std::string, std::vector<std::int64_t>> Machine::shapes() const {
     const Conditional& c = conditional(index);
     const std::string name = conditional_name(index);
     shapes[name + ".bias"] = {c.receiving};
-    if (c.integers != nullptr) shapes[name + ".weight"] = {c.receiving, c.sending};
+    if (c.has_input()) shapes[name + ".weight"] = {c.receiving, c.sending};
   }
   return shapes;
 }
@@ -185,7 +185,7 @@ Tensors Machine::download() const {
     const Part& part = parts_[static_cast<std::size_t>(index)];
     const std::string name = conditional_name(index);
     part.bias.copy_out(tensors.at(name + ".bias").values.data());
-    if (part.conditional.integers == nullptr) continue;
+    if (!part.conditional.has_input()) continue;
     part.weight.copy_out(tensors.at(name + ".weight").values.data());
   }
   return tensors;
@@ -215,7 +215,7 @@ void Machine::upload(const Tensors& tensors) {
     Part& part = parts_[static_cast<std::size_t>(index)];
     const std::string name = conditional_name(index);
     part.bias.copy_in(tensors.at(name + ".bias").values.data());
-    if (part.conditional.integers == nullptr) continue;
+    if (!part.conditional.has_input()) continue;
     part.weight.copy_in(tensors.at(name + ".weight").values.data());
     Buffer<std::uint32_t> diverged(*ops_, 1);
     diverged.fill_zero();

@@ -86,7 +86,7 @@ NaturalGradient::Kept NaturalGradient::make_kept(int index, const TrainingSettin
   const bool shares_input = index == Machine::recognition_index(1);  // all samples of an image
   const std::int64_t rows = shares_input ? settings.batch_size : rows_of_a_step(settings);
   Kept kept;
-  if (conditional.sending > 0 && !conditional.autoregressive) {  // whose units have inputs of their own
+  if (conditional.has_input() && !conditional.autoregressive) {  // whose units have inputs of their own
     const bool fewer_rows = rows < d;
     kept.form = settings.fisher == FisherForm::woodbury && !fewer_rows ? FisherForm::dense : settings.fisher;
   }

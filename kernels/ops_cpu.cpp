@@ -12,6 +12,7 @@
 #include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/threads.hpp"
 #include "kernels/importance_cpu.hpp"
+#include "kernels/shapes.hpp"
 #include "kernels/shuffle_cpu.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/ops.hpp"
@@ -25,10 +26,6 @@ constexpr std::int64_t piece_bytes = 512 * 1024;
 
 /// From here on a request is worth a look at the machine's memory.
 constexpr std::size_t large_request = 64 << 20;
-
-void require(bool condition, const char* what) {
-  if (!condition) throw InternalError(std::string("an operation was called with mismatched shapes: ") + what);
-}
 
 std::uint32_t step_of(const Draw& draw) { return draw.first_step + (draw.step != nullptr ? *draw.step : 0); }
 
@@ -158,6 +155,7 @@ class CpuOps : public Ops {
   }
 
   void draw_weights(const Conditional& conditional, const Draw& draw, float limit) override {
+    require_shapes_of_draw_weights(conditional);
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
@@ -168,6 +166,8 @@ class CpuOps : public Ops {
   }
 
   void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
+    require_shapes_of_quantize(conditional);
+    if (!conditional.has_input()) return;
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
@@ -178,7 +178,8 @@ class CpuOps : public Ops {
   }
 
   void reserve(const Conditional& conditional, std::int64_t rows) override {
-    if (conditional.integers == nullptr) return;
+    require_shapes_of_reserve(conditional);
+    if (!conditional.has_input()) return;
     const ArithmeticScope scope;
     const ConstStates input{nullptr, rows, conditional.sending, padded_units(conditional.sending)};
     reserve_forward(weights_of(conditional), input);
@@ -198,7 +199,7 @@ class CpuOps : public Ops {
 
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
               States states) override {
-    require(states.columns == data.units, "gather: states and data differ in units");
+    require_shapes_of_gather(data, states);
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range rows = part_of(states.rows, thread, team_.size());
@@ -222,16 +223,9 @@ class CpuOps : public Ops {
 
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
               States output, const ScoreSink& score, Matrix<float> kept, Matrix<float> errors) override {
-    const bool prior = conditional.integers == nullptr;
-    require(!conditional.autoregressive, "sample: an autoregressive prior is sampled in order");
-    require(samples > 0 && output.rows % samples == 0, "sample: output rows are no multiple of the samples");
-    require(output.columns == conditional.receiving, "sample: output and conditional differ in units");
+    require_shapes_of_sample(conditional, input, samples, output, kept, errors);
     if (output.rows == 0) return;
-    require(prior || (input.rows > 0 && output.rows % input.rows == 0),
-            "sample: output rows are no multiple of input rows");
-    const std::int64_t repeats = prior ? 1 : output.rows / input.rows;
-    require_kept(kept, input.rows, conditional);
-    require_errors(errors, output.rows, conditional.receiving);
+    const std::int64_t repeats = conditional.has_input() ? output.rows / input.rows : 1;
     each_distribution(
         conditional, input, output.rows, [&](const LogitRow& logits, std::int64_t first, std::int64_t count) {
           if (kept.data != nullptr) kernels_.logits(logits, output.columns, kept.row(first / repeats));
@@ -251,10 +245,9 @@ class CpuOps : public Ops {
   }
 
   void sample_in_order(const Conditional& conditional, const Draw& draw, States output) override {
-    const std::int64_t units = conditional.receiving;
-    require(conditional.autoregressive && output.columns == units,
-            "sample_in_order: no autoregressive prior, or one of other units than the output");
+    require_shapes_of_sample_in_order(conditional, output);
     if (output.rows == 0) return;
+    const std::int64_t units = conditional.receiving;
     const ArithmeticScope scope;
     reserve_in_order(units);
     team_.run([&](int thread) {
@@ -277,20 +270,9 @@ class CpuOps : public Ops {
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
              Deltas deltas, const SampleWeights& weights, Matrix<const float> kept) override {
-    require(target.columns == conditional.receiving && deltas.columns == conditional.receiving,
-            "delta: target, deltas and conditional differ in units");
+    require_shapes_of_delta(conditional, input, target, deltas, weights, kept);
     if (deltas.rows == 0) return;
-    require_kept(kept, deltas.rows, conditional);
-    require(conditional.integers == nullptr || kept.data != nullptr || input.rows == deltas.rows,
-            "delta: input and deltas differ in rows");
     const bool shared = target.rows > deltas.rows;
-    require(!(shared || kept.data != nullptr) || !is_gaussian(conditional),
-            "delta: Gaussian units share no deltas and keep no logits");
-    require(shared ? weighted(weights) && target.rows == deltas.rows * weights.samples
-                   : target.rows > 0 && deltas.rows % target.rows == 0,
-            "delta: target and deltas differ in rows");
-    require(!weighted(weights) || shared || deltas.rows % weights.samples == 0,
-            "delta: rows are no multiple of the samples");
     const std::int64_t rows_a_target = shared ? 1 : deltas.rows / target.rows;
     const auto row_delta = [&](std::int64_t row, const LogitRow& logits) {
       if (shared) {
@@ -312,9 +294,7 @@ class CpuOps : public Ops {
 
   void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
                     const SampleWeights& weights) override {
-    require_errors(errors, deltas.rows, deltas.columns);
-    require(!weighted(weights) || deltas.rows % weights.samples == 0,
-            "round_errors: rows are no multiple of the samples");
+    require_shapes_of_round_errors(errors, deltas, weights);
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range rows = part_of(deltas.rows, thread, team_.size());
@@ -327,9 +307,7 @@ class CpuOps : public Ops {
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t* bias_gradient,
                 std::int32_t largest_state) override {
-    require(gradient == nullptr || states.rows == deltas.rows, "gradient: deltas and states differ in rows");
-    require(deltas.rows <= (largest_state > 1 ? max_fixed_point_rows : max_batch_rows),
-            "gradient: more rows than exact sums allow");
+    require_shapes_of_gradient(deltas, states, gradient, largest_state);
     const ArithmeticScope scope;
     if (gradient != nullptr) reserve_gradient(deltas, states, largest_state);
     team_.run([&](int thread) {
@@ -392,7 +370,8 @@ class CpuOps : public Ops {
       largest.bias = std::max(largest.bias, of_thread.bias);
     }
     *clipped = *rates;
-    clipped->mean *= clip_factor(largest.weight, largest.bias, units_of(conditional), rates->mean, limit);
+    clipped->mean *=
+        clip_factor(largest.weight, largest.bias, conditional.gradient_units(), rates->mean, limit);
   }
 
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
@@ -412,13 +391,7 @@ class CpuOps : public Ops {
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
                         const std::int32_t* gradient, const std::int32_t* bias_gradient, float* natural,
                         float* natural_bias) override {
-    require(inverse.form != FisherForm::woodbury ||
-                (inverse.rows.columns == conditional.sending && inverse.rows.rows <= max_fisher_order),
-            "natural_gradient: rows of other units than the conditional's, or too many");
-    require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
-            "natural_gradient: a prior has the diagonal form");
-    require(!is_gaussian(conditional) && conditional.largest_input == 1,
-            "natural_gradient: Fisher blocks are those of Bernoulli units and 0/1 states");
+    require_shapes_of_natural_gradient(conditional, inverse);
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
@@ -433,13 +406,14 @@ class CpuOps : public Ops {
   // -------------------------------------------------------------------------------------------- chains
   void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
               const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
+    require_shapes_of_recall(remembered, states);
     if (*epoch >= from_epoch) gather(remembered, order, first, {}, states);
   }
 
   void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
                 const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
                 std::int64_t row_bytes) override {
-    require(samples > 0 && states.rows % samples == 0, "remember: rows are no multiple of the samples");
+    require_shapes_of_remember(states, samples);
     team_.run([&](int thread) {
       const Range images = part_of(states.rows / samples, thread, team_.size());
       for (std::int64_t i = images.begin; i < images.end; ++i) {
@@ -452,8 +426,8 @@ class CpuOps : public Ops {
 
   void metropolis(Matrix<const std::int64_t> log_weights, const Draw& draw, std::int32_t* visits,
                   std::int64_t* totals, std::uint32_t* last, std::int64_t* counts) override {
+    require_shapes_of_metropolis(log_weights);
     const std::int64_t samples = log_weights.columns;
-    require(samples > 0, "metropolis: images without samples");
     const ArithmeticScope scope;
     std::atomic_ref<std::int64_t> all_accepted(counts[1]);
     team_.run([&](int thread) {
@@ -473,11 +447,9 @@ class CpuOps : public Ops {
   // -------------------------------------------------------------------------------------------- reading out
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
              Matrix<float> errors) override {
-    const std::int64_t rows = conditional.integers == nullptr ? target.rows : input.rows;
-    require(target.columns == conditional.receiving, "score: target and conditional differ in units");
+    require_shapes_of_score(conditional, input, target, errors);
+    const std::int64_t rows = conditional.has_input() ? input.rows : target.rows;
     if (rows == 0) return;
-    require(target.rows > 0 && rows % target.rows == 0, "score: input rows are no multiple of target rows");
-    require_errors(errors, rows, conditional.receiving);
     const std::int64_t rows_a_target = rows / target.rows;
     each_distribution(
         conditional, input, rows, [&](const LogitRow& logits, std::int64_t first, std::int64_t count) {
@@ -487,11 +459,8 @@ class CpuOps : public Ops {
 
   void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink,
                   Matrix<float> errors) override {
-    require(target.columns == kept.columns, "score_kept: target and logits differ in units");
+    require_shapes_of_score_kept(kept, target, errors);
     if (target.rows == 0) return;
-    require(kept.rows > 0 && target.rows % kept.rows == 0,
-            "score_kept: target rows are no multiple of the logits'");
-    require_errors(errors, target.rows, target.columns);
     const std::int64_t rows_a_logit = target.rows / kept.rows;
     each_kept_row(kept, [&](std::int64_t row, const LogitRow& logits) {
       const std::int64_t first = row * rows_a_logit;
@@ -511,7 +480,7 @@ class CpuOps : public Ops {
 
   void importance_weights(Matrix<const std::int64_t> log_weights, int fraction_bits, std::int32_t* relative,
                           std::int64_t* totals) override {
-    require(log_weights.columns > 0, "importance_weights: images without samples");
+    require_shapes_of_importance_weights(log_weights);
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range images = part_of(log_weights.rows, thread, team_.size());
@@ -524,8 +493,8 @@ class CpuOps : public Ops {
 
   void vimco_weights(Matrix<const std::int64_t> log_weights, float* coefficients, const Rates* rates,
                      Rates* scaled) override {
+    require_shapes_of_vimco_weights(log_weights);
     const std::int64_t samples = log_weights.columns;
-    require(samples > 1 && samples <= max_vimco_samples, "vimco_weights: too few or too many samples");
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range images = part_of(log_weights.rows, thread, team_.size());
@@ -545,16 +514,14 @@ class CpuOps : public Ops {
 
   void probabilities(const Conditional& conditional, ConstStates input,
                      Matrix<float> probabilities) override {
-    require(probabilities.columns == conditional.receiving,
-            "probabilities: result and conditional differ in units");
-    require(conditional.integers == nullptr || input.rows == probabilities.rows,
-            "probabilities: input and result differ in rows");
+    require_shapes_of_probabilities(conditional, input, probabilities);
     each_row(conditional, input, probabilities.rows, [&](std::int64_t row, const LogitRow& logits) {
       kernels_.probabilities(logits, probabilities.columns, probabilities.row(row));
     });
   }
 
   void multiply(const Conditional& conditional, ConstStates input) override {
+    require_shapes_of_multiply(conditional, input);
     each_row(conditional, input, input.rows, [](std::int64_t, const LogitRow&) {});
   }
 
@@ -567,24 +534,6 @@ class CpuOps : public Ops {
   }
 
  private:
-  template <class T>
-  static void require_kept(const Matrix<T>& kept, std::int64_t rows, const Conditional& conditional) {
-    require(kept.data == nullptr || (kept.rows == rows && kept.columns == conditional.receiving &&
-                                     conditional.integers != nullptr && !is_gaussian(conditional)),
-            "kept logits of other rows or units, of a prior, or of Gaussian units");
-  }
-
-  static bool is_gaussian(const Conditional& conditional) { return conditional.deviation > 0.0f; }
-
-  static GradientUnits units_of(const Conditional& conditional) {
-    return gradient_units(conditional.largest_input, conditional.deviation);
-  }
-
-  static void require_errors(const Matrix<const float>& errors, std::int64_t rows, std::int64_t units) {
-    require(errors.data == nullptr || (errors.rows == rows && errors.columns == units),
-            "errors of other rows or units");
-  }
-
   /// What is wanted of the rows of states from `first` on.
   static StateResults results_from(std::int64_t first, const ScoreSink& sink, const Matrix<float>& errors) {
     StateResults results;
@@ -599,10 +548,6 @@ class CpuOps : public Ops {
   void score_rows(const LogitRow& logits, ConstStates target, std::int64_t first, std::int64_t count,
                   const StateResults& results, const ScoreSink& sink) const {
     add_total(sink, kernels_.score(logits, target.columns, target.row(first), target.stride, count, results));
-  }
-
-  static bool weighted(const SampleWeights& weights) {
-    return weights.relative != nullptr || weights.coefficient != nullptr;
   }
 
   /// The weight of a row of deltas.
@@ -636,19 +581,21 @@ class CpuOps : public Ops {
   void update_with(const Kernel& kernel, const Conditional& conditional, const OptimizerState& state,
                    const Optimizer& optimizer, const Rates* rates, const Gradient* gradient,
                    const Gradient* bias_gradient, std::uint32_t* diverged, const std::uint32_t* step) {
+    require_shapes_of_update(conditional);
     const ArithmeticScope scope;
+    const GradientUnits gradient_units = conditional.gradient_units();
     const auto at = [](float* values, std::int64_t index) {
       return values == nullptr ? nullptr : values + index;
     };
     team_.run([&](int thread) {
       const Range units = part_of(conditional.receiving, thread, team_.size());
       if (units.begin == units.end) return;
-      const Rates bias_rates = rates_in_units(*rates, units_of(conditional).bias);
-      const Rates weight_rates = rates_in_units(*rates, units_of(conditional).weight);
+      const Rates bias_rates = rates_in_units(*rates, gradient_units.bias);
+      const Rates weight_rates = rates_in_units(*rates, gradient_units.weight);
       bool finite = kernel(conditional.bias + units.begin, at(state.bias_first, units.begin),
                            at(state.bias_second, units.begin), bias_gradient + units.begin,
                            units.end - units.begin, false, optimizer, bias_rates);
-      for (std::int64_t i = units.begin; i < units.end && conditional.integers != nullptr; ++i) {
+      for (std::int64_t i = units.begin; i < units.end && conditional.has_input(); ++i) {
         const std::int64_t first = i * conditional.sending;
         kernel(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
                gradient + first, conditional.sending, true, optimizer, weight_rates);
@@ -659,8 +606,6 @@ class CpuOps : public Ops {
   }
 
   static const CpuWeights& weights_of(const Conditional& conditional) {
-    require(conditional.integers->largest_input == conditional.largest_input,
-            "the conditional's integers are for other states than it receives");
     return static_cast<const CpuWeights&>(*conditional.integers);
   }
 
@@ -742,7 +687,7 @@ class CpuOps : public Ops {
   template <class Work>
   void each_row(const Conditional& conditional, ConstStates input, std::int64_t rows, const Work& work) {
     const ArithmeticScope scope;
-    if (conditional.integers == nullptr) {
+    if (!conditional.has_input()) {
       team_.run([&](int thread) {
         const Range share = part_of(rows, thread, team_.size());
         LogitRow logits;
@@ -752,8 +697,6 @@ class CpuOps : public Ops {
       });
       return;
     }
-    require(input.columns == conditional.sending, "input and conditional differ in units");
-    require(input.rows == rows, "input has another number of rows");
     const CpuWeights& weights = weights_of(conditional);
     reserve_forward(weights, input);
     team_.run([&](int thread) {
@@ -779,7 +722,7 @@ class CpuOps : public Ops {
   template <class Work>
   void each_distribution(const Conditional& conditional, ConstStates input, std::int64_t rows,
                          const Work& work) {
-    if (conditional.integers == nullptr) {
+    if (!conditional.has_input()) {
       const ArithmeticScope scope;
       team_.run([&](int thread) {
         const Range share = part_of(rows, thread, team_.size());

@@ -1,7 +1,7 @@
-// The CUDA backend: checks shapes, lets cuBLASLt make the sums and queues the kernels that turn them into
-// states, deltas and log-probabilities. The main line and every branch have a stream each; only copy_out,
-// synchronize, a readback's result, filling an upload, copy_in of more than a staging slot and the first use
-// of a shape block.
+// The CUDA backend: lets cuBLASLt make the sums and queues the kernels that turn them into states, deltas and
+// log-probabilities. The main line and every branch have a stream each; only copy_out, synchronize, a
+// readback's result, filling an upload, copy_in of more than a staging slot and the first use of a shape
+// block.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -21,6 +21,7 @@
 #include "kernels/cuda/program.cuh"
 #include "kernels/cuda/replay.hpp"
 #include "kernels/cuda/staging.hpp"
+#include "kernels/shapes.hpp"
 
 namespace wakesleep {
 namespace cuda {
@@ -293,12 +294,14 @@ class CudaOps final : public Ops {
   }
 
   void draw_weights(const Conditional& conditional, const Draw& draw, float limit) override {
+    require_shapes_of_draw_weights(conditional);
     const CurrentDevice current(ordinal_);
     cuda::draw_weights(stream(), draw, limit, conditional.weight);
   }
 
   void quantize(const Conditional& conditional, std::uint32_t* diverged, const std::uint32_t* step) override {
-    if (conditional.integers == nullptr) return;
+    require_shapes_of_quantize(conditional);
+    if (!conditional.has_input()) return;
     const CurrentDevice current(ordinal_);
     const CudaWeights& weights = weights_of(conditional);
     cuda::quantize(stream(), conditional.weight, weights.bits, weights.limbs(), weights.scales(), diverged,
@@ -306,13 +309,14 @@ class CudaOps final : public Ops {
   }
 
   void reserve(const Conditional& conditional, std::int64_t rows) override {
-    if (is_prior(conditional) || rows == 0) return;
+    require_shapes_of_reserve(conditional);
+    if (!conditional.has_input() || rows == 0) return;
     const CurrentDevice current(ordinal_);
     products().reserve(weights_of(conditional), rows);
   }
 
   std::int64_t scratch_bytes_per_row(const Conditional& conditional) const override {
-    return is_prior(conditional) ? 0 : lane().products.forward_bytes_per_row(weights_of(conditional));
+    return conditional.has_input() ? lane().products.forward_bytes_per_row(weights_of(conditional)) : 0;
   }
 
   // -------------------------------------------------------------------------------- the step
@@ -330,7 +334,7 @@ class CudaOps final : public Ops {
 
   void gather(const DataRows& data, const std::uint32_t* order, const std::uint32_t* first, const Draw& draw,
               States states) override {
-    require(states.columns == data.units, "states of another width than the data");
+    require_shapes_of_gather(data, states);
     if (states.rows == 0) return;
     require_lines(states);
     const CurrentDevice current(ordinal_);
@@ -343,31 +347,26 @@ class CudaOps final : public Ops {
 
   void sample(const Conditional& conditional, ConstStates input, const Draw& draw, std::int64_t samples,
               States output, const ScoreSink& sink, Matrix<float> kept, Matrix<float> errors) override {
-    require(output.columns == conditional.receiving, "an output of another width than the conditional");
-    require(!conditional.autoregressive, "an autoregressive prior to sample at once instead of in order");
+    require_shapes_of_sample(conditional, input, samples, output, kept, errors);
     if (output.rows == 0) return;
-    require(samples > 0 && output.rows % samples == 0, "output rows that are no multiple of the samples");
     require_lines(output);
-    require_errors(errors, output.rows, output.columns);
     const CurrentDevice current(ordinal_);
-    const std::int64_t rows_per_input = is_prior(conditional) ? 1 : repeats(output.rows, input.rows);
+    const std::int64_t rows_per_input = conditional.has_input() ? output.rows / input.rows : 1;
     const Drafted drafted(*this, [&](Draft& draft) {
       if (samples != 1 || rows_per_input != 1) draft.refuse("a sample of several states for a row");
       if (sink.rows != nullptr || sink.total != nullptr) draft.refuse("a sample that is scored");
       if (kept.data != nullptr) draft.refuse("a sample whose logits are kept");
       if (errors.data != nullptr) draft.refuse("a sample whose errors are kept");
-      if (is_gaussian(conditional)) draft.refuse("a sample of Gaussian units");
+      if (conditional.is_gaussian()) draft.refuse("a sample of Gaussian units");
       draft.sample(integers_of(conditional), conditional.bias, input, draw, output);
     });
     const Logits logits = logits_of(conditional, input);
-    keep(logits, conditional, output.rows / rows_per_input, kept);
+    if (kept.data != nullptr) cuda::keep_logits(stream(), logits, kept);
     cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink, errors);
   }
 
   void sample_in_order(const Conditional& conditional, const Draw& draw, States output) override {
-    require(conditional.autoregressive && output.columns == conditional.receiving,
-            "a conditional to sample in order that is no autoregressive prior, or has other units than the "
-            "output");
+    require_shapes_of_sample_in_order(conditional, output);
     if (output.rows == 0) return;
     require_lines(output);
     const CurrentDevice current(ordinal_);
@@ -377,26 +376,17 @@ class CudaOps final : public Ops {
 
   void delta(const Conditional& conditional, ConstStates input, ConstStates target, const Draw& draw,
              Deltas deltas, const SampleWeights& weights, Matrix<const float> kept) override {
-    require(target.columns == conditional.receiving && deltas.columns == conditional.receiving,
-            "a target or deltas of another width than the conditional");
+    require_shapes_of_delta(conditional, input, target, deltas, weights, kept);
     if (deltas.rows == 0) return;
-    require_kept(kept, conditional, deltas.rows);
-    require(is_prior(conditional) || kept.data != nullptr || input.rows == deltas.rows,
-            "input and deltas of different numbers of rows");
     const bool shared = target.rows > deltas.rows;
-    require(!shared || (weighted(weights) && target.rows == deltas.rows * weights.samples),
-            "a target whose rows are not those of the images' samples");
-    require(shared || !weighted(weights) || deltas.rows % weights.samples == 0,
-            "deltas whose rows are no multiple of the samples");
-    require(!shared || !is_gaussian(conditional), "deltas of Gaussian units that samples share");
     require_lines(target);
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
     const Drafted drafted(*this, [&](Draft& draft) {
-      if (weighted(weights) || target.rows != deltas.rows)
+      if (weights.per_sample() || target.rows != deltas.rows)
         draft.refuse("a delta of several samples of a row");
       if (kept.data != nullptr) draft.refuse("a delta of kept logits");
-      if (is_gaussian(conditional)) draft.refuse("a delta of Gaussian units");
+      if (conditional.is_gaussian()) draft.refuse("a delta of Gaussian units");
       draft.delta(integers_of(conditional), conditional.bias, input, target, draw, weights.scale, deltas);
     });
     Logits logits;
@@ -408,15 +398,13 @@ class CudaOps final : public Ops {
     if (shared) {
       cuda::shared_delta(stream(), logits, target, weights, draw, deltas);
     } else {
-      cuda::delta(stream(), logits, target, repeats(deltas.rows, target.rows), weights, draw, deltas);
+      cuda::delta(stream(), logits, target, deltas.rows / target.rows, weights, draw, deltas);
     }
   }
 
   void round_errors(Matrix<const float> errors, const Draw& draw, Deltas deltas,
                     const SampleWeights& weights) override {
-    require_errors(errors, deltas.rows, deltas.columns);
-    require(!weighted(weights) || deltas.rows % weights.samples == 0,
-            "deltas whose rows are no multiple of the samples");
+    require_shapes_of_round_errors(errors, deltas, weights);
     if (deltas.rows == 0) return;
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
@@ -425,10 +413,7 @@ class CudaOps final : public Ops {
 
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t* bias_gradient,
                 std::int32_t largest_state) override {
-    require(gradient == nullptr || states.rows == deltas.rows,
-            "deltas and states of different numbers of rows");
-    require(deltas.rows <= (largest_state > 1 ? max_fixed_point_rows : max_batch_rows),
-            "more rows than exact sums allow");
+    require_shapes_of_gradient(deltas, states, gradient, largest_state);
     if (deltas.rows == 0) {
       if (gradient != nullptr) fill_zero(gradient, bytes_of<std::int32_t>(deltas.columns * states.columns));
       if (bias_gradient != nullptr) fill_zero(bias_gradient, bytes_of<std::int32_t>(deltas.columns));
@@ -457,13 +442,14 @@ class CudaOps final : public Ops {
             float limit, const Rates* rates, Rates* clipped) override {
     const CurrentDevice current(ordinal_);
     cuda::clip(stream(), gradient, gradient != nullptr ? conditional.receiving * conditional.sending : 0,
-               bias_gradient, conditional.receiving, units_of(conditional), limit, rates, clipped,
+               bias_gradient, conditional.receiving, conditional.gradient_units(), limit, rates, clipped,
                lane().scratch);
   }
 
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
+    require_shapes_of_update(conditional);
     const CurrentDevice current(ordinal_);
     const ParameterUpdate update = update_of(conditional, state, diverged, step);
     const GradientPair<const std::int32_t> gradients = {gradient, bias_gradient};
@@ -478,6 +464,7 @@ class CudaOps final : public Ops {
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const float* gradient, const float* bias_gradient, std::uint32_t* diverged,
               const std::uint32_t* step) override {
+    require_shapes_of_update(conditional);
     const CurrentDevice current(ordinal_);
     const GradientPair<const float> gradients = {gradient, bias_gradient};
     cuda::update(stream(), update_of(conditional, state, diverged, step), gradients, optimizer, rates);
@@ -486,13 +473,7 @@ class CudaOps final : public Ops {
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
                         const std::int32_t* gradient, const std::int32_t* bias_gradient, float* natural,
                         float* natural_bias) override {
-    require(inverse.form != FisherForm::woodbury ||
-                (inverse.rows.columns == conditional.sending && inverse.rows.rows <= max_fisher_order),
-            "rows of other units than the conditional's, or too many");
-    require(conditional.sending > 0 || inverse.form == FisherForm::diagonal,
-            "a prior in another form than the diagonal one");
-    require(!is_gaussian(conditional) && conditional.largest_input == 1,
-            "Gaussian units or fixed-point states, which have no Fisher blocks");
+    require_shapes_of_natural_gradient(conditional, inverse);
     const CurrentDevice current(ordinal_);
     cuda::natural_gradient(stream(), inverse, conditional.receiving, conditional.sending, rates,
                            {gradient, bias_gradient}, {natural, natural_bias});
@@ -514,7 +495,7 @@ class CudaOps final : public Ops {
   // -------------------------------------------------------------------------------- chains
   void recall(const DataRows& remembered, const std::uint32_t* order, const std::uint32_t* first,
               const std::uint32_t* epoch, std::uint32_t from_epoch, States states) override {
-    require(states.columns == remembered.units, "states of another width than those remembered");
+    require_shapes_of_recall(remembered, states);
     if (states.rows == 0) return;
     require_lines(states);
     const CurrentDevice current(ordinal_);
@@ -524,7 +505,7 @@ class CudaOps final : public Ops {
   void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
                 const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
                 std::int64_t row_bytes) override {
-    require(samples > 0 && states.rows % samples == 0, "rows that are no multiple of the samples");
+    require_shapes_of_remember(states, samples);
     if (states.rows == 0) return;
     const CurrentDevice current(ordinal_);
     cuda::remember(stream(), states, samples, chosen, order, first, bits, row_bytes);
@@ -532,7 +513,7 @@ class CudaOps final : public Ops {
 
   void metropolis(Matrix<const std::int64_t> log_weights, const Draw& draw, std::int32_t* visits,
                   std::int64_t* totals, std::uint32_t* last, std::int64_t* counts) override {
-    require(log_weights.columns > 0, "images without samples");
+    require_shapes_of_metropolis(log_weights);
     const CurrentDevice current(ordinal_);
     cuda::metropolis(stream(), log_weights, draw, visits, totals, last, counts);
   }
@@ -540,37 +521,33 @@ class CudaOps final : public Ops {
   // -------------------------------------------------------------------------------- reading out
   void score(const Conditional& conditional, ConstStates input, ConstStates target, const ScoreSink& sink,
              Matrix<float> errors) override {
-    require(target.columns == conditional.receiving, "a target of another width than the conditional");
-    const std::int64_t rows = is_prior(conditional) ? target.rows : input.rows;
+    require_shapes_of_score(conditional, input, target, errors);
+    const std::int64_t rows = conditional.has_input() ? input.rows : target.rows;
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
-    require_errors(errors, rows, target.columns);
-    cuda::score(stream(), logits_of(conditional, input), rows, 1, target, repeats(rows, target.rows), sink,
-                errors);
+    cuda::score(stream(), logits_of(conditional, input), rows, 1, target, rows / target.rows, sink, errors);
   }
 
   void score_kept(Matrix<const float> kept, ConstStates target, const ScoreSink& sink,
                   Matrix<float> errors) override {
-    require(target.columns == kept.columns, "a target of another width than the logits");
+    require_shapes_of_score_kept(kept, target, errors);
     if (target.rows == 0) return;
-    require_errors(errors, target.rows, target.columns);
     const CurrentDevice current(ordinal_);
     Logits logits;
     logits.kept = kept;
-    cuda::score(stream(), logits, target.rows, repeats(target.rows, kept.rows), target, 1, sink, errors);
+    cuda::score(stream(), logits, target.rows, target.rows / kept.rows, target, 1, sink, errors);
   }
 
   void importance_weights(Matrix<const std::int64_t> log_weights, int fraction_bits, std::int32_t* relative,
                           std::int64_t* totals) override {
-    require(log_weights.columns > 0, "images without samples");
+    require_shapes_of_importance_weights(log_weights);
     const CurrentDevice current(ordinal_);
     cuda::importance_weights(stream(), log_weights, fraction_bits, relative, totals);
   }
 
   void vimco_weights(Matrix<const std::int64_t> log_weights, float* coefficients, const Rates* rates,
                      Rates* scaled) override {
-    require(log_weights.columns > 1 && log_weights.columns <= max_vimco_samples,
-            "too few or too many samples");
+    require_shapes_of_vimco_weights(log_weights);
     const CurrentDevice current(ordinal_);
     cuda::vimco_weights(stream(), log_weights, coefficients, rates, scaled, lane().scratch);
   }
@@ -583,16 +560,14 @@ class CudaOps final : public Ops {
 
   void probabilities(const Conditional& conditional, ConstStates input,
                      Matrix<float> probabilities) override {
-    require(probabilities.columns == conditional.receiving,
-            "probabilities of another width than the conditional");
-    require(is_prior(conditional) || input.rows == probabilities.rows,
-            "input and probabilities of different numbers of rows");
+    require_shapes_of_probabilities(conditional, input, probabilities);
     if (probabilities.rows == 0) return;
     const CurrentDevice current(ordinal_);
     cuda::probabilities(stream(), logits_of(conditional, input), probabilities);
   }
 
   void multiply(const Conditional& conditional, ConstStates input) override {
+    require_shapes_of_multiply(conditional, input);
     if (input.rows == 0) return;
     const CurrentDevice current(ordinal_);
     logits_of(conditional, input);
@@ -707,31 +682,14 @@ class CudaOps final : public Ops {
     return static_cast<std::size_t>(count) * sizeof(T);
   }
 
-  static bool is_prior(const Conditional& conditional) { return conditional.integers == nullptr; }
-  static bool is_gaussian(const Conditional& conditional) { return conditional.deviation > 0.0f; }
-
-  static GradientUnits units_of(const Conditional& conditional) {
-    return gradient_units(conditional.largest_input, conditional.deviation);
-  }
-
-  /// How many consecutive rows one of `of` rows stands for.
-  static std::int64_t repeats(std::int64_t rows, std::int64_t of) {
-    require(of > 0 && rows % of == 0, "rows that are no multiple of those they repeat");
-    return rows / of;
-  }
-
   /// Null for a prior.
   const CudaWeights* integers_of(const Conditional& conditional) const {
-    return is_prior(conditional) ? nullptr : &weights_of(conditional);
+    return conditional.has_input() ? &weights_of(conditional) : nullptr;
   }
 
   const CudaWeights& weights_of(const Conditional& conditional) const {
     const auto& weights = static_cast<const CudaWeights&>(*conditional.integers);
-    require(weights.limbs().route == route_ && weights.receiving == conditional.receiving &&
-                weights.sending == conditional.sending && conditional.weight.rows == conditional.receiving &&
-                conditional.weight.columns == conditional.sending &&
-                weights.largest_input == conditional.largest_input,
-            "weights of another shape, route or kind of input than the conditional");
+    require(weights.limbs().route == route_, "integer weights of another route");
     return weights;
   }
 
@@ -743,8 +701,8 @@ class CudaOps final : public Ops {
     update.state = state;
     update.diverged = diverged;
     update.step = step;
-    update.units = units_of(conditional);
-    if (!is_prior(conditional)) {
+    update.units = conditional.gradient_units();
+    if (conditional.has_input()) {
       const CudaWeights& weights = weights_of(conditional);
       update.weight = conditional.weight;
       update.limbs = weights.limbs();
@@ -754,37 +712,16 @@ class CudaOps final : public Ops {
     return update;
   }
 
-  static void require_kept(Matrix<const float> kept, const Conditional& conditional, std::int64_t rows) {
-    require(kept.data == nullptr || (!is_prior(conditional) && !is_gaussian(conditional) &&
-                                     kept.rows == rows && kept.columns == conditional.receiving),
-            "kept logits of other rows or units, of a prior or of Gaussian units");
-  }
-
-  static void require_errors(Matrix<const float> errors, std::int64_t rows, std::int64_t units) {
-    require(errors.data == nullptr || (errors.rows == rows && errors.columns == units),
-            "errors of other rows or units");
-  }
-
-  static bool weighted(const SampleWeights& weights) {
-    return weights.relative != nullptr || weights.coefficient != nullptr;
-  }
-
-  void keep(const Logits& logits, const Conditional& conditional, std::int64_t rows, Matrix<float> kept) {
-    require_kept(kept, conditional, rows);
-    if (kept.data != nullptr) cuda::keep_logits(stream(), logits, kept);
-  }
-
   /// Queues the product. For a prior there is none, and the input is ignored.
   Logits logits_of(const Conditional& conditional, ConstStates input) {
     Logits logits;
-    if (!is_prior(conditional)) {
-      require(input.columns == conditional.sending, "an input of another width than the conditional");
+    if (conditional.has_input()) {
       require_lines(input);
       logits = products().forward(weights_of(conditional), input);
     }
     logits.bias = conditional.bias;
     logits.deviation = conditional.deviation;
-    if (is_gaussian(conditional)) logits.density = gaussian_density(conditional.deviation);
+    if (conditional.is_gaussian()) logits.density = gaussian_density(conditional.deviation);
     return logits;
   }
 

@@ -15,7 +15,6 @@
 #include "backends.hpp"
 #include "reference/sample_coefficients.hpp"
 #include "reference/test_operands.hpp"
-#include "wakesleep/error.hpp"
 
 namespace wakesleep {
 namespace {
@@ -830,14 +829,6 @@ TEST_P(OpsTest, ScoreIsTheLogProbability) {
     EXPECT_NEAR(static_cast<double>(to_host(rows)[static_cast<std::size_t>(r)]) * nats_per_log_unit, log_p,
                 1e-4);
   }
-}
-
-TEST_P(OpsTest, ScoreRefusesSeveralTargetsOfAnInput) {
-  TestConditional c(ops(), 5, 3, 16);
-  TestStates input(ops(), 2, 3, 1);
-  TestStates targets(ops(), 4, 5, 2);
-  auto rows = to_device(ops(), std::vector<std::int64_t>(4, 0));
-  EXPECT_THROW(ops().score(c.view, input.view(), targets.view(), {rows.data(), 1, nullptr}), InternalError);
 }
 
 TEST_P(OpsTest, GatherReadsBitsInTheGivenOrder) {

@@ -79,9 +79,8 @@ std::string padded_right(const std::string& text, std::size_t width) {
 }
 
 std::string shape_text(const Conditional& conditional) {
-  return conditional.sending == 0
-             ? std::to_string(conditional.receiving)
-             : std::to_string(conditional.receiving) + " x " + std::to_string(conditional.sending);
+  const std::string receiving = std::to_string(conditional.receiving);
+  return conditional.has_input() ? receiving + " x " + std::to_string(conditional.sending) : receiving;
 }
 
 std::int64_t parameters_of(const Conditional& conditional) {

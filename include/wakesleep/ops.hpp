@@ -7,7 +7,7 @@
 //   * Operations are queued in the order of the calls and may return before they have run; results are seen
 //     by the host through copy_out(), which blocks. On the CPU backend they have run when the call returns.
 //   * rows = 0 is allowed and does nothing, except that `gradient`, a sum over the rows, writes zeros and
-//     `vimco_weights` its rates. Shapes are checked; a mismatch throws InternalError.
+//     `vimco_weights` its rates. Shapes are checked (kernels/shapes.hpp); a mismatch throws InternalError.
 //   * Each operation restores the caller's floating-point environment.
 #pragma once
 
@@ -52,6 +52,11 @@ struct Conditional {
   bool autoregressive = false;
   float deviation = 0;             ///< of Gaussian receiving units; 0: they are Bernoulli
   std::int32_t largest_input = 1;  ///< sending states are 0 .. this: 1, or largest_fixed_point_state
+
+  /// False for a prior.
+  bool has_input() const { return sending > 0; }
+  bool is_gaussian() const { return deviation > 0.0f; }
+  GradientUnits gradient_units() const { return wakesleep::gradient_units(largest_input, deviation); }
 };
 
 /// Optimiser state of one conditional: shapes as the parameters', or null where the optimiser keeps none.
@@ -142,6 +147,9 @@ struct SampleWeights {
   bool centred = false;
   float scale = 1.0f;                  ///< 0 to 1
   const float* coefficient = nullptr;  ///< [images x samples]: where given, weights are scale * coefficient
+
+  /// Whether every sample has a weight of its own.
+  bool per_sample() const { return relative != nullptr || coefficient != nullptr; }
 };
 
 /// P_i = (F_i + damping)^-1 for every receiving unit i of a conditional: what natural gradients multiply by.
