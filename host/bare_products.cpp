@@ -40,6 +40,13 @@ std::vector<float> uniform_weights(std::int64_t count, std::uint32_t purpose) {
   return weights;
 }
 
+/// Of all conditionals'.
+std::int64_t largest_gradient(const std::vector<std::int64_t>& sizes, Prior prior) {
+  std::int64_t largest = prior == Prior::autoregressive ? sizes.back() * sizes.back() : 0;
+  for (std::size_t l = 1; l < sizes.size(); ++l) largest = std::max(largest, sizes[l] * sizes[l - 1]);
+  return largest;
+}
+
 /// A forward product of a conditional, or the gradient of its weights.
 struct Product {
   enum class Kind { forward, gradient };
@@ -64,11 +71,7 @@ class StepProducts {
       states_.emplace_back(ops, count).copy_in(random.data());
       deltas_.emplace_back(ops, count).copy_in(reinterpret_cast<const std::int8_t*>(random.data()));
     }
-    std::int64_t largest = 0;
-    for (const Product& product : products_) {
-      largest = std::max(largest, product.conditional->receiving * product.conditional->sending);
-    }
-    gradient_ = Buffer<std::int32_t>(ops, largest);
+    gradient_ = Buffer<std::int32_t>(ops, largest_gradient(sizes, settings.prior));
   }
 
   void run(std::int64_t times) {
@@ -261,6 +264,14 @@ BareProducts bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
                            const TrainingSettings& settings) {
   const auto products = std::make_shared<StepProducts>(ops, sizes, settings);
   return {[products](std::int64_t times) { products->run(times); }, products->multiply_adds()};
+}
+
+void add_bare_products(MemoryPlan& plan, const std::vector<std::int64_t>& sizes,
+                       const TrainingSettings& settings) {
+  plan.parameters *= 2;
+  plan.fixed += largest_gradient(sizes, settings.prior) * static_cast<std::int64_t>(sizeof(std::int32_t));
+  const std::int64_t samples = rows_of_a_step(settings) / settings.batch_size;
+  for (const std::int64_t units : sizes) plan.per_row += 2 * samples * padded_units(units);  // states, deltas
 }
 
 BareProducts square_product(Ops& ops, std::int64_t width) {

@@ -1,12 +1,15 @@
-// Bare products: that they run on every backend, and how many multiply-adds they are, counted one by one.
+// Bare products: that they run on every backend, what they hold, and how many multiply-adds they are, counted
+// one by one.
 #include "wakesleep/bare_products.hpp"
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "backends.hpp"
+#include "wakesleep/machine.hpp"
 
 namespace wakesleep::testing {
 namespace {
@@ -100,6 +103,35 @@ TEST_P(BareProductsTest, CountFixedPointStatesLikeOthers) {
   TrainingSettings settings = settings_of(Algorithm::wake_sleep, 1);
   settings.visible = Visible::gaussian;
   EXPECT_EQ(count(settings), 2 * counted_phase(images));
+}
+
+TEST_P(BareProductsTest, HoldWhatThePlanSays) {
+  const auto held = [&] { return static_cast<std::int64_t>(ops().memory_use().current); };
+  TrainingSettings one = settings_of(Algorithm::wake_sleep, 1);
+  TrainingSettings several = settings_of(Algorithm::vimco, 3);
+  several.prior = Prior::autoregressive;
+  for (const TrainingSettings& settings : {one, several}) {
+    for (const std::vector<std::int64_t>& layers : {sizes, {37, 5, 70}}) {
+      MemoryPlan plan;
+      std::int64_t largest = 0;
+      {
+        const std::int64_t before = held();
+        const Machine machine(ops(), layers, settings.weight_bits, settings.prior,
+                              visible_units_of(settings));
+        plan.parameters = held() - before;
+        for (int i = 0; i < machine.conditionals(); ++i) {
+          const Conditional& conditional = machine.conditional(i);
+          largest = std::max(largest, conditional.receiving * conditional.sending);
+        }
+      }
+      const std::int64_t of_training = plan.total(images);
+      add_bare_products(plan, layers, settings);
+      const std::int64_t before = held();
+      const BareProducts products = bare_products(ops(), layers, settings);
+      EXPECT_EQ(held() - before, plan.total(images) - of_training);
+      EXPECT_EQ(plan.fixed, 4 * largest);  // the gradient
+    }
+  }
 }
 
 TEST_P(BareProductsTest, CountASquare) {

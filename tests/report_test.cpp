@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "command/html.hpp"
 #include "command/pictures.hpp"
 #include "command/progress.hpp"
 #include "command/report.hpp"

@@ -1,22 +1,21 @@
 // `wakesleep bench`: the training step against its own bare integer products and against the best rate of
 // integer products that the device shows, in turn, on random data or on a file's.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <limits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "command/bench_timing.hpp"
 #include "command/commands.hpp"
 #include "command/model_input.hpp"
 #include "command/progress.hpp"
+#include "command/random_data.hpp"
 #include "wakesleep/bare_products.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/memory_plan.hpp"
-#include "wakesleep/philox.hpp"
 #include "wakesleep/trainer.hpp"
 
 namespace wakesleep::command {
@@ -31,89 +30,6 @@ struct Subject {
   DataSet data;           ///< of the file; no rows where the data is random, which is drawn when all fits
   std::int64_t rows = 0;  ///< of the data, the file's or random ones
 };
-
-/// A large product, and the least time that it has been seen to take.
-struct Square {
-  std::int64_t width = 0;
-  BareProducts product;
-  double seconds = std::numeric_limits<double>::infinity();
-
-  double rate() const { return static_cast<double>(product.multiply_adds) / seconds; }
-};
-
-/// Large products, the fastest of which shows what the device can do.
-struct Peak {
-  std::vector<Square> squares;
-  std::int64_t bytes = 0;  ///< held for them
-
-  const Square& best() const {
-    return *std::max_element(squares.begin(), squares.end(),
-                             [](const Square& a, const Square& b) { return a.rate() < b.rate(); });
-  }
-};
-
-struct Timing {
-  std::int64_t steps_before = 0;  ///< trained before the measurement
-  double rate_factor = 0;         ///< on the learning rates in the last step
-  double step_seconds = 0;
-  double products_seconds = 0;
-  double ratio = 0;
-  std::int64_t multiply_adds = 0;  ///< of the step's products
-  std::int64_t peak_width = 0;
-  double peak_rate = 0;  ///< the best seen, in multiply-adds a second
-
-  double products_share() const { return share_in(products_seconds); }
-  double step_share() const { return share_in(step_seconds); }
-
- private:
-  double share_in(double seconds) const { return static_cast<double>(multiply_adds) / seconds / peak_rate; }
-};
-
-/// Grey values by addressed draws, every one as likely.
-DataSet random_grey_data(std::int64_t rows, std::int64_t units, std::uint64_t seed) {
-  DataSet data;
-  data.rows = rows;
-  data.units = units;
-  data.row_bytes = units;
-  data.grey = true;
-  data.source = "random data";
-  data.bytes.resize(static_cast<std::size_t>(rows * units));
-  const std::uint32_t domain = domain_word(Domain::binarize_fixed, 0);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t unit = 0; unit < units; unit += 4) {
-      const PhiloxBlock block = philox4x32_10(
-          draw_counter(static_cast<std::uint32_t>(unit / 4), static_cast<std::uint32_t>(r), 0, domain), seed);
-      for (std::int64_t i = 0; i < 4 && unit + i < units; ++i) {
-        data.bytes[static_cast<std::size_t>(r * units + unit + i)] =
-            static_cast<std::uint8_t>(block.word[i] >> 24);
-      }
-    }
-  }
-  return data;
-}
-
-/// Fair coin flips by addressed draws.
-DataSet random_data(std::int64_t rows, std::int64_t units, std::uint64_t seed) {
-  DataSet data;
-  data.rows = rows;
-  data.units = units;
-  data.row_bytes = (units + 7) / 8;
-  data.source = "random data";
-  data.bytes.resize(static_cast<std::size_t>(rows * data.row_bytes));
-  const std::uint32_t domain = domain_word(Domain::binarize_fixed, 0);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t byte = 0; byte < data.row_bytes; ++byte) {
-      const auto group = static_cast<std::uint32_t>(byte);
-      const PhiloxBlock block =
-          philox4x32_10(draw_counter(group, static_cast<std::uint32_t>(r), 0, domain), seed);
-      const std::int64_t used = std::min<std::int64_t>(8, units - 8 * byte);
-      const std::uint32_t mask = 0xFFu << (8 - used) & 0xFFu;
-      data.bytes[static_cast<std::size_t>(r * data.row_bytes + byte)] =
-          static_cast<std::uint8_t>(block.word[0] & mask);
-    }
-  }
-  return data;
-}
 
 /// An epoch of random rows, of the kind that the visible units take.
 DataSet random_rows(const Subject& subject) {
@@ -168,115 +84,10 @@ Subject subject_of(const Arguments& arguments) {
   return subject;
 }
 
-/// Does something so many times and blocks until it is done.
-using Work = std::function<void(std::int64_t times)>;
-
-double seconds_of(const Work& work, std::int64_t times) {
-  const auto begin = std::chrono::steady_clock::now();
-  work(times);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
-         static_cast<double>(times);
-}
-
-/// How often to repeat `work` so that it takes about `seconds`, from a few runs that also warm it up.
-std::int64_t repetitions(const Work& work, double seconds) {
-  constexpr std::int64_t warm_up = 5;
-  seconds_of(work, warm_up);
-  const double once = std::max(seconds_of(work, warm_up), 1e-9);
-  return std::max<std::int64_t>(1, std::llround(seconds / once));
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-/// How much of a round goes to steps and to products each; what is left goes to the peak.
-constexpr double share_of_steps = 0.45;
-constexpr double share_of_peak = 1 - 2 * share_of_steps;
-
-double seconds_of_a_round(const Arguments& arguments) {
-  return arguments.number("seconds") / static_cast<double>(arguments.whole("rounds"));
-}
-
-/// Runs it as often as `seconds` allow, but once, and keeps the least time.
-void measure_again(Square& square, double seconds) {
-  const auto times = std::max<std::int64_t>(1, std::llround(seconds / square.seconds));
-  square.seconds = std::min(square.seconds, seconds_of(square.product.run, times));
-}
-
-/// Square products of twice the width each, up to where a wider one would take longer than some milliseconds
-/// or than a round has for it, or would need more than `memory` bytes with the others. Narrow ones are held
-/// up by their call and wide ones leave a processor's caches, so the fastest may be any of them. None where
-/// not even the narrowest fits; `bytes` is then what it would need.
-Peak make_squares(Ops& ops, const Arguments& arguments, std::int64_t memory) {
-  constexpr std::int64_t narrowest = 256;
-  constexpr std::int64_t widest = 8192;
-  const double longest = std::min(20e-3, share_of_peak * seconds_of_a_round(arguments));
-  const auto held = [&] { return static_cast<std::int64_t>(ops.memory_use().current); };
-  const std::int64_t before = held();
-
-  Peak peak;
-  peak.bytes = 32 * narrowest * narrowest;  // about twice what it takes
-  std::int64_t needed = peak.bytes;
-  double next_seconds = 0;
-  for (std::int64_t width = narrowest; width <= widest && needed <= memory && next_seconds <= longest;
-       width *= 2) {
-    Square& square = peak.squares.emplace_back(Square{width, square_product(ops, width)});
-    square.product.run(1);  // the first run chooses algorithms and makes working memory
-    for (int i = 0; i < 3; ++i) measure_again(square, 0);
-    peak.bytes = held() - before;
-    needed = 5 * peak.bytes;  // a product of twice the width takes four times as much as this one
-    next_seconds = 8 * square.seconds;
-  }
-  return peak;
-}
-
-/// Steps, products and the peak in turn, so that a machine that changes its speed changes it for all.
-Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, const Arguments& arguments) {
-  const std::int64_t rounds = arguments.whole("rounds");
-  const double round_seconds = seconds_of_a_round(arguments);
-  const Work& products = bare.run;
-  const std::int64_t step_count = repetitions(steps, share_of_steps * round_seconds);
-  const std::int64_t product_count = repetitions(products, share_of_steps * round_seconds);
-  const double square_seconds = share_of_peak * round_seconds / static_cast<double>(peak.squares.size());
-
-  Progress progress(stderr, verbosity_for(stderr, arguments.flag("quiet")), "measuring", "rounds", rounds);
-  std::vector<double> step_times;
-  std::vector<double> product_times;
-  std::vector<double> ratios;
-  for (std::int64_t round = 0; round < rounds; ++round) {
-    step_times.push_back(seconds_of(steps, step_count));
-    product_times.push_back(seconds_of(products, product_count));
-    ratios.push_back(step_times.back() / product_times.back());
-    for (Square& square : peak.squares) measure_again(square, square_seconds);
-    progress.update(round + 1);
-  }
-  Timing timing;
-  timing.step_seconds = median(step_times);
-  timing.products_seconds = median(product_times);
-  timing.ratio = median(ratios);
-  timing.multiply_adds = bare.multiply_adds;
-  timing.peak_width = peak.best().width;
-  timing.peak_rate = peak.best().rate();
-  return timing;
-}
-
-/// What the training takes, and with it the bare products, which have a machine, states and a gradient of
-/// their own.
+/// What the training takes, and with it the bare products.
 MemoryPlan plan_of(Ops& ops, const Subject& subject) {
   MemoryPlan plan = plan_memory(ops, subject.sizes, subject.settings, subject.rows, subject.placement);
-  plan.parameters *= 2;
-  std::int64_t largest = 0;
-  for (std::size_t l = 1; l < subject.sizes.size(); ++l) {
-    largest = std::max(largest, subject.sizes[l] * subject.sizes[l - 1]);
-  }
-  const std::int64_t top = subject.sizes.back();
-  if (subject.settings.prior == Prior::autoregressive) largest = std::max(largest, top * top);
-  plan.fixed += largest * static_cast<std::int64_t>(sizeof(std::int32_t));
-  const std::int64_t samples = rows_of_a_step(subject.settings) / subject.settings.batch_size;
-  for (const std::int64_t units : subject.sizes) plan.per_row += 2 * samples * padded_units(units);
+  add_bare_products(plan, subject.sizes, subject.settings);
   return plan;
 }
 

@@ -54,7 +54,4 @@ struct Report {
 /// The page as UTF-8 HTML. Everything that comes from outside is escaped.
 std::string render(const Report& report);
 
-/// Text for HTML: & < > " ' escaped, invalid UTF-8 and control characters shown as U+FFFD.
-std::string escape_html(const std::string& text);
-
 }  // namespace wakesleep::command

@@ -2,289 +2,28 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <limits>
+#include <memory>
 #include <optional>
-#include <set>
+#include <utility>
 
 #include "command/commands.hpp"
 #include "command/config_file.hpp"
-#include "command/pictures.hpp"
+#include "command/log.hpp"
 #include "command/progress.hpp"
-#include "command/report.hpp"
 #include "command/run_data.hpp"
 #include "command/run_folder.hpp"
+#include "command/run_report.hpp"
+#include "command/run_start.hpp"
+#include "command/run_texts.hpp"
 #include "command/signal_watch.hpp"
 #include "command/values.hpp"
-#include "file.hpp"
-#include "wakesleep/generate.hpp"
 #include "wakesleep/trainer.hpp"
 
 namespace wakesleep::command {
 namespace {
 
-constexpr std::int64_t pictured_samples = 100;
-constexpr std::int64_t pictured_reconstructions = 10;
-constexpr std::int64_t pictured_fields = 100;
-/// Of a picture of a run. Larger ones hold fewer images: encoding them would take longer than the training.
-constexpr std::int64_t most_pixels = std::int64_t{1} << 26;
-
-/// Entry of a checkpoint's run state: the step after the best epoch, where early stopping goes by it.
-const std::string best_step_entry = "best-step";
-
 /// Leaves an evaluation that a signal made superfluous.
 struct Interrupted {};
-
-// -------------------------------------------------------------------------------- texts
-
-class Log {
- public:
-  explicit Log(bool quiet) : quiet_(quiet) {}
-  void line(const std::string& text) const {
-    if (!quiet_) warning(text);
-  }
-  /// Shown even when quiet.
-  static void warning(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }
-  void field(const std::string& name, const std::string& text) const {
-    line(name + std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') + text);
-  }
-
- private:
-  bool quiet_;
-};
-
-std::string estimate_name(const TrainingSettings& settings, const EpochRecord& record) {
-  return likelihood_name(settings) + " estimate (K=" + with_commas(record.evaluation.samples) + ", " +
-         record.evaluated_on + ", " + counted(record.evaluation.rows, "row") + ")";
-}
-
-std::string estimate_text(const TrainingSettings& settings, const EpochRecord& record) {
-  const Evaluation& e = record.evaluation;
-  std::string diagnostics;
-  for (const auto& [name, value] : record.diagnostics) {
-    std::string words = name;
-    std::replace(words.begin(), words.end(), '_', ' ');
-    diagnostics += ", " + words + " " + decimals(value, 3);
-  }
-  return estimate_name(settings, record) + " " + decimals(e.log_likelihood, 2) + " +- " +
-         decimals(e.standard_error, 2) + " nats, bound (K=1) " + decimals(e.bound, 2) +
-         " nats, effective sample size " + decimals(e.effective_sample_size, 1) + diagnostics;
-}
-
-std::string padded_left(const std::string& text, std::size_t width) {
-  return std::string(text.size() < width ? width - text.size() : 0, ' ') + text;
-}
-std::string padded_right(const std::string& text, std::size_t width) {
-  return text + std::string(text.size() < width ? width - text.size() : 0, ' ');
-}
-
-std::string shape_text(const Conditional& conditional) {
-  const std::string receiving = std::to_string(conditional.receiving);
-  return conditional.has_input() ? receiving + " x " + std::to_string(conditional.sending) : receiving;
-}
-
-std::int64_t parameters_of(const Conditional& conditional) {
-  return conditional.receiving * conditional.sending + conditional.receiving;
-}
-
-/// Where the rows are kept, and why.
-std::string placement_text(const PlacementDecision& placement, const std::string& asked_for) {
-  const auto bytes = [](auto count) { return byte_text(static_cast<double>(count)); };
-  const std::string rows = bytes(placement.data_bytes) + " of rows ";
-  const std::string where = placement.streamed ? rows + "stay in host memory, streamed through " +
-                                                     bytes(placement.ring_bytes) + " on the device"
-                                               : rows + "resident on the device";
-  if (asked_for != "auto") return where + ": --data-placement " + asked_for;
-  if (placement.streamed) {
-    return where + ": auto, because they and " + bytes(placement.kept_free) +
-           " for the rest of the run do not fit the " + bytes(placement.available) + " that are free there";
-  }
-  const bool known = placement.available != std::numeric_limits<std::size_t>::max();
-  return where + ": auto" + (known ? ", " + bytes(placement.available) + " were free there" : "");
-}
-
-/// As many images as fit most_pixels, at least one and at most `count`: `lines` above each other for each of
-/// them, side by side, or in a grid where it is 0.
-std::int64_t images_that_fit(std::int64_t count, std::int64_t height, std::int64_t width,
-                             std::int64_t lines = 0) {
-  const auto pixels = [&] {
-    const Extent extent =
-        lines > 0 ? grid_extent(lines * count, height, width, count) : grid_extent(count, height, width);
-    return extent.width * extent.height;
-  };
-  while (count > 1 && pixels() > most_pixels) --count;
-  return count;
-}
-
-/// Epochs 1, 2, 5, 10, 20, 50, ...
-bool is_pictured(std::int64_t epoch) {
-  while (epoch % 10 == 0) epoch /= 10;
-  return epoch == 1 || epoch == 2 || epoch == 5;
-}
-
-/// float32 numbers that the optimiser keeps for a parameter.
-std::int64_t optimizer_numbers(const TrainingSettings& settings) {
-  return settings.optimizer == OptimizerKind::adam       ? 2
-         : settings.optimizer == OptimizerKind::momentum ? 1
-                                                         : 0;
-}
-
-// -------------------------------------------------------------------------------- fresh or resumed
-
-/// Where a run begins: anew, or at a checkpoint.
-struct Start {
-  std::optional<Model> checkpoint;
-  TrainingSettings settings;
-  Arguments arguments;           ///< with what RUN/config.toml adds to a resumed run
-  std::optional<Model> initial;  ///< whose parameters a new run begins with
-};
-
-/// The model that --initial-model names, whose hash becomes one of the settings.
-std::optional<Model> read_initial_model(TrainingSettings& settings, const Arguments& arguments) {
-  const std::string path = arguments.text("initial-model");
-  if (path.empty()) return std::nullopt;
-  Model initial = load_model(path);
-  settings.initial_hash = initial.hash;
-  return initial;
-}
-
-/// The newest checkpoint that can be read. Every one that cannot is named.
-std::optional<Model> newest_checkpoint(const RunFolder& folder) {
-  const std::vector<CheckpointFile> files = folder.checkpoints();
-  for (const CheckpointFile& file : files) {
-    try {
-      return load_model(file.path);
-    } catch (const DataError& error) {
-      Log::warning(std::string("WARNING: a checkpoint cannot be used, falling back to the one before it: ") +
-                   error.what());
-    }
-  }
-  if (files.empty()) return std::nullopt;
-  throw DataError("no checkpoint in " + folder.path() +
-                  "/checkpoints can be read; start anew with --force, or give another --out");
-}
-
-/// The option by which a setting is given.
-std::string option_of(const std::string& setting) {
-  return setting == "initial-hash" ? "initial-model" : setting;
-}
-
-void note_difference(std::string& differences, const Arguments& given, const std::string& name,
-                     const std::string& recorded, const std::string& wanted) {
-  if (recorded == wanted) return;
-  differences += (differences.empty() ? "" : ", ") + name + " " + wanted + " (" +
-                 given.place(option_of(name)) + ") where the run has " + recorded;
-}
-
-/// Refuses settings that are not those of the run. `base` are the run's own.
-void refuse_differences(const RunFolder& folder, const Arguments& given, const TrainingSettings& base,
-                        const Start& start) {
-  std::string differences;
-  // Settings that only one of the two algorithms uses differ with the algorithm, which is named.
-  std::set<std::string> compared;
-  for (const auto& [name, own] : to_pairs(base)) {
-    note_difference(differences, given, name, own, setting_text(start.settings, name));
-    compared.insert(name);
-  }
-  for (const auto& [name, wanted] : to_pairs(start.settings)) {
-    if (compared.contains(name) || !given.given(option_of(name))) continue;
-    note_difference(differences, given, name, is_used(base, name) ? setting_text(base, name) : "none",
-                    wanted);
-  }
-  const Metadata recorded = start.checkpoint ? start.checkpoint->run : Metadata{};
-  for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {
-    const auto found = recorded.find(name);
-    if (found != recorded.end() && given.given(name)) {
-      note_difference(differences, given, name, found->second, std::to_string(given.whole(name)));
-    }
-  }
-  if (differences.empty()) return;
-  throw UsageError("cannot resume " + folder.path() + " with other settings: " + differences +
-                   "; leave them out to go on with the run's own, or train into another --out");
-}
-
-/// What the checkpoint and RUN/config.toml know and the caller did not say.
-void add_recorded_layers(Arguments& arguments, const RunFolder& folder, const Start& start) {
-  if (start.checkpoint) {
-    GivenValues recorded;
-    for (const std::string name : {"evaluate-samples", "evaluate-rows"}) {
-      const auto found = start.checkpoint->run.find(name);
-      if (found != start.checkpoint->run.end()) recorded[name] = {found->second, "the checkpoint's " + name};
-    }
-    arguments.add_layer(recorded);
-  }
-  if (folder.has_config()) arguments.add_layer(read_toml(arguments.spec(), folder.config()));
-}
-
-Start resumed_start(const RunFolder& folder, const Arguments& given, const Log& log) {
-  Start start = {newest_checkpoint(folder), {}, given, {}};
-  if (!start.checkpoint && !folder.has_config() && !folder.empty()) {
-    throw UsageError("the folder " + folder.path() + " holds files but no run to resume; give another --out");
-  }
-  add_recorded_layers(start.arguments, folder, start);
-  TrainingSettings base = start.checkpoint ? start.checkpoint->settings : TrainingSettings{};
-  if (!start.checkpoint && folder.has_config()) {
-    Arguments recorded(given.spec());
-    recorded.add_layer(read_toml(given.spec(), folder.config()));
-    base = settings_over(base, recorded);
-    start.initial = read_initial_model(base, recorded);
-  }
-  start.settings = settings_over(base, given);
-  if (given.given("initial-model")) start.initial = read_initial_model(start.settings, given);
-  if (start.checkpoint || folder.has_config()) refuse_differences(folder, given, base, start);
-  if (!start.checkpoint) {
-    log.line("no checkpoint in " + folder.path() + " yet: the run starts from its beginning");
-  }
-  return start;
-}
-
-/// A new run begins in an empty folder. --force replaces a run, never what somebody else keeps there.
-void refuse_folder_in_use(const RunFolder& folder, bool forced) {
-  if (folder.empty()) return;
-  if (!forced) {
-    throw UsageError(
-        "the run folder " + folder.path() +
-        " is not empty; go on with its run by --resume, replace it by --force, or give another --out");
-  }
-  if (folder.has_config() || !folder.checkpoints().empty()) return;
-  throw UsageError("the folder " + folder.path() +
-                   " is not empty and holds no run, so --force does not replace it; give another --out");
-}
-
-Start start_of(const RunFolder& folder, const Arguments& given, const Log& log) {
-  if (given.flag("resume")) return resumed_start(folder, given, log);
-  refuse_folder_in_use(folder, given.flag("force"));
-  Start start = {std::nullopt, settings_over(TrainingSettings{}, given), given, {}};
-  start.initial = read_initial_model(start.settings, given);
-  return start;
-}
-
-/// The checkpoint that is to be the run's model if the run ends with `last`: itself, or the best one.
-Model model_checkpoint(const RunFolder& folder, const Model& last) {
-  const auto best = last.run.find(best_step_entry);
-  std::int64_t step = last.step;
-  if (best != last.run.end() && !parse_whole(best->second, step)) {
-    throw DataError("the checkpoint says run." + best_step_entry + "=" + best->second +
-                    " where a step is expected; use the one before it");
-  }
-  return step == last.step ? last : load_model(folder.checkpoint(step));
-}
-
-/// The model of a run that has nothing left to do: it is there, and the last checkpoint leads to it.
-std::optional<Model> finished_model(const RunFolder& folder, const Start& start) {
-  if (!start.checkpoint || !folder.has_model()) return std::nullopt;
-  try {
-    Model model = load_model(folder.model());
-    const Model expected = model_checkpoint(folder, *start.checkpoint);
-    if (model.step == expected.step && model.hash == expected.hash) return model;
-  } catch (const DataError& error) {
-    Log::warning(std::string("wakesleep: ") + error.what() +
-                 "; the model is written again from the checkpoint");
-  }
-  return std::nullopt;
-}
-
-// -------------------------------------------------------------------------------- the run
 
 class Run {
  public:
@@ -307,20 +46,14 @@ class Run {
   std::int64_t best_step() const { return trainer_.progress().best_epoch() * trainer_.steps_per_epoch(); }
   Model load_best() const;
   EpochRecord restore_best(const Model& best);
-  void tell_progress(std::int64_t reductions_before) const;
   EvaluationSettings evaluation_settings() const;
   Evaluation evaluate_now() const;
   EpochRecord record_now();
   Model checkpoint() const;
   void save_checkpoint();
-  void refuse_other_validation(const Model& checkpoint) const;
   std::int64_t images_at(std::int64_t step) const;
-  void describe_layers() const;
-
-  void write_pictures(const EpochRecord& record) const;
-  Report report(const Model& model, const EpochRecord& record, const Picture& samples) const;
-  std::vector<ReportPicture> report_pictures(const Model& model, const Picture& samples) const;
-  std::vector<ReportLayer> report_layers(const Evaluation& evaluation) const;
+  void show(const EpochRecord& record) const;
+  void tell_progress(std::int64_t reductions_before) const;
 
   RunFolder& folder_;
   const Start& start_;
@@ -354,16 +87,8 @@ Run::Run(RunFolder& folder, const Start& start, RunData data, const Device& devi
                                 : Trainer(*device.ops, std::move(data.training), start.settings,
                                           placement_settings(start.arguments))),
       saved_step_(trainer_.step()) {
-  if (start.checkpoint) refuse_other_validation(*start.checkpoint);
+  if (start.checkpoint) refuse_other_validation(folder, *start.checkpoint, validation_fingerprint_);
   if (!start.checkpoint && start.initial) trainer_.begin_with(*start.initial);
-}
-
-void Run::refuse_other_validation(const Model& checkpoint) const {
-  const auto found = checkpoint.run.find("validation");
-  if (found == checkpoint.run.end() || found->second == validation_fingerprint_) return;
-  throw DataError(
-      "cannot resume " + folder_.path() +
-      " with other rows to evaluate on than the run has; give the --validation that it began with");
 }
 
 /// Images trained up to `step`.
@@ -374,28 +99,6 @@ std::int64_t Run::images_at(std::int64_t step) const {
 
 // -------------------------------------------------------------------------------- before training
 
-void Run::describe_layers() const {
-  const Machine& machine = trainer_.machine();
-  const std::int64_t numbers = optimizer_numbers(trainer_.settings());
-  const auto row = [&](const std::string& name, const std::string& shape, std::int64_t parameters) {
-    const auto bytes = static_cast<double>(4 * parameters);
-    log_.field("", padded_right(name, 20) + padded_left(shape, 14) +
-                       padded_left(with_commas(parameters), 14) + padded_left(byte_text(bytes), 12) +
-                       padded_left(byte_text(bytes * static_cast<double>(numbers)), 17));
-  };
-  log_.field("layers", padded_right("conditional", 20) + padded_left("shape", 14) +
-                           padded_left("parameters", 14) + padded_left("float32", 12) +
-                           padded_left("optimiser state", 17));
-  for (int i = 0; i < machine.conditionals(); ++i) {
-    const Conditional& conditional = machine.conditional(i);
-    row(machine.conditional_name(i), shape_text(conditional), parameters_of(conditional));
-  }
-  row("total", "", machine.parameters());
-  log_.field("memory",
-             byte_text(static_cast<double>(device_.ops->memory_use().current)) +
-                 " held on the device: parameters, integers, optimiser state, data, one step's states");
-}
-
 void Run::describe() const {
   const TrainingSettings& settings = trainer_.settings();
   log_.field("device", device_.reason + ": " + device_.ops->description());
@@ -404,7 +107,11 @@ void Run::describe() const {
   log_.field("", placement_text(trainer_.placement(), start_.arguments.text("data-placement")));
   log_.field("evaluation", "after each epoch on " + counted(evaluated_.rows, evaluated_on_ + " row") +
                                ", K=" + start_.arguments.text("evaluate-samples"));
-  describe_layers();
+  const std::vector<std::string> layers = layer_table(trainer_.machine(), settings);
+  for (std::size_t i = 0; i < layers.size(); ++i) log_.field(i == 0 ? "layers" : "", layers[i]);
+  log_.field("memory",
+             byte_text(static_cast<double>(device_.ops->memory_use().current)) +
+                 " held on the device: parameters, integers, optimiser state, data, one step's states");
   std::string text;
   for (const auto& [name, value] : to_pairs(settings))
     text += (text.empty() ? "" : ", ") + name + " " + value;
@@ -417,8 +124,8 @@ void Run::describe() const {
 
 Model Run::checkpoint() const {
   Model model = trainer_.snapshot();
-  model.run["validation"] = validation_fingerprint_;
-  for (const std::string name : {"evaluate-samples", "evaluate-rows"})
+  model.run[validation_entry] = validation_fingerprint_;
+  for (const std::string name : recorded_options)
     model.run[name] = std::to_string(start_.arguments.whole(name));
   if (keeps_best()) model.run[best_step_entry] = std::to_string(best_step());
   return model;
@@ -546,7 +253,7 @@ void Run::finish_epoch() {
   const EpochRecord& record = records_.back();
   const std::int64_t reductions_before = trainer_.progress().reductions();
   trainer_.observe(record.evaluation.log_likelihood);
-  if (is_pictured(record.epoch) || trainer_.finished()) write_pictures(record);
+  if (is_pictured(record.epoch) || trainer_.finished()) show(record);
   folder_.append_metrics(record);  // after the pictures: a resumed run takes the line as proof of them
   const bool is_best = keeps_best() && trainer_.progress().best_epoch() == record.epoch;
   if (record.epoch % start_.arguments.whole("checkpoint-every") == 0 || trainer_.finished() || is_best) {
@@ -558,6 +265,11 @@ void Run::finish_epoch() {
             with_commas(std::llround(record.images_per_second)) + " images/s  " +
             estimate_text(trainer_.settings(), record));
   tell_progress(reductions_before);
+}
+
+void Run::show(const EpochRecord& record) const {
+  write_samples_and_report({folder_, trainer_, records_, evaluated_, evaluated_on_, summary_, device_},
+                           record);
 }
 
 /// What the estimate just observed has changed.
@@ -577,6 +289,8 @@ void Run::tell_progress(std::int64_t reductions_before) const {
   }
 }
 
+// -------------------------------------------------------------------------------- the end of a run
+
 int Run::interrupted() {
   progress_.reset();
   save_checkpoint();
@@ -585,6 +299,16 @@ int Run::interrupted() {
                " after step " + with_commas(trainer_.step()) + "; saved " +
                folder_.checkpoint(trainer_.step()) + ", go on with --resume");
   return 128 + number;
+}
+
+Model Run::load_best() const {
+  try {
+    return load_model(folder_.checkpoint(best_step()));
+  } catch (const DataError& error) {
+    throw DataError(std::string(error.what()) +
+                    "; it holds the best epoch's model, which no other checkpoint leads to: train again with "
+                    "--force, which gives the same model");
+  }
 }
 
 /// Puts the parameters of the best epoch into the trainer's machine, which trains no more, and draws them.
@@ -600,18 +324,8 @@ EpochRecord Run::restore_best(const Model& best) {
     record.step = best_step();
     record.evaluation = wakesleep::evaluate(trainer_.machine(), evaluated_, evaluation_settings());
   }
-  write_pictures(record);
+  show(record);
   return record;
-}
-
-Model Run::load_best() const {
-  try {
-    return load_model(folder_.checkpoint(best_step()));
-  } catch (const DataError& error) {
-    throw DataError(std::string(error.what()) +
-                    "; it holds the best epoch's model, which no other checkpoint leads to: train again with "
-                    "--force, which gives the same model");
-  }
 }
 
 /// The model is written last: where it is, the run is finished.
@@ -640,130 +354,7 @@ void Run::finish() {
   std::printf("report  %s\n", folder_.report().c_str());
 }
 
-// -------------------------------------------------------------------------------- pictures and report
-
-void Run::write_pictures(const EpochRecord& record) const {
-  const Model model = trainer_.snapshot();
-  std::int64_t height = model.height;
-  std::int64_t width = model.width;
-  picture_shape(model.sizes.front(), height, width);
-  const std::int64_t count = images_that_fit(pictured_samples, height, width);
-  const std::vector<float> dreams = dream(trainer_.machine(), count, model.settings.seed);
-  const Picture samples = image_grid(dreams.data(), count, height, width);
-  const std::vector<std::uint8_t> png = png_bytes(samples);
-  write_file_atomically(folder_.sample(record.epoch), png.data(), png.size());
-  const std::string page = render(report(model, record, samples));
-  write_file_atomically(folder_.report(), page.data(), page.size());
-}
-
-Report Run::report(const Model& model, const EpochRecord& shown, const Picture& samples) const {
-  const EpochRecord& last = records_.back();
-  const Evaluation& e = shown.evaluation;
-  std::string epoch = std::to_string(shown.epoch) + " of " + std::to_string(model.settings.epochs);
-  if (shown.epoch != last.epoch) epoch += " (the best of the " + std::to_string(last.epoch) + " trained)";
-  Report report;
-  report.title = folder_.path().substr(folder_.path().rfind('/') + 1);
-  report.facts = {
-      {"Data", summary_},
-      {estimate_name(model.settings, shown),
-       decimals(e.log_likelihood, 2) + " +- " + decimals(e.standard_error, 2) + " nats"},
-      {"Bound (K=1)", decimals(e.bound, 2) + " nats"},
-      {"Epoch", epoch},
-      {"Training time", duration_text(last.seconds)},
-      {"Parameters", with_commas(trainer_.machine().parameters())},
-      {"Device", device_.ops->description()},
-      {"Arithmetic contract", std::string(arithmetic_contract) + ": " + promise_of(model.settings)},
-      {"Model hash", model.hash},
-  };
-  report.settings = to_pairs(model.settings);
-  report.likelihood = likelihood_name(model.settings);
-  report.samples = e.samples;
-  report.evaluated_on = shown.evaluated_on + ", " + counted(e.rows, "row");
-  for (const EpochRecord& record : records_) {
-    const Evaluation& of_epoch = record.evaluation;
-    report.curve.push_back({.epoch = static_cast<double>(record.epoch),
-                            .seconds = record.seconds,
-                            .log_likelihood = of_epoch.log_likelihood,
-                            .bound = of_epoch.bound,
-                            .effective_sample_size = of_epoch.effective_sample_size,
-                            .images_per_second = record.images_per_second,
-                            .layer_kl = of_epoch.layer_kl,
-                            .layer_mismatch = of_epoch.layer_mismatch,
-                            .active_units = of_epoch.active_units,
-                            .diagnostics = record.diagnostics});
-  }
-  report.layers = report_layers(e);
-  report.pictures = report_pictures(model, samples);
-  return report;
-}
-
-std::vector<ReportLayer> Run::report_layers(const Evaluation& e) const {
-  const Machine& machine = trainer_.machine();
-  const double none = std::numeric_limits<double>::quiet_NaN();
-  std::vector<ReportLayer> layers;
-  for (int i = 0; i < machine.conditionals(); ++i) {
-    const Conditional& conditional = machine.conditional(i);
-    layers.push_back({.name = machine.conditional_name(i),
-                      .shape = shape_text(conditional),
-                      .parameters = parameters_of(conditional),
-                      .kl = none,
-                      .active = -1,
-                      .mismatch = none});
-  }
-  for (int l = 1; l <= machine.layers(); ++l) {
-    ReportLayer& layer = layers[static_cast<std::size_t>(Machine::recognition_index(l))];
-    layer.kl = e.layer_kl[static_cast<std::size_t>(l - 1)];
-    layer.active = e.active_units[static_cast<std::size_t>(l - 1)];
-    // A line of metrics that an older version wrote has none.
-    if (!e.layer_mismatch.empty()) layer.mismatch = e.layer_mismatch[static_cast<std::size_t>(l - 1)];
-  }
-  return layers;
-}
-
-std::vector<ReportPicture> Run::report_pictures(const Model& model, const Picture& samples) const {
-  std::int64_t height = model.height;
-  std::int64_t width = model.width;
-  picture_shape(model.sizes.front(), height, width);
-  const DataSet rows = first_rows(
-      evaluated_, images_that_fit(std::min(pictured_reconstructions, evaluated_.rows), height, width, 2));
-  std::vector<float> pairs = values_of(rows);
-  const std::vector<float> again = reconstruct(trainer_.machine(), rows, model.settings.seed);
-  pairs.insert(pairs.end(), again.begin(), again.end());
-  const std::int64_t fields = images_that_fit(std::min(pictured_fields, model.sizes[1]), height, width);
-  return {
-      {"Samples",
-       (model.settings.visible == Visible::gaussian ? "Visible means of " : "Visible probabilities of ") +
-           counted(images_that_fit(pictured_samples, height, width), "dream") +
-           ": states from the prior downward by the generative weights.",
-       samples},
-      {"Reconstructions",
-       "Above: rows of the " + evaluated_on_ +
-           " data. Below: their reconstructions, up by the recognition weights and down again.",
-       image_grid(pairs.data(), 2 * rows.rows, height, width, rows.rows)},
-      {"Receptive fields of the first layer",
-       "Rows of recognition.1.weight, each scaled by its largest magnitude; zero is middle grey.",
-       receptive_fields(model.tensors.at("recognition.1.weight").values.data(), fields, height, width)},
-  };
-}
-
-/// The data of a run, whose paths RUN/config.toml keeps as they were given.
-RunData data_of(const RunFolder& folder, const Start& start, const Arguments& given) {
-  const bool resumed = given.flag("resume") && folder.has_config();
-  if (resumed && !start.arguments.given("data")) {
-    throw UsageError(folder.config() +
-                     " does not hold DATA (a name that is not UTF-8 cannot stand in TOML); give DATA on the "
-                     "command line");
-  }
-  try {
-    return read_run_data(start.arguments, start.settings);
-  } catch (const DataError& error) {
-    const std::string path = start.arguments.text("data");
-    const bool relative = !path.empty() && path.front() != '/';
-    if (!resumed || given.given("data") || !relative || std::filesystem::exists(path)) throw;
-    throw DataError(std::string(error.what()) + "; paths in " + folder.config() +
-                    " are relative to the folder in which the run was started: resume there, or give DATA");
-  }
-}
+// -------------------------------------------------------------------------------- the command
 
 /// The options of the command line, with those of --config below them.
 Arguments with_config(const Arguments& command_line) {

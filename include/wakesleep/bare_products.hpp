@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include "wakesleep/memory_plan.hpp"
 #include "wakesleep/ops.hpp"
 #include "wakesleep/settings.hpp"
 
@@ -29,6 +30,11 @@ struct BareProducts {
 /// `sizes` from the visible layer upward.
 BareProducts bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
                            const TrainingSettings& settings);
+
+/// Adds to the plan of a training of these sizes and settings what bare_products() holds beside it: a machine,
+/// states of every layer and a gradient of its own.
+void add_bare_products(MemoryPlan& plan, const std::vector<std::int64_t>& sizes,
+                       const TrainingSettings& settings);
 
 /// One forward product of `width` rows, as many sending and as many receiving units, with 8-bit weights: each
 /// multiply-add once on every route, and every dimension long. Weights and 0/1 states are random, since
