@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "hash.hpp"
+#include "number_text.hpp"
 #include "recording_length.hpp"
 #include "wakesleep/error.hpp"
 
@@ -43,12 +44,6 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
     throw UsageError("the data is grey, but binarization \"" + std::string(name_of(settings.binarization)) +
                      "\" needs binary rows: binarize() it first, or choose dynamic");
   }
-}
-
-std::string joined(const std::vector<std::int64_t>& sizes) {
-  std::string text;
-  for (const std::int64_t units : sizes) text += (text.empty() ? "" : "-") + std::to_string(units);
-  return text;
 }
 
 TrainingSettings checked(const TrainingSettings& settings, const DataSet& data) {
@@ -157,7 +152,8 @@ void Trainer::begin_with(const Model& initial) {
                     "; choose the same");
   };
   if (initial.sizes != machine_->sizes()) {
-    refuse("layers of", joined(initial.sizes), joined(machine_->sizes()) + " units, the visible ones first");
+    refuse("layers of", joined(initial.sizes, "-"),
+           joined(machine_->sizes(), "-") + " units, the visible ones first");
   }
   if (initial.settings.prior != settings_.prior) {
     refuse("the prior", name_of(initial.settings.prior), name_of(settings_.prior));

@@ -10,6 +10,9 @@
 #include <random>
 #include <set>
 
+#include "command/options.hpp"
+#include "command/values.hpp"
+#include "number_text.hpp"
 #include "refusals.hpp"
 #include "wakesleep/error.hpp"
 
@@ -151,6 +154,40 @@ TEST(Settings, TheEndsOfTheRangesAreUsable) {
       [](auto& s) { s.seed = std::numeric_limits<std::uint64_t>::max(); },
   };
   for (const Change& change : cases) EXPECT_NO_THROW(check(changed(change)));
+}
+
+bool are_usable(const TrainingSettings& settings) {
+  try {
+    check(settings);
+    return true;
+  } catch (const UsageError&) {
+    return false;
+  }
+}
+
+// The command line refuses by a table of its own, which knows option, file and line, before there are settings
+// to check: around the ends of its ranges both say the same.
+TEST(Settings, AreRefusedWhereTheirOptionIs) {
+  std::set<std::string> tried;
+  for (const command::OptionSpec& option : command::train_spec().options) {
+    const bool whole = option.kind == command::Kind::whole;
+    if (option.role != command::Role::setting || (!whole && option.kind != command::Kind::number)) continue;
+    if (option.name == "learning-rate") continue;  // stands for two settings
+    for (const double end : {option.range.minimum, option.range.maximum}) {
+      if (!std::isfinite(end)) continue;
+      const double step = whole ? 1 : 0.001;
+      for (const double value : {end - step, end, end + step}) {
+        if (value == 0 && option.fallback.empty()) continue;  // off, which is not given but left out
+        const std::string text =
+            whole ? std::to_string(static_cast<std::int64_t>(value)) : number_text(value);
+        TrainingSettings settings;
+        set_setting(settings, option.name, text);
+        EXPECT_EQ(are_usable(settings), command::acceptable(option, text)) << option.name << " = " << text;
+        tried.insert(option.name);
+      }
+    }
+  }
+  EXPECT_GT(tried.size(), 20u);
 }
 
 TEST(Settings, NamesReadBackAndUnknownOnesListTheValidOnes) {

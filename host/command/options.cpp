@@ -139,7 +139,8 @@ Options machine_options() {
           "not binarized; estimates are then log densities; not with natural-reweighted-wake-sleep and "
           "bidirectional-helmholtz)"),
       setting("visible-deviation", Kind::number, "SIGMA", "Machine",
-              "standard deviation of gaussian visible units", {0.03125, 1}),
+              "standard deviation of gaussian visible units",
+              {smallest_visible_deviation, largest_visible_deviation}),
       setting("algorithm", Kind::choice, "NAME", "Machine", listed(choices_of("algorithm"))),
       one_of(setting("weight-bits", Kind::choice, "BITS", "Machine",
                      "bits of the integer weights that the products see: 16, 12 or 8; 8 are fastest, "
@@ -151,7 +152,8 @@ Options machine_options() {
 Options algorithm_options() {
   return {
       setting("samples", Kind::whole, "K", "Algorithm",
-              "hidden states drawn for each image; not of wake-sleep and sparse-wake-sleep", {1, 8388608}),
+              "hidden states drawn for each image; not of wake-sleep and sparse-wake-sleep",
+              {1, max_batch_rows}),
       setting(
           "insomnia", Kind::number, "X", "Algorithm",
           "reweighted-wake-sleep, natural-reweighted-wake-sleep: share of the wake phase in the recognition "

@@ -58,11 +58,7 @@ bool parse_widths(const std::string& text, std::vector<std::int64_t>& widths) {
   return true;
 }
 
-std::string joined_widths(const std::vector<std::int64_t>& widths) {
-  std::string text;
-  for (const std::int64_t width : widths) text += (text.empty() ? "" : ",") + std::to_string(width);
-  return text;
-}
+std::string joined_widths(const std::vector<std::int64_t>& widths) { return wakesleep::joined(widths); }
 
 std::string likelihood_name(const TrainingSettings& settings) {
   return settings.visible == Visible::gaussian ? "log-density" : "log-likelihood";
@@ -140,12 +136,6 @@ std::string expected_text(const OptionSpec& spec) {
       return "auto, cpu, cuda or cuda:N";
   }
   return "";
-}
-
-std::string number_text(double value) {
-  char buffer[32];
-  const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);
-  return std::string(buffer, error == std::errc() ? end : buffer);
 }
 
 }  // namespace wakesleep::command

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "command/options.hpp"
+#include "number_text.hpp"
 #include "wakesleep/settings.hpp"
 
 namespace wakesleep::command {
@@ -33,7 +34,5 @@ std::string likelihood_name(const TrainingSettings& settings);
 std::string visible_values_name(const TrainingSettings& settings);
 /// What parse_widths() reads.
 std::string joined_widths(const std::vector<std::int64_t>& widths);
-/// Shortest text that reads back as the same double.
-std::string number_text(double value);
 
 }  // namespace wakesleep::command
