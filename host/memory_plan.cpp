@@ -14,7 +14,10 @@ namespace wakesleep {
 namespace {
 
 /// Two batches tell what a row takes: this many rows and twice as many, or fewer where each row makes many of
-/// its own by its samples. Working memory is padded to 16 rows.
+/// its own by its samples. Working memory is padded to 16 rows, and the CPU backend has more of it for
+/// gradients of 64 rows or more: were only the larger trial such a one, a row would seem to take more than it
+/// does, and what does not grow less than nothing.
+constexpr std::int64_t least_trial = 64;
 constexpr std::int64_t largest_trial = 128;
 constexpr std::int64_t padding = 16;
 /// Rows with their samples that a trial may always have.
@@ -26,7 +29,8 @@ std::int64_t trial_rows(const TrainingSettings& settings) {
   const std::int64_t rows_of_batch = rows_of_a_step(settings);
   const std::int64_t samples = rows_of_batch / settings.batch_size;
   const std::int64_t most = std::min(std::max(cheap_rows, rows_of_batch), max_batch_rows / 2);
-  std::int64_t rows = std::min(largest_trial, (settings.batch_size + padding - 1) / padding * padding);
+  const std::int64_t padded = (settings.batch_size + padding - 1) / padding * padding;
+  std::int64_t rows = std::clamp(padded, least_trial, largest_trial);
   while (rows > 1 && rows * samples > most) rows /= 2;
   return rows;
 }

@@ -265,6 +265,26 @@ TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
   }
 }
 
+// A batch of 8 rows has no working memory that the trials of larger ones have; what they have must not be taken
+// from what does not grow.
+TEST_P(TrainerTest, TheMemoryPlanOfASmallBatchHoldsTheOptimizer) {
+  for (const std::int64_t batch : {1, 8, 33}) {
+    for (const std::int64_t samples : {3, 31}) {
+      const std::unique_ptr<Ops> fresh = make_ops(GetParam());
+      TrainingSettings settings = small_settings(OptimizerKind::adam);
+      settings.layers = {9, 5};
+      settings.algorithm = Algorithm::vimco;
+      settings.samples = samples;
+      settings.batch_size = batch;
+      const MemoryPlan plan = plan_memory(*fresh, {30, 9, 5}, settings, 100);
+      const std::int64_t parameters = 2 * (30 * 9 + 9 * 5) + 30 + 2 * 9 + 2 * 5;
+      EXPECT_GE(plan.fixed, 2 * 4 * parameters)
+          << batch << " rows, " << samples << " samples";  // two moments
+      EXPECT_GT(plan.per_row, 0) << batch << " rows, " << samples << " samples";
+    }
+  }
+}
+
 // The peak of a training grows with K by what the samples of one batch need, and with nothing else.
 TEST_P(TrainerTest, MoreSamplesTakeTheMemoryOfOneBatchOfThem) {
   const std::int64_t batch = 33, few = 2, many = 34;
