@@ -55,7 +55,7 @@ Matrix<const std::int64_t> PosteriorSamples::log_weights(const Batch& batch) con
 }
 
 Draw PosteriorSamples::draw_at(Domain domain, int layer, const std::uint32_t* step) const {
-  return Draw{seed_, domain, static_cast<std::uint32_t>(layer), 0, 0, step, SampleAddress::row};
+  return {.seed = seed_, .domain = domain, .layer = static_cast<std::uint32_t>(layer), .step = step};
 }
 
 void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {

@@ -14,7 +14,8 @@ SleepPhase::SleepPhase(Machine& machine, DeltaRule& delta_rule, std::uint64_t se
 void SleepPhase::run(const Batch& batch, const PassingStates& states) {
   const StepScalars* now = batch.now;
   const auto draw = [&](Domain domain, int layer) {
-    return Draw{seed_, domain, static_cast<std::uint32_t>(layer), 0, 0, &now->step, SampleAddress::row};
+    return Draw{
+        .seed = seed_, .domain = domain, .layer = static_cast<std::uint32_t>(layer), .step = &now->step};
   };
   const int top = machine_.layers();
   machine_.sample_prior(draw(Domain::sleep_sample, top), states.at(0, batch.rows, machine_.size(top)));

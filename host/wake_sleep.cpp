@@ -25,7 +25,7 @@ void WakeSleep::step(const Batch& batch) {
 void WakeSleep::wake(const Batch& batch) {
   const StepScalars* now = batch.now;
   const auto draw = [&](Domain domain, int layer, const std::uint32_t* step) {
-    return Draw{seed_, domain, static_cast<std::uint32_t>(layer), 0, 0, step, SampleAddress::row};
+    return Draw{.seed = seed_, .domain = domain, .layer = static_cast<std::uint32_t>(layer), .step = step};
   };
   const int top = machine_.layers();
   const auto states = [&](int layer) { return states_.at(layer, batch.rows, machine_.size(layer)); };

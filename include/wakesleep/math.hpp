@@ -151,10 +151,4 @@ WAKESLEEP_HOST_DEVICE float sigmoid(float a) {
   return a <= 0.0f ? minor : 1.0f - minor;
 }
 
-/// softplus(a) = log(1 + e^a) = max(a, 0) + log(1 + e^-|a|).
-WAKESLEEP_HOST_DEVICE float softplus(float a) {
-  const float positive = a > 0.0f ? a : 0.0f;
-  return positive + log1p_unit(exp_nonpositive(-absolute(a)));
-}
-
 }  // namespace wakesleep

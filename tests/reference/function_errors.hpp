@@ -34,8 +34,6 @@ inline std::vector<Function> elementary_functions() {
        2.5},
       {"minor_probability", [](float x) { return minor_probability(x); },
        [](double x) { return std::exp(-std::fabs(x)) / (1 + std::exp(-std::fabs(x))); }, -most, most, 2.5},
-      {"softplus", [](float x) { return softplus(x); },
-       [](double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }, -most, most, 3.0},
   };
 }
 
