@@ -40,7 +40,7 @@ std::vector<float> uniform_weights(std::int64_t count, std::uint32_t purpose) {
   return weights;
 }
 
-/// Of all conditionals'.
+/// Elements of the largest weight gradient.
 std::int64_t largest_gradient(const std::vector<std::int64_t>& sizes, Prior prior) {
   std::int64_t largest = prior == Prior::autoregressive ? sizes.back() * sizes.back() : 0;
   for (std::size_t l = 1; l < sizes.size(); ++l) largest = std::max(largest, sizes[l] * sizes[l - 1]);

@@ -8,7 +8,7 @@
 
 namespace wakesleep {
 
-/// The only place where sizes are multiplied and added: a size that remembers whether it has left 63 bits.
+/// A size that remembers whether it has left 63 bits.
 class CheckedSize {
  public:
   explicit CheckedSize(std::uint64_t size) : size_(size), fits_(size <= limit) {}

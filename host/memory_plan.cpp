@@ -13,12 +13,14 @@ namespace wakesleep {
 
 namespace {
 
-/// Two batches tell what a row takes: this many rows and twice as many, or fewer where each row makes many of
-/// its own by its samples. Working memory is padded to 16 rows, and the CPU backend has more of it for
-/// gradients of 64 rows or more: were only the larger trial such a one, a row would seem to take more than it
-/// does, and what does not grow less than nothing.
+// Two batches tell what a row takes: one of so many rows, and one of twice as many.
+
+/// From so many rows on the CPU backend has more working memory (chooses_rows in kernels/cpu/product.cpp). Were
+/// only the larger trial such a batch, a row would seem to take more than it does, and what does not grow with
+/// the rows less than nothing.
 constexpr std::int64_t least_trial = 64;
 constexpr std::int64_t largest_trial = 128;
+/// Working memory is padded to whole sixteens of rows.
 constexpr std::int64_t padding = 16;
 /// Rows with their samples that a trial may always have.
 constexpr std::int64_t cheap_rows = 2048;

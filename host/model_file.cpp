@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "checked_size.hpp"
+#include "file_messages.hpp"
 #include "number_text.hpp"
 #include "tensor_file.hpp"
-#include "tensor_header.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
@@ -75,7 +75,7 @@ std::vector<std::int64_t> sizes_of(const Tensors& tensors) {
   }
   if (tensors.size() != expected_tensors) {
     throw DataError("it has " + std::to_string(tensors.size()) + " parameter tensors where a machine of " +
-                    joined(sizes) + " has " + std::to_string(expected_tensors) +
+                    numbers_text(sizes) + " has " + std::to_string(expected_tensors) +
                     "; remove those that belong to no layer");
   }
   return sizes;
@@ -131,13 +131,13 @@ void check_prior_weights(const Model& model, std::int64_t units) {
 void check_model(const Model& model) {
   const std::vector<std::int64_t> sizes = sizes_of(model.tensors);
   if (model.sizes != sizes) {
-    throw DataError("its sizes are " + joined(model.sizes) + ", but its tensors form a machine of " +
-                    joined(sizes) + "; give tensors and sizes of one machine");
+    throw DataError("its sizes are " + numbers_text(model.sizes) + ", but its tensors form a machine of " +
+                    numbers_text(sizes) + "; give tensors and sizes of one machine");
   }
   if (!std::equal(sizes.begin() + 1, sizes.end(), model.settings.layers.begin(),
                   model.settings.layers.end())) {
-    throw DataError("its setting layers is " + joined(model.settings.layers) +
-                    ", but its tensors form a machine of " + joined(sizes) +
+    throw DataError("its setting layers is " + numbers_text(model.settings.layers) +
+                    ", but its tensors form a machine of " + numbers_text(sizes) +
                     "; give the settings of this machine");
   }
   if (model.step < 0) throw DataError("its step is " + std::to_string(model.step) + "; a step is at least 0");
@@ -185,7 +185,7 @@ TensorContent content_of(const Model& model) {
   file.metadata = {{"arithmetic", arithmetic_contract},
                    {"step", std::to_string(model.step)},
                    {"seed", std::to_string(model.settings.seed)},
-                   {"sizes", joined(model.sizes)},
+                   {"sizes", numbers_text(model.sizes)},
                    {"height", std::to_string(model.height)},
                    {"width", std::to_string(model.width)},
                    {"hash", hash_of(model.tensors)}};
@@ -260,7 +260,7 @@ Model model_of(TensorFile file) {
   model.settings = settings_from_pairs({settings.begin(), settings.end()});
   model.run = group_taken(metadata, run_prefix);
   model.hash = hash_of(model.tensors);
-  require_equal("sizes", taken(metadata, "sizes"), joined(model.sizes));
+  require_equal("sizes", taken(metadata, "sizes"), numbers_text(model.sizes));
   require_equal("seed", taken(metadata, "seed"), std::to_string(model.settings.seed));
   require_equal("hash", taken(metadata, "hash"), model.hash);
   if (!metadata.empty()) {

@@ -18,7 +18,7 @@ std::string number_text(Number number) {
 }
 
 /// "784,200,200".
-inline std::string joined(const std::vector<std::int64_t>& numbers, const char* separator = ",") {
+inline std::string numbers_text(const std::vector<std::int64_t>& numbers, const char* separator = ",") {
   std::string text;
   for (const std::int64_t number : numbers) {
     if (!text.empty()) text += separator;
@@ -29,7 +29,7 @@ inline std::string joined(const std::vector<std::int64_t>& numbers, const char* 
 
 /// "[200,784]".
 inline std::string shape_text(const std::vector<std::int64_t>& shape, const char* separator = ",") {
-  return "[" + joined(shape, separator) + "]";
+  return "[" + numbers_text(shape, separator) + "]";
 }
 
 }  // namespace wakesleep

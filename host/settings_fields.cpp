@@ -32,7 +32,7 @@ std::string text_of(OptimizerKind kind) { return name_of(kind); }
 std::string text_of(FisherForm form) { return name_of(form); }
 std::string text_of(Schedule schedule) { return name_of(schedule); }
 std::string text_of(Binarization binarization) { return name_of(binarization); }
-std::string text_of(const std::vector<std::int64_t>& numbers) { return joined(numbers); }
+std::string text_of(const std::vector<std::int64_t>& numbers) { return numbers_text(numbers); }
 
 // read() throws UsageError when the text does not stand for a value of that type.
 

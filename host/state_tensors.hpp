@@ -1,5 +1,6 @@
 // Tensors as a machine and its training go on from them. Files are checked when they are read
-// (tensor_file.cpp, model_file.cpp), but the caller of Trainer or Machine::upload may also have made the tensors by hand.
+// (tensor_file.cpp, model_file.cpp), but the caller of Trainer or Machine::upload may also have made the
+// tensors by hand.
 #pragma once
 
 #include <cstdint>

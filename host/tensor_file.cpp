@@ -12,6 +12,7 @@
 
 #include "checked_size.hpp"
 #include "file.hpp"
+#include "file_messages.hpp"
 #include "hash.hpp"
 #include "number_text.hpp"
 #include "tensor_header.hpp"
@@ -28,11 +29,15 @@ constexpr const char* digest_key = "sha256";
 constexpr const char* digest_prefix = "sha256.";
 constexpr std::size_t length_bytes = 8;  // of the header's length, with which a file begins
 
+/// Checked before anything is allocated: a checkpoint of 1,000 layers with Adam has a header of about 2.6 MB, and
+/// this holds that of max_tensors tensors.
+constexpr std::uint64_t max_header_bytes = std::uint64_t{16} << 20;
+
 // ------------------------------------------------------------------------------------------ digests
 
 /// What is hashed of a tensor: name, newline, shape as numbers with commas, newline, values.
 void add_tensor(Sha256& hash, const std::string& name, const Tensor& tensor) {
-  const std::string head = name + "\n" + joined(tensor.shape) + "\n";
+  const std::string head = name + "\n" + numbers_text(tensor.shape) + "\n";
   hash.add(head.data(), head.size());
   hash.add(tensor.values.data(), tensor.values.size() * sizeof(float));
 }

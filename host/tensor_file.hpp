@@ -5,7 +5,6 @@
 #include <map>
 #include <string>
 
-#include "wakesleep/error.hpp"
 #include "wakesleep/model_file.hpp"
 
 namespace wakesleep {
@@ -21,17 +20,5 @@ void write_content(const std::string& path, const TensorContent& content);
 
 /// The entry `name`. Throws DataError where there is none.
 std::string found_in(const Metadata& metadata, const std::string& name);
-
-/// Runs `work`; errors about the content of a file get the file's path in front of them.
-template <class Work>
-auto about(const std::string& path, const Work& work) {
-  try {
-    return work();
-  } catch (const DataError& error) {
-    throw DataError(path + ": " + error.what());
-  } catch (const UsageError& error) {
-    throw UsageError(path + ": " + error.what());
-  }
-}
 
 }  // namespace wakesleep

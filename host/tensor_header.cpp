@@ -7,16 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "file_messages.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep {
-
-std::string shown(const std::string& text) {
-  constexpr std::size_t longest = 60;
-  std::string result = "\"";
-  for (const char c : text.substr(0, longest)) result += c >= ' ' && c <= '~' ? c : '?';
-  return result + (text.size() > longest ? "...\"" : "\"");
-}
 
 // ------------------------------------------------------------------------------------------ names
 

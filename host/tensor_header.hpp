@@ -13,18 +13,10 @@
 namespace wakesleep {
 
 // Limits, checked before anything is allocated from a number in the file. A checkpoint of 1,000 layers with
-// Adam has 12,003 tensors, which with their hashes make a header of about 2.6 MB; 16 MiB hold the header of
-// 65,536.
-inline constexpr std::uint64_t max_header_bytes = std::uint64_t{16} << 20;
+// Adam has 12,003 tensors.
 inline constexpr std::size_t max_tensors = 65536;
 inline constexpr std::size_t max_metadata_entries = 2 * max_tensors;
 inline constexpr std::size_t max_rank = 8;
-
-/// How a message about a damaged file ends.
-inline constexpr const char* damaged = "the file is damaged; use another copy of it or an earlier checkpoint";
-
-/// Text from a file as it may stand in a message: short, and without control characters.
-std::string shown(const std::string& text);
 
 // What may stand in a header: names of printable ASCII without spaces, those of tensors of at most 256 bytes,
 // those of metadata without "="; values of one line. (That values are UTF-8 is the JSON library's business.)

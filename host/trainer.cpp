@@ -152,8 +152,8 @@ void Trainer::begin_with(const Model& initial) {
                     "; choose the same");
   };
   if (initial.sizes != machine_->sizes()) {
-    refuse("layers of", joined(initial.sizes, "-"),
-           joined(machine_->sizes(), "-") + " units, the visible ones first");
+    refuse("layers of", numbers_text(initial.sizes, "-"),
+           numbers_text(machine_->sizes(), "-") + " units, the visible ones first");
   }
   if (initial.settings.prior != settings_.prior) {
     refuse("the prior", name_of(initial.settings.prior), name_of(settings_.prior));

@@ -28,8 +28,8 @@ constexpr std::int64_t bytes_of_a_run = std::int64_t{512} << 20;
 constexpr std::int64_t order_bytes_per_row = 40;
 
 void shuffle_for(Ops& ops, std::int64_t epoch, std::uint64_t seed, std::int64_t rows, std::uint32_t* order) {
-  const auto step = static_cast<std::uint32_t>(epoch);
-  ops.shuffle({.seed = seed, .domain = Domain::shuffle, .first_step = step}, rows, order);
+  ops.shuffle({.seed = seed, .domain = Domain::shuffle, .first_step = static_cast<std::uint32_t>(epoch)},
+              rows, order);
 }
 
 class ResidentRows final : public TrainingRows {

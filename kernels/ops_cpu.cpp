@@ -340,6 +340,7 @@ class CpuOps : public Ops {
 
   void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
                 std::int32_t* penalty) override {
+    require_shapes_of_sparsity(states);
     if (states.rows == 0) return;
     if (on_counts_.size() < states.columns) on_counts_ = {*this, states.columns};
     on_counts_.fill_zero();
@@ -413,7 +414,7 @@ class CpuOps : public Ops {
   void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
                 const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
                 std::int64_t row_bytes) override {
-    require_shapes_of_remember(states, samples);
+    require_shapes_of_remember(states, samples, row_bytes);
     team_.run([&](int thread) {
       const Range images = part_of(states.rows / samples, thread, team_.size());
       for (std::int64_t i = images.begin; i < images.end; ++i) {
@@ -469,6 +470,7 @@ class CpuOps : public Ops {
   }
 
   void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) override {
+    require_shapes_of_importance(log_weights);
     const ArithmeticScope scope;
     team_.run([&](int thread) {
       const Range images = part_of(log_weights.rows, thread, team_.size());
@@ -526,6 +528,7 @@ class CpuOps : public Ops {
   }
 
   void count(ConstStates states, std::int64_t* counts) override {
+    require_shapes_of_count(states);
     team_.run([&](int thread) {
       const Range units = part_of(states.columns, thread, team_.size(), 64);
       kernels_.count_columns(states.data + units.begin, states.rows, states.stride, units.end - units.begin,

@@ -316,6 +316,7 @@ class CudaOps final : public Ops {
   }
 
   std::int64_t scratch_bytes_per_row(const Conditional& conditional) const override {
+    require_shapes_of_scratch_bytes_per_row(conditional);
     return conditional.has_input() ? lane().products.forward_bytes_per_row(weights_of(conditional)) : 0;
   }
 
@@ -486,6 +487,7 @@ class CudaOps final : public Ops {
 
   void sparsity(ConstStates states, const Sparsity& sparsity, float* activation,
                 std::int32_t* penalty) override {
+    require_shapes_of_sparsity(states);
     if (states.rows == 0) return;
     require_lines(states);
     const CurrentDevice current(ordinal_);
@@ -505,7 +507,7 @@ class CudaOps final : public Ops {
   void remember(ConstStates states, std::int64_t samples, const std::uint32_t* chosen,
                 const std::uint32_t* order, const std::uint32_t* first, std::uint8_t* bits,
                 std::int64_t row_bytes) override {
-    require_shapes_of_remember(states, samples);
+    require_shapes_of_remember(states, samples, row_bytes);
     if (states.rows == 0) return;
     const CurrentDevice current(ordinal_);
     cuda::remember(stream(), states, samples, chosen, order, first, bits, row_bytes);
@@ -553,6 +555,7 @@ class CudaOps final : public Ops {
   }
 
   void importance(Matrix<const std::int64_t> log_weights, ImportanceSummary* summaries) override {
+    require_shapes_of_importance(log_weights);
     if (log_weights.rows == 0) return;
     const CurrentDevice current(ordinal_);
     cuda::importance(stream(), log_weights, summaries);
@@ -574,6 +577,7 @@ class CudaOps final : public Ops {
   }
 
   void count(ConstStates states, std::int64_t* counts) override {
+    require_shapes_of_count(states);
     if (states.rows == 0) return;
     require_lines(states);
     const CurrentDevice current(ordinal_);

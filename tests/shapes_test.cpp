@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "backends.hpp"
 #include "reference/test_operands.hpp"
@@ -111,14 +113,23 @@ TEST_P(ShapesTest, WeightsOfAnotherShapeThanTheConditionalAreRefused) {
   Conditional of_grey = conditional_;
   of_grey.largest_input = 127;
   expect_refusal(
-      "multiply was called with 1 as the largest input of the integer weights, expected 127, that of the "
-      "conditional",
+      "multiply was called with 1 as the largest input of the integer weights, expected 127, the "
+      "largest input of the conditional",
       [&] { ops().multiply(of_grey, states(2, 3)); });
 }
 
-TEST_P(ShapesTest, GatherRefusesStatesOfOtherUnitsThanTheData) {
-  expect_refusal("gather was called with 6 units of the states, expected 5, those of the data",
+TEST_P(ShapesTest, GatherRefusesWhatDoesNotFit) {
+  expect_refusal("gather was called with 6 units of the states, expected 5, the units of the data",
                  [&] { ops().gather(data(5), nullptr, zero(), {}, output(2, 6)); });
+  for (const bool grey : {false, true}) {
+    DataRows narrow = data(9);
+    narrow.grey = grey;
+    narrow.row_bytes = grey ? 8 : 1;
+    const std::string least =
+        grey ? "8 bytes of a row, expected 9 or more" : "1 bytes of a row, expected 2 or more";
+    expect_refusal("gather was called with " + least,
+                   [&] { ops().gather(narrow, nullptr, zero(), {}, output(2, 9)); });
+  }
 }
 
 TEST_P(ShapesTest, SampleRefusesWhatDoesNotFit) {
@@ -134,8 +145,19 @@ TEST_P(ShapesTest, SampleRefusesWhatDoesNotFit) {
           states(2, 4), 1, output(2, 5));
   refuses("5 rows of the output, expected a multiple of 2, the rows of the input", conditional_, states(2, 3),
           1, output(5, 5));
-  refuses("2 rows of the output, expected a multiple of 0, the rows of the input", conditional_, states(0, 3),
-          1, output(2, 5));
+  refuses("0 rows of the input, expected 1 or more", conditional_, states(0, 3), 1, output(2, 5));
+  refuses("0 samples of a row, expected 1 or more", conditional_, states(2, 3), 0, output(2, 5));
+  States overlapping = output(2, 5);
+  overlapping.stride = 4;
+  refuses("4 as the stride of the output, expected 5 or more", conditional_, states(2, 3), 1, overlapping);
+  Conditional exchanged = conditional_;
+  exchanged.integers = autoregressive_.integers;
+  refuses("5 sending units of the integer weights, expected 3, the sending units of the conditional",
+          exchanged, states(2, 3), 1, output(2, 5));
+  Conditional prior_with_weights = prior_;
+  prior_with_weights.integers = conditional_.integers;
+  refuses("integer weights, expected none of a conditional that has no input", prior_with_weights, {}, 1,
+          output(2, 5));
   refuses("4 rows of the output, expected a multiple of 3, the samples of a row", conditional_, states(2, 3),
           3, output(4, 5));
   refuses("4 rows of the kept logits, expected 2, the rows of the input", conditional_, states(2, 3), 2,
@@ -149,7 +171,7 @@ TEST_P(ShapesTest, SampleRefusesWhatDoesNotFit) {
           floats(2, 5));
   refuses("2 rows of the errors, expected 4, the rows of the output", conditional_, states(2, 3), 2,
           output(4, 5), {}, floats(2, 5));
-  refuses("4 units of the errors, expected 5, those of the states", conditional_, states(2, 3), 2,
+  refuses("4 units of the errors, expected 5, the units of the output", conditional_, states(2, 3), 2,
           output(4, 5), {}, floats(4, 4));
   refuses("an autoregressive prior, expected a conditional whose units are drawn at once", autoregressive_,
           states(2, 5), 1, output(2, 5));
@@ -166,7 +188,7 @@ TEST_P(ShapesTest, SampleInOrderRefusesWhatDoesNotFit) {
           output(2, 5));
   Conditional oblong = conditional_;
   oblong.autoregressive = true;
-  refuses("3 sending units of the conditional, expected 5, the receiving units of the conditional", oblong,
+  refuses("3 sending units of an autoregressive prior, expected 5, the number of its receiving units", oblong,
           output(2, 5));
 }
 
@@ -189,16 +211,32 @@ TEST_P(ShapesTest, DeltaRefusesWhatDoesNotFit) {
           states(3, 3), states(2, 5), deltas(3, 5));
   refuses("4 rows of the deltas, expected a multiple of 3, the samples of an image", conditional_,
           states(4, 3), states(4, 5), deltas(4, 5), sample_weights(3));
-  refuses("4 rows of the deltas, expected a multiple of 0, the samples of an image", conditional_,
-          states(4, 3), states(4, 5), deltas(4, 5), sample_weights(0));
-  refuses("several targets for a row of deltas and one weight for all, expected one for each", conditional_,
-          states(2, 3), states(4, 5), deltas(2, 5));
+  refuses("0 samples of an image, expected 1 or more", conditional_, states(4, 3), states(4, 5), deltas(4, 5),
+          sample_weights(0));
+  refuses("0 rows of the target, expected 1 or more", conditional_, states(4, 3), states(0, 5), deltas(4, 5));
+  refuses("4 rows of the target, expected 0, the rows of the deltas", conditional_, {}, states(4, 5),
+          deltas(0, 5));
+  refuses(
+      "4 rows of the target, expected 2, the rows of the deltas, which samples share only if each has a "
+      "weight",
+      conditional_, states(2, 3), states(4, 5), deltas(2, 5));
   refuses("4 rows of the target, expected 6, the samples of the images that the deltas are of", conditional_,
           states(2, 3), states(4, 5), deltas(2, 5), sample_weights(3));
   Conditional gaussian = conditional_;
   gaussian.deviation = 0.5f;
-  refuses("Gaussian units and several targets for a row of deltas, expected one", gaussian, states(2, 3),
-          states(4, 5), deltas(2, 5), sample_weights(2));
+  refuses(
+      "4 rows of the target, expected 2, the rows of the deltas, which samples of Gaussian units do not "
+      "share",
+      gaussian, states(2, 3), states(4, 5), deltas(2, 5), sample_weights(2));
+  refuses("kept logits of Gaussian units, expected none", gaussian, {}, states(2, 5), deltas(2, 5), {},
+          floats(2, 5));
+  refuses("kept logits of a prior, expected none", prior_, {}, states(2, 5), deltas(2, 5), {}, floats(2, 5));
+  refuses("4 units of the kept logits, expected 5, the receiving units of the conditional", conditional_, {},
+          states(2, 5), deltas(2, 5), {}, floats(2, 4));
+  Conditional bare = conditional_;
+  bare.integers = nullptr;
+  refuses("no integer weights, expected those of a conditional that has an input", bare, {}, states(2, 5),
+          deltas(2, 5), {}, floats(2, 5));
   refuses("3 rows of the kept logits, expected 2, the rows of the deltas", conditional_, {}, states(2, 5),
           deltas(2, 5), {}, floats(3, 5));
 }
@@ -211,7 +249,7 @@ TEST_P(ShapesTest, RoundErrorsRefusesWhatDoesNotFit) {
   };
   refuses("3 rows of the errors, expected 4, the rows of the deltas", floats(3, 5), deltas(4, 5));
   refuses("0 rows of the errors, expected 4, the rows of the deltas", {}, deltas(4, 5));
-  refuses("6 units of the errors, expected 5, those of the deltas", floats(4, 6), deltas(4, 5));
+  refuses("6 units of the errors, expected 5, the units of the deltas", floats(4, 6), deltas(4, 5));
   refuses("4 rows of the deltas, expected a multiple of 3, the samples of an image", floats(4, 5),
           deltas(4, 5), sample_weights(3));
 }
@@ -225,8 +263,10 @@ TEST_P(ShapesTest, GradientRefusesWhatDoesNotFit) {
   };
   refuses("3 rows of the states, expected 2, the rows of the deltas", deltas(2, 5), states(3, 3),
           written<std::int32_t>(), 1);
-  refuses("8388609 rows of the deltas, expected 0 to 8388608", deltas(8388609, 5), {}, nullptr, 1);
-  refuses("133145 rows of the deltas, expected 0 to 133144", deltas(133145, 5), {}, nullptr, 127);
+  refuses("8388609 rows of the deltas, expected 0 to 8388608, as exact sums allow", deltas(8388609, 5), {},
+          nullptr, 1);
+  refuses("133145 rows of the deltas, expected 0 to 133144, as exact sums allow", deltas(133145, 5), {},
+          nullptr, 127);
 }
 
 TEST_P(ShapesTest, NaturalGradientRefusesWhatDoesNotFit) {
@@ -244,22 +284,40 @@ TEST_P(ShapesTest, NaturalGradientRefusesWhatDoesNotFit) {
   refuses("Gaussian units, expected Bernoulli units", gaussian, inverse);
   Conditional of_grey = conditional_;
   of_grey.largest_input = 127;
-  refuses("127 as the largest input of the conditional, expected 1, that of 0/1 states", of_grey, inverse);
+  refuses("127 as the largest input of the conditional, expected 1, the largest of 0/1 states", of_grey,
+          inverse);
   inverse.form = FisherForm::woodbury;
   inverse.rows = states(2, 4);
-  refuses("4 units of the Woodbury form's rows, expected 3, the sending units of the conditional",
+  refuses("4 units of the rows of Woodbury's form, expected 3, the sending units of the conditional",
           conditional_, inverse);
   inverse.rows = states(513, 3);
-  refuses("513 rows of the Woodbury form, expected 0 to 512", conditional_, inverse);
+  refuses("513 rows of Woodbury's form, expected 0 to 512, the largest order that is inverted", conditional_,
+          inverse);
   inverse.form = FisherForm::dense;
-  refuses("another form than the diagonal one for a prior, expected the diagonal one", prior_, inverse);
+  refuses("the dense or Woodbury's form of a prior's Fisher blocks, expected the diagonal one", prior_,
+          inverse);
 }
 
 TEST_P(ShapesTest, OperationsOfChainsRefuseWhatDoesNotFit) {
   for (const std::uint32_t from_epoch : {0u, 1u}) {  // whether or not the epoch has come
-    expect_refusal("recall was called with 6 units of the states, expected 5, those remembered",
+    expect_refusal("recall was called with 6 units of the states, expected 5, the units remembered",
                    [&] { ops().recall(data(5), nullptr, zero(), zero(), from_epoch, output(2, 6)); });
   }
+  DataRows grey = data(5);
+  grey.grey = true;
+  expect_refusal(
+      "recall was called with grey, fixed-point or ordered rows, expected the bits that were remembered",
+      [&] { ops().recall(grey, nullptr, zero(), zero(), 0, output(2, 5)); });
+  DataRows narrow = data(9);
+  narrow.row_bytes = 1;
+  expect_refusal("recall was called with 1 bytes of a row, expected 2 or more",
+                 [&] { ops().recall(narrow, nullptr, zero(), zero(), 0, output(2, 9)); });
+  expect_refusal("remember was called with 1 bytes of a row, expected 2 or more", [&] {
+    ops().remember(states(4, 9), 2, zero(), nullptr, zero(), written<std::uint8_t>(), 1);
+  });
+  expect_refusal("remember was called with 0 samples of an image, expected 1 or more", [&] {
+    ops().remember(states(4, 5), 0, zero(), nullptr, zero(), written<std::uint8_t>(), 1);
+  });
   expect_refusal(
       "remember was called with 4 rows of the states, expected a multiple of 3, the samples of an image",
       [&] { ops().remember(states(4, 5), 3, zero(), nullptr, zero(), written<std::uint8_t>(), 1); });
@@ -281,8 +339,17 @@ TEST_P(ShapesTest, ScoreRefusesWhatDoesNotFit) {
           states(2, 5));
   refuses("2 rows of the input, expected a multiple of 4, the rows of the target", states(2, 3),
           states(4, 5));
-  refuses("2 rows of the errors, expected 4, the rows that are scored", states(4, 3), states(2, 5),
+  refuses("2 rows of the errors, expected 4, the rows of the input", states(4, 3), states(2, 5),
           floats(2, 5));
+}
+
+TEST_P(ShapesTest, ScoreMissesNoForgottenInput) {
+  expect_refusal("score was called with 4 rows of the target, expected 0, the rows of the input",
+                 [&] { ops().score(conditional_, states(0, 3), states(4, 5), {}); });
+  expect_refusal("score was called with 0 rows of the target, expected 1 or more",
+                 [&] { ops().score(conditional_, states(4, 3), states(0, 5), {}); });
+  expect_refusal("score was called with 4 units of the errors, expected 5, the units of the target",
+                 [&] { ops().score(conditional_, states(4, 3), states(4, 5), {}, floats(4, 4)); });
 }
 
 TEST_P(ShapesTest, ScoreKeptRefusesWhatDoesNotFit) {
@@ -291,9 +358,10 @@ TEST_P(ShapesTest, ScoreKeptRefusesWhatDoesNotFit) {
     expect_refusal("score_kept was called with " + what,
                    [&] { ops().score_kept(logits, target, {}, errors); });
   };
-  refuses("6 units of the target, expected 5, those of the logits", floats(2, 5), states(2, 6));
+  refuses("6 units of the target, expected 5, the units of the logits", floats(2, 5), states(2, 6));
   refuses("3 rows of the target, expected a multiple of 2, the rows of the logits", floats(2, 5),
           states(3, 5));
+  refuses("0 rows of the logits, expected 1 or more", floats(0, 5), states(4, 5));
   refuses("2 rows of the errors, expected 4, the rows of the target", floats(2, 5), states(4, 5),
           floats(2, 5));
 }
@@ -305,7 +373,7 @@ TEST_P(ShapesTest, ImportanceWeightsAskForSamples) {
   });
   for (const std::int64_t samples : {1, 1025}) {
     expect_refusal("vimco_weights was called with " + std::to_string(samples) +
-                       " samples of an image, expected 2 to 1024",
+                       " samples of an image, expected 2 to 1024, as sums of log weights in 64 bits allow",
                    [&] {
                      ops().vimco_weights(numbers<std::int64_t>(2, samples), written<float>(), rates(),
                                          written<Rates>());
@@ -328,27 +396,86 @@ TEST_P(ShapesTest, ProbabilitiesAndMultiplyRefuseWhatDoesNotFit) {
       [&] { ops().multiply(conditional_, states(2, 4)); });
 }
 
+// A matrix whose stride was forgotten would have all its rows in one place.
+TEST_P(ShapesTest, OverlappingRowsAreRefused) {
+  const auto of = [](auto matrix) {
+    matrix.stride = 0;
+    return matrix;
+  };
+  const auto refused = [&](const std::string& operation, const std::string& name, std::int64_t units,
+                           const auto& call) {
+    expect_refusal(operation + " was called with 0 as the stride of the " + name + ", expected " +
+                       std::to_string(units) + " or more",
+                   call);
+  };
+  Conditional flat = conditional_;
+  flat.weight.stride = 0;
+  refused("draw_weights", "weights", 3, [&] { ops().draw_weights(flat, {}, 0.1f); });
+  refused("gather", "states", 5, [&] { ops().gather(data(5), nullptr, zero(), {}, of(output(2, 5))); });
+  refused("multiply", "input", 3, [&] { ops().multiply(conditional_, of(states(2, 3))); });
+  refused("sample", "errors", 5,
+          [&] { ops().sample(conditional_, states(2, 3), {}, 1, output(2, 5), {}, {}, of(floats(2, 5))); });
+  refused("sample", "kept logits", 5,
+          [&] { ops().sample(conditional_, states(2, 3), {}, 1, output(2, 5), {}, of(floats(2, 5))); });
+  refused("delta", "target", 5,
+          [&] { ops().delta(conditional_, states(2, 3), of(states(2, 5)), {}, deltas(2, 5)); });
+  refused("delta", "deltas", 5,
+          [&] { ops().delta(conditional_, states(2, 3), states(2, 5), {}, of(deltas(2, 5))); });
+  refused("round_errors", "deltas", 5, [&] { ops().round_errors(floats(2, 5), {}, of(deltas(2, 5)), {}); });
+  refused("gradient", "states", 3,
+          [&] { ops().gradient(deltas(2, 5), of(states(2, 3)), written<std::int32_t>(), nullptr); });
+  refused("gradient", "deltas", 5,
+          [&] { ops().gradient(of(deltas(2, 5)), {}, nullptr, written<std::int32_t>()); });
+  refused("sparsity", "states", 5,
+          [&] { ops().sparsity(of(states(2, 5)), {}, written<float>(), written<std::int32_t>() + 64); });
+  refused("remember", "states", 5,
+          [&] { ops().remember(of(states(2, 5)), 2, zero(), nullptr, zero(), written<std::uint8_t>(), 1); });
+  refused("score_kept", "logits", 5, [&] { ops().score_kept(of(floats(2, 5)), states(2, 5), {}); });
+  refused("importance", "log weights", 3,
+          [&] { ops().importance(of(numbers<std::int64_t>(2, 3)), written<ImportanceSummary>()); });
+  refused("probabilities", "probabilities", 5,
+          [&] { ops().probabilities(conditional_, states(2, 3), of(floats(2, 5))); });
+  refused("count", "states", 5, [&] { ops().count(of(states(2, 5)), written<std::int64_t>()); });
+}
+
 TEST_P(ShapesTest, AnEmptyBatchNeedsNoOtherViews) {
-  ops().gather(data(5), nullptr, zero(), {}, output(0, 5));
-  ops().sample(conditional_, {}, {}, 1, output(0, 5));
-  ops().sample_in_order(autoregressive_, {}, output(0, 5));
-  ops().delta(conditional_, {}, states(0, 5), {}, deltas(0, 5));
-  ops().round_errors({}, {}, deltas(0, 5), {});
-  ops().gradient(deltas(0, 5), states(0, 3), written<std::int32_t>(), written<std::int32_t>());
-  ops().recall(data(5), nullptr, zero(), zero(), 0, output(0, 5));
-  ops().remember(states(0, 5), 2, zero(), nullptr, zero(), written<std::uint8_t>(), 1);
-  ops().score(conditional_, {}, states(0, 5), {});
-  ops().score_kept({nullptr, 0, 5, 5}, states(0, 5), {});
-  ops().probabilities(conditional_, {}, floats(0, 5));
+  ops().gather(data(5), nullptr, zero(), {}, {});
+  ops().sample(conditional_, {}, {}, 1, {});
+  ops().sample(prior_, {}, {}, 1, {});
+  ops().sample_in_order(autoregressive_, {}, {});
+  ops().delta(conditional_, {}, {}, {}, {});
+  ops().delta(prior_, {}, {}, {}, {});
+  ops().round_errors({}, {}, {}, {});
+  ops().recall(data(5), nullptr, zero(), zero(), 0, {});
+  ops().remember({}, 2, zero(), nullptr, zero(), written<std::uint8_t>(), 1);
+  ops().metropolis(numbers<std::int64_t>(0, 3), {}, written<std::int32_t>(), written<std::int64_t>(),
+                   written<std::uint32_t>(), written<std::int64_t>());
+  ops().score(conditional_, {}, {}, {});
+  ops().score(prior_, {}, {}, {});
+  ops().score_kept({}, {}, {});
+  ops().importance({}, written<ImportanceSummary>());
+  ops().importance_weights(numbers<std::int64_t>(0, 3), 20, written<std::int32_t>(), written<std::int64_t>());
+  ops().probabilities(conditional_, {}, {});
   ops().multiply(conditional_, {});
   ops().synchronize();
+}
+
+TEST_P(ShapesTest, TheGradientOfAnEmptyBatchIsZero) {
+  Buffer<std::int32_t> gradient(ops(), 5 * 3), bias_gradient(ops(), 5);
+  gradient.copy_in(std::vector<std::int32_t>(5 * 3, 7).data());
+  bias_gradient.copy_in(std::vector<std::int32_t>(5, 7).data());
+  ops().gradient(deltas(0, 5), states(0, 3), gradient.data(), bias_gradient.data());
+  std::vector<std::int32_t> found(5 * 3, 1), found_bias(5, 1);
+  gradient.copy_out(found.data());
+  bias_gradient.copy_out(found_bias.data());
+  EXPECT_EQ(found, std::vector<std::int32_t>(5 * 3, 0));
+  EXPECT_EQ(found_bias, std::vector<std::int32_t>(5, 0));
 }
 
 TEST_P(ShapesTest, APriorHasNothingToQuantizeOrReserve) {
   ops().draw_weights(prior_, {}, 0.1f);
   ops().quantize(prior_, nullptr, nullptr);
   ops().reserve(prior_, 2);
-  EXPECT_EQ(ops().scratch_bytes_per_row(prior_), 0);
 }
 
 WAKESLEEP_ON_EVERY_BACKEND(ShapesTest);

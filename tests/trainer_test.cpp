@@ -269,7 +269,7 @@ TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
 // from what does not grow.
 TEST_P(TrainerTest, TheMemoryPlanOfASmallBatchHoldsTheOptimizer) {
   for (const std::int64_t batch : {1, 8, 33}) {
-    for (const std::int64_t samples : {3, 31}) {
+    for (const std::int64_t samples : {3, 31, 40}) {
       const std::unique_ptr<Ops> fresh = make_ops(GetParam());
       TrainingSettings settings = small_settings(OptimizerKind::adam);
       settings.layers = {9, 5};

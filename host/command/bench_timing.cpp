@@ -1,5 +1,6 @@
 #include "command/bench_timing.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -14,6 +15,15 @@ double seconds_of(const Work& work, std::int64_t times) {
   work(times);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
          static_cast<double>(times);
+}
+
+/// In multiply-adds a second.
+double rate_of(const Square& square) {
+  return static_cast<double>(square.product.multiply_adds) / square.seconds;
+}
+const Square& fastest(const std::vector<Square>& squares) {
+  return *std::max_element(squares.begin(), squares.end(),
+                           [](const Square& a, const Square& b) { return rate_of(a) < rate_of(b); });
 }
 
 /// How often to repeat `work` so that it takes about `seconds`, from a few runs that also warm it up.
@@ -88,13 +98,14 @@ Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, con
     for (Square& square : peak.squares) measure_again(square, square_seconds);
     progress.update(round + 1);
   }
+  const Square& best = fastest(peak.squares);
   Timing timing;
   timing.step_seconds = median(step_times);
   timing.products_seconds = median(product_times);
   timing.ratio = median(ratios);
   timing.multiply_adds = bare.multiply_adds;
-  timing.peak_width = peak.best().width;
-  timing.peak_rate = peak.best().rate();
+  timing.peak_width = best.width;
+  timing.peak_rate = rate_of(best);
   return timing;
 }
 

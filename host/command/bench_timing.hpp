@@ -2,7 +2,6 @@
 // which show what the device can do.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -22,19 +21,12 @@ struct Square {
   std::int64_t width = 0;
   BareProducts product;
   double seconds = std::numeric_limits<double>::infinity();
-
-  double rate() const { return static_cast<double>(product.multiply_adds) / seconds; }
 };
 
 /// Large products, the fastest of which shows what the device can do.
 struct Peak {
   std::vector<Square> squares;
   std::int64_t bytes = 0;  ///< held for them
-
-  const Square& best() const {
-    return *std::max_element(squares.begin(), squares.end(),
-                             [](const Square& a, const Square& b) { return a.rate() < b.rate(); });
-  }
 };
 
 struct Timing {
@@ -60,8 +52,8 @@ struct Timing {
 /// not even the narrowest fits; `bytes` is then what it would need.
 Peak make_squares(Ops& ops, const Arguments& arguments, std::int64_t memory);
 
-/// Steps, products and the peak in turn, so that a machine that changes its speed changes it for all. What was
-/// trained before is left to the caller.
+/// Steps, products and the peak in turn, so that a machine that changes its speed changes it for all.
+/// `steps_before` and `rate_factor` are left to the caller.
 Timing time_in_turn(const Work& steps, const BareProducts& bare, Peak& peak, const Arguments& arguments);
 
 }  // namespace wakesleep::command

@@ -7,6 +7,7 @@
 
 #include "command/values.hpp"
 #include "file.hpp"
+#include "number_text.hpp"
 #include "wakesleep/error.hpp"
 
 namespace wakesleep::command {

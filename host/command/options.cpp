@@ -4,8 +4,10 @@
 
 #include "command/values.hpp"
 #include "nearest.hpp"
+#include "wakesleep/arithmetic.hpp"
 #include "wakesleep/error.hpp"
 #include "wakesleep/settings.hpp"
+#include "wakesleep/visible.hpp"
 
 namespace wakesleep::command {
 

@@ -55,7 +55,7 @@ std::vector<ReportLayer> layers_of(const Machine& machine, const Evaluation& e) 
   for (int i = 0; i < machine.conditionals(); ++i) {
     const Conditional& conditional = machine.conditional(i);
     layers.push_back({.name = machine.conditional_name(i),
-                      .shape = shape_text(conditional),
+                      .shape = shape_of(conditional),
                       .parameters = parameters_of(conditional),
                       .kl = none,
                       .active = -1,

@@ -33,16 +33,17 @@ struct Start {
 /// read.
 Start start_of(const RunFolder& folder, const Arguments& given, const Log& log);
 
-/// A new run begins in an empty folder. --force replaces a run, never what somebody else keeps there.
+/// A new run begins in an empty folder. --force replaces a run, never what somebody else keeps there. Throws
+/// UsageError where the folder is in use.
 void refuse_folder_in_use(const RunFolder& folder, bool forced);
 
 /// The model of a run that has nothing left to do: it is there, and the last checkpoint leads to it.
 std::optional<Model> finished_model(const RunFolder& folder, const Start& start);
 
-/// The data of a run, whose paths RUN/config.toml keeps as they were given.
+/// The data of a run, whose paths RUN/config.toml keeps as they were given. Throws what reading data throws.
 RunData data_of(const RunFolder& folder, const Start& start, const Arguments& given);
 
-/// Refuses to go on from the checkpoint with other rows to evaluate on, of this fingerprint.
+/// Throws DataError where the checkpoint's run was evaluated on other rows than those of this fingerprint.
 void refuse_other_validation(const RunFolder& folder, const Model& checkpoint,
                              const std::string& validation_fingerprint);
 

@@ -65,7 +65,7 @@ std::string placement_text(const PlacementDecision& placement, const std::string
   return where + ": auto" + (known ? ", " + bytes(placement.available) + " were free there" : "");
 }
 
-std::string shape_text(const Conditional& conditional) {
+std::string shape_of(const Conditional& conditional) {
   const std::string receiving = std::to_string(conditional.receiving);
   return conditional.has_input() ? receiving + " x " + std::to_string(conditional.sending) : receiving;
 }
@@ -84,7 +84,7 @@ std::vector<std::string> layer_table(const Machine& machine, const TrainingSetti
       columns("conditional", "shape", "parameters", "float32", "optimiser state")};
   for (int i = 0; i < machine.conditionals(); ++i) {
     const Conditional& conditional = machine.conditional(i);
-    rows.push_back(row(machine.conditional_name(i), shape_text(conditional), parameters_of(conditional)));
+    rows.push_back(row(machine.conditional_name(i), shape_of(conditional), parameters_of(conditional)));
   }
   rows.push_back(row("total", "", machine.parameters()));
   return rows;

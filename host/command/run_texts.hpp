@@ -21,7 +21,7 @@ std::string estimate_text(const TrainingSettings& settings, const EpochRecord& r
 std::string placement_text(const PlacementDecision& placement, const std::string& asked_for);
 
 /// "200 x 784"; "200" of a prior that is biases alone.
-std::string shape_text(const Conditional& conditional);
+std::string shape_of(const Conditional& conditional);
 std::int64_t parameters_of(const Conditional& conditional);
 /// The conditionals with their shapes, parameters and bytes, below a heading and above their total: lines.
 std::vector<std::string> layer_table(const Machine& machine, const TrainingSettings& settings);

@@ -1,6 +1,7 @@
 // `wakesleep train`: a training run with its folder, log, pictures and signals around the Trainer.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -16,7 +17,8 @@
 #include "command/run_start.hpp"
 #include "command/run_texts.hpp"
 #include "command/signal_watch.hpp"
-#include "command/values.hpp"
+#include "number_text.hpp"
+#include "wakesleep/error.hpp"
 #include "wakesleep/trainer.hpp"
 
 namespace wakesleep::command {
@@ -268,7 +270,13 @@ void Run::finish_epoch() {
 }
 
 void Run::show(const EpochRecord& record) const {
-  write_samples_and_report({folder_, trainer_, records_, evaluated_, evaluated_on_, summary_, device_},
+  write_samples_and_report({.folder = folder_,
+                            .trainer = trainer_,
+                            .records = records_,
+                            .evaluated = evaluated_,
+                            .evaluated_on = evaluated_on_,
+                            .data_summary = summary_,
+                            .device = device_},
                            record);
 }
 

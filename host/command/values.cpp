@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "number_text.hpp"
+
 namespace wakesleep::command {
 namespace {
 
@@ -58,7 +60,7 @@ bool parse_widths(const std::string& text, std::vector<std::int64_t>& widths) {
   return true;
 }
 
-std::string joined_widths(const std::vector<std::int64_t>& widths) { return wakesleep::joined(widths); }
+std::string joined_widths(const std::vector<std::int64_t>& widths) { return numbers_text(widths); }
 
 std::string likelihood_name(const TrainingSettings& settings) {
   return settings.visible == Visible::gaussian ? "log-density" : "log-likelihood";

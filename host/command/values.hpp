@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "command/options.hpp"
-#include "number_text.hpp"
 #include "wakesleep/settings.hpp"
 
 namespace wakesleep::command {

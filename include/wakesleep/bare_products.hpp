@@ -32,7 +32,7 @@ BareProducts bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
                            const TrainingSettings& settings);
 
 /// Adds to the plan of a training of these sizes and settings what bare_products() holds beside it: a machine,
-/// states of every layer and a gradient of its own.
+/// states and deltas of every layer, and a gradient.
 void add_bare_products(MemoryPlan& plan, const std::vector<std::int64_t>& sizes,
                        const TrainingSettings& settings);
 

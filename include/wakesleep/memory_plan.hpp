@@ -31,8 +31,9 @@ struct MemoryPlan {
 /// Measured, not calculated: makes a machine of these sizes and what two small batches of the settings'
 /// algorithm need, and gives everything back but working memory that the backend keeps; the memory's peak is
 /// then that of the trials (Ops::reset_peak). Working memory that the backend has already, because it has
-/// worked before, is left out. The batch size of the settings bounds the trials and enters the ring of
-/// streamed rows and Woodbury's form of Fisher blocks, which grow with its square and count as fixed.
+/// worked before, is left out. Trials have 64 to 256 rows, fewer where each has many samples. The batch size
+/// of the settings enters the ring of streamed rows and Woodbury's form of Fisher blocks, which grow with its
+/// square and count as fixed.
 /// `placement` decides whether rows are streamed, of binary rows (grey ones for Gaussian visible units), by
 /// what is left beside a batch. Throws DeviceError when not even that fits, UsageError when the settings
 /// cannot be used.
