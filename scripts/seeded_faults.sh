@@ -29,7 +29,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 readonly folder copy=$folder/sources build=$folder/build
 # The narrowest first, so that the test that fails says most about the fault.
-readonly tests=(arithmetic_test math_test philox_test threads_test product_test ops_test addresses_test machine_test
+readonly tests=(arithmetic_test math_test philox_test threads_test product_test ops_test shapes_test addresses_test machine_test
   wake_sleep_test reweighted_wake_sleep_test posterior_algorithms_test sparse_wake_sleep_test natural_gradient_test autoregressive_test
   gaussian_test trainer_test stability_test training_rows_test evaluate_test partition_test generate_test
   fault_gaps_test)
