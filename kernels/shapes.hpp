@@ -13,6 +13,14 @@
 
 namespace wakesleep {
 
+/// What is counted in the operands of an operation: "units of the " "output". Made into text for a refusal alone,
+/// since operations of a step allocate nothing.
+struct Counted {
+  const char* what;
+  const char* name;
+  Counted(const char* all, const char* rest = "") : what(all), name(rest) {}
+};
+
 /// Refuses what does not fit in the operands of one operation: "sample was called with 7 units of the output,
 /// expected 5, the receiving units of the conditional".
 class Operands {
@@ -22,20 +30,18 @@ class Operands {
   void require(bool fits, const char* found_and_expected) const {
     if (!fits) refuse(found_and_expected);
   }
-  void equal(std::int64_t found, const std::string& what, std::int64_t expected,
-             const std::string& of) const {
+  void equal(std::int64_t found, Counted what, std::int64_t expected, const char* of) const {
     if (found != expected) refuse(counted(found, what) + std::to_string(expected) + ", the " + of);
   }
-  void at_least(std::int64_t found, const std::string& what, std::int64_t least) const {
+  void at_least(std::int64_t found, Counted what, std::int64_t least) const {
     if (found < least) refuse(counted(found, what) + std::to_string(least) + " or more");
   }
-  void within(std::int64_t found, const std::string& what, std::int64_t least, std::int64_t most,
+  void within(std::int64_t found, Counted what, std::int64_t least, std::int64_t most,
               const char* why) const {
     if (found >= least && found <= most) return;
     refuse(counted(found, what) + std::to_string(least) + " to " + std::to_string(most) + ", " + why);
   }
-  void multiple(std::int64_t found, const std::string& what, std::int64_t divisor,
-                const std::string& of) const {
+  void multiple(std::int64_t found, Counted what, std::int64_t divisor, const char* of) const {
     at_least(divisor, of, 1);
     if (found % divisor != 0) {
       refuse(counted(found, what) + "a multiple of " + std::to_string(divisor) + ", the " + of);
@@ -45,17 +51,16 @@ class Operands {
   // ---------------------------------------------------------------- views
   /// Its rows do not overlap.
   template <class T>
-  void view(const Matrix<T>& matrix, const std::string& name) const {
-    if (matrix.rows > 1) at_least(matrix.stride, "as the stride of the " + name, matrix.columns);
+  void view(const Matrix<T>& matrix, const char* name) const {
+    if (matrix.rows > 1) at_least(matrix.stride, {"as the stride of the ", name}, matrix.columns);
   }
   template <class T>
-  void units(const Matrix<T>& matrix, const std::string& name, std::int64_t expected,
-             const std::string& of) const {
-    equal(matrix.columns, "units of the " + name, expected, of);
+  void units(const Matrix<T>& matrix, const char* name, std::int64_t expected, const char* of) const {
+    equal(matrix.columns, {"units of the ", name}, expected, of);
     view(matrix, name);
   }
   template <class T>
-  void receiving(const Matrix<T>& matrix, const std::string& name, const Conditional& conditional) const {
+  void receiving(const Matrix<T>& matrix, const char* name, const Conditional& conditional) const {
     units(matrix, name, conditional.receiving, receiving_units);
   }
   /// Bits, or a grey byte for every unit.
@@ -113,8 +118,8 @@ class Operands {
   static constexpr const char* receiving_units = "receiving units of the conditional";
   static constexpr const char* sending_units = "sending units of the conditional";
 
-  static std::string counted(std::int64_t found, const std::string& what) {
-    return std::to_string(found) + " " + what + ", expected ";
+  static std::string counted(std::int64_t found, Counted what) {
+    return std::to_string(found) + " " + what.what + what.name + ", expected ";
   }
   [[noreturn]] void refuse(const std::string& found_and_expected) const {
     throw InternalError(std::string(operation_) + " was called with " + found_and_expected);
