@@ -47,6 +47,11 @@ def run_json(command, environment=None):
     return json.loads(run(command, environment).splitlines()[-1])
 
 
+def samples_of(arguments):
+    """As options: wake-sleep has none."""
+    return ["--samples", arguments.samples] if arguments.algorithm == "reweighted-wake-sleep" else []
+
+
 class Engine:
     def __init__(self, arguments):
         self.arguments = arguments
@@ -55,7 +60,8 @@ class Engine:
         a = self.arguments
         # Half of the engine's time goes to its bare products, hence twice the seconds.
         return run_json(
-            [a.engine, "bench", "--algorithm", a.algorithm, "--samples", a.samples]
+            [a.engine, "bench", "--algorithm", a.algorithm]
+            + samples_of(a)
             + ["--layers", a.layers, "--batch-size", batch_size, "--optimizer", a.optimizer]
             + ["--weight-bits", a.weight_bits, "--device", "cpu", "--threads", a.threads]
             + ["--seconds", 2 * a.seconds, "--rounds", 3, "--json", "--quiet"]
@@ -76,7 +82,7 @@ class Peer:
         a = self.arguments
         return run_json(
             [self.python, self.script, "--layers", a.layers, "--batch-size", batch_size, "--optimizer", a.optimizer]
-            + (["--samples", a.samples] if a.algorithm == "reweighted-wake-sleep" else [])
+            + samples_of(a)
             + ["--threads", self.threads, "--seconds", seconds or a.seconds, "--rounds", 3, "--json"],
             self.environment,
         )

@@ -402,6 +402,8 @@ TEST_F(CommandTest, UsageErrorsNameTheOptionTheValueAndTheNearest) {
       {{"encode", "m", "images.idx", "--out", "codes.png"}, {"--out", ".npy"}},
       {{"sample", "m", "--out", "d.png", "--count", "0"}, {"--count"}},
       {{"bench", "--layers", "30"}, {"--layers", "'30'"}},
+      {{"bench", "--layers", "30,9", "--samples", "7"},
+       {"--samples", "of no use to the algorithm wake-sleep"}},
       {{"train", "images.idx", "--out", "r", "--quiet=maybe"},
        {"option --quiet", "'maybe'", "true or false"}},
       {{"train", "images.idx", "--out", "r", "--resume=1"}, {"option --resume", "'1'", "true or false"}},

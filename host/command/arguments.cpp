@@ -199,6 +199,16 @@ GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::st
 
 // -------------------------------------------------------------------------------- what they describe
 
+void refuse_unused(const Arguments& given, const std::string& option, const TrainingSettings& settings) {
+  if (!given.given(option) || is_used(settings, option)) return;
+  const std::string needed = needed_for(option);
+  const bool by_algorithm = needed.find("--algorithm") != std::string::npos;
+  throw UsageError(given.place(option) + " is of no use " +
+                   (by_algorithm ? "to the algorithm " + std::string(name_of(settings.algorithm))
+                                 : std::string("as the other options are")) +
+                   "; leave it out or choose " + needed);
+}
+
 TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given) {
   TrainingSettings settings = base;
   const auto each_given = [&](const auto& visit) {
@@ -211,15 +221,7 @@ TrainingSettings settings_over(const TrainingSettings& base, const Arguments& gi
     set_setting(settings, option.name,
                 widths ? joined_widths(given.widths(option.name)) : given.text(option.name));
   });
-  each_given([&](const OptionSpec& option) {
-    if (is_used(settings, option.name)) return;
-    const std::string needed = needed_for(option.name);
-    const bool by_algorithm = needed.find("--algorithm") != std::string::npos;
-    throw UsageError(given.place(option.name) + " is of no use " +
-                     (by_algorithm ? "to the algorithm " + std::string(name_of(settings.algorithm))
-                                   : std::string("as the other options are")) +
-                     "; leave it out or choose " + needed);
-  });
+  each_given([&](const OptionSpec& option) { refuse_unused(given, option.name, settings); });
   check(settings);
   return settings;
 }

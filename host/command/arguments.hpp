@@ -53,6 +53,9 @@ class Arguments {
 /// Throws UsageError for an unknown option (naming the nearest), one given twice, or one without its value.
 GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::string>& words);
 
+/// Throws UsageError where the option was given and has no part in trainings of these settings.
+void refuse_unused(const Arguments& given, const std::string& option, const TrainingSettings& settings);
+
 /// `base` with the settings that were given put over it. Throws UsageError.
 TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given);
 

@@ -70,6 +70,7 @@ Subject subject_of(const Arguments& arguments) {
   settings.generative_learning_rate = arguments.number("generative-learning-rate");
   settings.recognition_learning_rate = arguments.number("recognition-learning-rate");
   settings.seed = arguments.seed("seed");
+  refuse_unused(arguments, "samples", settings);
   settings.schedule = Schedule::constant;  // --after may go beyond the run's epochs, where cosine is 0
   check(settings);
   subject.placement = placement_settings(arguments);
