@@ -112,18 +112,24 @@ struct Field {
 };
 
 template <auto member>
-constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always,
-                      const char* needed = "another --algorithm",
-                      bool (*written)(const TrainingSettings&) = nullptr) {
+constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&), const char* needed,
+                      bool (*written)(const TrainingSettings&)) {
   return {field_name,
           used,
           needed,
-          written != nullptr ? written : used,
+          written,
           [](const TrainingSettings& settings) { return text_of(settings.*member); },
           [](TrainingSettings& settings, const std::string& text, const std::string& name) {
             read(name, text, settings.*member);
           },
           names_of_type<std::remove_reference_t<decltype(TrainingSettings{}.*member)>>};
+}
+
+/// One that stands in files wherever it is used.
+template <auto member>
+constexpr Field field(const char* field_name, bool (*used)(const TrainingSettings&) = always,
+                      const char* needed = "another --algorithm") {
+  return field<member>(field_name, used, needed, used);
 }
 
 constexpr std::array fields = {
