@@ -1288,32 +1288,39 @@ TEST_F(CommandTest, ForceReplacesNoFolderWithoutARun) {
 TEST_F(CommandTest, RunsThatFailTogetherDoNotHarmOneThatSucceeds) {
   const std::string expected = hash_of(trained());
   const auto finished = contents_of(path("run"));
-  int successes = 0;
   for (int round = 0; round < 15; ++round) {
     std::vector<std::unique_ptr<Process>> failing;
     const auto begin_failing = [&] {
       failing.push_back(std::make_unique<Process>(folder(), training("new/shared", {"--quiet"}),
                                                   Limits{.file_bytes = 4096}));
     };
+    const auto begin_whole = [&] {
+      return std::make_unique<Process>(folder(), training("new/shared", {"--quiet"}));
+    };
     for (int i = 0; i < 2; ++i) begin_failing();
-    Process whole(folder(), training("new/shared", {"--quiet"}));
+    std::unique_ptr<Process> whole = begin_whole();
     for (int i = 0; i < 2; ++i) begin_failing();
+    // A run that finds the folder held is begun again at once, so that it meets the others while
+    // they clear away what they created. None is left to hold the folder in the end, whatever the
+    // order in which the machine runs them: one try at most follows the last that failed.
+    Result result = whole->wait();
+    for (bool others = true; result.exit_code == 73 && others;) {
+      others = std::any_of(failing.begin(), failing.end(),
+                           [](const auto& process) { return process->running(); });
+      whole = begin_whole();
+      result = whole->wait();
+    }
     for (const auto& process : failing) {
-      const Result result = process->wait();
-      EXPECT_THAT(result.exit_code, ::testing::AnyOf(64, 73, 74)) << result.err;
+      const Result failed = process->wait();
+      EXPECT_THAT(failed.exit_code, ::testing::AnyOf(64, 73, 74)) << failed.err;
     }
-    const Result result = whole.wait();
-    EXPECT_THAT(result.exit_code, ::testing::AnyOf(0, 73)) << result.err;
-    if (result.exit_code == 0) {
-      ++successes;
-      EXPECT_EQ(hash_of("new/shared/model.safetensors"), expected);
-      const auto contents = contents_of(path("new/shared"));
-      for (const auto& [name, content] : finished) EXPECT_EQ(contents.count(name), 1u) << name;
-      EXPECT_EQ(contents.size(), finished.size());
-    }
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(hash_of("new/shared/model.safetensors"), expected);
+    const auto contents = contents_of(path("new/shared"));
+    for (const auto& [name, content] : finished) EXPECT_EQ(contents.count(name), 1u) << name;
+    EXPECT_EQ(contents.size(), finished.size());
     fs::remove_all(path("new"));
   }
-  EXPECT_GT(successes, 0) << "nothing was there to be harmed";
 }
 
 TEST_F(CommandTest, TwoRunsCannotShareAFolder) {
