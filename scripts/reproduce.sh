@@ -60,6 +60,7 @@ vimco-200                             | 101.9 | 1000 | 1000,10000 | --layers 200
 vimco-200-200                         | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5
 vimco-16-bits-200-200                 | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
 vimco-200-200-59000-rows              | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.001 --weight-bits 16
+vimco-faster-200-200-59000-rows       | 91.7  | 1000 | 1000,10000 | --layers 200,200 --algorithm vimco --samples 5 --learning-rate 0.002 --weight-bits 16
 autoregressive-wake-sleep             | -     | 200  | 1000,10000 | --layers 200,200,200 --prior autoregressive
 autoregressive-reweighted             | -     | 1000 | 1000,10000 | --layers 200,200,200 --prior autoregressive --algorithm reweighted-wake-sleep --samples 5
 joint-200-200-200                     | -     | 300  | 1000,10000 | --layers 200,200,200 --algorithm joint-stochastic-approximation --samples 5 --fresh-epochs 180
@@ -72,6 +73,7 @@ deep                                  | 84.8  | 1000 | 1000,10000 | --layers 300
 deep-16-bits                          | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --weight-bits 16
 deep-further-59000-rows               | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-16-bits
 deep-further-still-59000-rows         | 84.8  | 140  | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-further-59000-rows
+deep-200-further-59000-rows           | 84.8  | 30   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 200 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-further-still-59000-rows
 deep-10-16-bits-59000-rows            | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --insomnia 0.8 --weight-bits 16
 deep-10-further-59000-rows            | 84.8  | 60   | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 50 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001 --initial-model deep-10-16-bits-59000-rows
 deep-10-slow-59000-rows               | 84.8  | 1000 | 1000,10000 | --layers 300,200,100,75,50,35,30,25,20,15,10,10 --algorithm reweighted-wake-sleep --samples 10 --insomnia 0.8 --weight-bits 16 --learning-rate 0.001
