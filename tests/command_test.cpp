@@ -1305,8 +1305,8 @@ TEST_F(CommandTest, RunsThatFailTogetherDoNotHarmOneThatSucceeds) {
     // order in which the machine runs them: one try at most follows the last that failed.
     Result result = whole->wait();
     for (bool others = true; result.exit_code == 73 && others;) {
-      others = std::any_of(failing.begin(), failing.end(),
-                           [](const auto& process) { return process->running(); });
+      others =
+          std::any_of(failing.begin(), failing.end(), [](const auto& process) { return process->running(); });
       whole = begin_whole();
       result = whole->wait();
     }
@@ -1388,6 +1388,21 @@ class ResumeTest : public CommandTest {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
   }
 
+  /// What a run in the folder "run" said when a signal ended it after some of its epochs. A machine that is busy
+  /// with other things may let it come to its end first; then it is begun anew.
+  Result stopped(const Words& words, std::size_t epochs, int signal) {
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      fs::remove_all(path("run"));
+      Process process(folder(), words);
+      wait_for_epochs(process, "run", epochs);
+      process.send(signal);
+      const Result result = process.wait();
+      if (!fs::exists(path("run/model.safetensors"))) return result;
+    }
+    ADD_FAILURE() << "the run is always finished before the signal arrives";
+    return {};
+  }
+
   void finish_run(const Words& more = {}) {
     Words words = {"train", "--resume", "--out", "run"};
     words.insert(words.end(), more.begin(), more.end());
@@ -1423,11 +1438,7 @@ TEST_F(ResumeTest, KilledAtAnyMomentEndsInTheSameModel) {
 TEST_F(ResumeTest, SignalsFinishTheStepAndSave) {
   const Untouched expected = untouched();
   for (const int number : {SIGTERM, SIGINT}) {
-    fs::remove_all(path("run"));
-    Process process(folder(), long_training("run"));
-    wait_for_epochs(process, "run", 3);
-    process.send(number);
-    const Result result = process.wait();
+    const Result result = stopped(long_training("run"), 3, number);
     ASSERT_EQ(result.exit_code, 128 + number) << result.err;
     EXPECT_THAT(result.err, HasSubstr(number == SIGTERM ? "SIGTERM" : "SIGINT"));
     EXPECT_THAT(result.err, HasSubstr("--resume"));
@@ -1521,10 +1532,7 @@ TEST_F(ResumeTest, KilledAroundTheLastEvaluationLeavesNothingOut) {
 TEST_F(ResumeTest, SparseCheckpointsResumeExactly) {
   const Words sparse = {"--checkpoint-every", "7"};
   const Untouched expected = untouched(sparse);
-  Process process(folder(), long_training("run", sparse));
-  wait_for_epochs(process, "run", 10);
-  process.send(SIGKILL);
-  process.wait();
+  EXPECT_EQ(stopped(long_training("run", sparse), 10, SIGKILL).signal, SIGKILL);
   finish_run();
   expect_same_end(expected);
 }
@@ -1532,10 +1540,7 @@ TEST_F(ResumeTest, SparseCheckpointsResumeExactly) {
 TEST_F(ResumeTest, AReweightedRunResumesExactly) {
   const Words reweighted = {"--algorithm", "reweighted-wake-sleep", "--samples", "3", "--insomnia", "0.3"};
   const Untouched expected = untouched(reweighted);
-  Process process(folder(), long_training("run", reweighted));
-  wait_for_epochs(process, "run", 10);
-  process.send(SIGKILL);
-  process.wait();
+  EXPECT_EQ(stopped(long_training("run", reweighted), 10, SIGKILL).signal, SIGKILL);
   const auto before = contents_of(path("run"));
   expect_failure({"train", "--resume", "--out", "run", "--samples", "4"}, 64, {"samples 4", "the run has 3"});
   expect_failure({"train", "--resume", "--out", "run", "--algorithm", "wake-sleep"}, 64,
@@ -1555,10 +1560,7 @@ TEST_F(ResumeTest, ARunThatBeganWithAModelResumesExactly) {
   EXPECT_NE(expected.hash, hash_of("begin/model.safetensors"));
   EXPECT_THAT(run({"info", "untouched/model.safetensors"}).out,
               HasSubstr(hash_of("begin/model.safetensors")));
-  Process process(folder(), long_training("run", from));
-  wait_for_epochs(process, "run", 10);
-  process.send(SIGKILL);
-  process.wait();
+  EXPECT_EQ(stopped(long_training("run", from), 10, SIGKILL).signal, SIGKILL);
   const auto before = contents_of(path("run"));
   expect_failure({"train", "--resume", "--out", "run", "--initial-model", "other/model.safetensors"}, 64,
                  {"initial-hash " + hash_of("other/model.safetensors"), "--initial-model",
@@ -1626,12 +1628,8 @@ TEST_F(ResumeTest, AnEstimateThatStandsInTheMetricsAloneIsCounted) {
   const std::string expected = hash_of("untouched/model.safetensors");
   const std::vector<nlohmann::json> metrics = timeless_metrics("untouched");
   for (int round = 0; round < 4; ++round) {
-    fs::remove_all(path("run"));
     words[13] = "run";
-    Process process(folder(), words);
-    wait_for_epochs(process, "run", 1 + static_cast<std::size_t>(round) % 2);
-    process.send(SIGTERM);
-    process.wait();
+    ASSERT_EQ(stopped(words, 1 + static_cast<std::size_t>(round) % 2, SIGTERM).exit_code, 143);
     // All lines of the finished run, as if the evaluation had come through: those that are too new are cut.
     fs::copy_file(path("untouched/metrics.jsonl"), path("run/metrics.jsonl"),
                   fs::copy_options::overwrite_existing);
@@ -1707,11 +1705,7 @@ TEST_F(ResumeTest, AcceptanceRatesCountTheWholeEpoch) {
   const Untouched expected = untouched(chains);
   EXPECT_GT(expected.metrics.back().at("diagnostics").at("acceptance_rate").get<double>(), 0);
   for (int round = 0; round < 3; ++round) {
-    fs::remove_all(path("run"));
-    Process process(folder(), long_training("run", chains));
-    wait_for_epochs(process, "run", 3);
-    process.send(SIGTERM);
-    ASSERT_EQ(process.wait().exit_code, 143);
+    ASSERT_EQ(stopped(long_training("run", chains), 3, SIGTERM).exit_code, 143);
     finish_run();
     expect_same_end(expected);
   }
@@ -1719,10 +1713,7 @@ TEST_F(ResumeTest, AcceptanceRatesCountTheWholeEpoch) {
 
 TEST_F(ResumeTest, ADamagedCheckpointFallsBackLoudly) {
   const Untouched expected = untouched();
-  Process process(folder(), long_training("run"));
-  wait_for_epochs(process, "run", 4);
-  process.send(SIGTERM);
-  ASSERT_EQ(process.wait().exit_code, 143);
+  ASSERT_EQ(stopped(long_training("run"), 4, SIGTERM).exit_code, 143);
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(path("run/checkpoints"))) files.push_back(entry.path());
   ASSERT_EQ(files.size(), 2u);
