@@ -202,7 +202,7 @@ void Machine::upload(const Tensors& tensors) {
     if (given == tensors.end()) throw DataError("tensor \"" + name + "\" is missing");
     if (!has_shape(given->second, shape)) {
       throw DataError("tensor \"" + name + "\" has " + size_text(given->second) + ", expected shape " +
-                      shape_text(shape, ", "));
+                      shape_text(shape));
     }
     const std::vector<float>& values = given->second.values;
     for (std::size_t i = 0; i < values.size(); ++i) {

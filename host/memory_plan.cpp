@@ -15,9 +15,9 @@ namespace {
 
 // Two batches tell what a row takes: one of so many rows, and one of twice as many.
 
-/// From so many rows on the CPU backend has more working memory (chooses_rows in kernels/cpu/product.cpp). Were
-/// only the larger trial such a batch, a row would seem to take more than it does, and what does not grow with
-/// the rows less than nothing.
+/// From so many rows on the CPU backend has more working memory (chooses_rows in kernels/cpu/product.cpp).
+/// Were only the larger trial such a batch, a row would seem to take more than it does, and what does not grow
+/// with the rows less than nothing.
 constexpr std::int64_t least_trial = 64;
 constexpr std::int64_t largest_trial = 128;
 /// Working memory is padded to whole sixteens of rows.

@@ -27,9 +27,9 @@ inline std::string numbers_text(const std::vector<std::int64_t>& numbers, const 
   return text;
 }
 
-/// "[200,784]".
-inline std::string shape_text(const std::vector<std::int64_t>& shape, const char* separator = ",") {
-  return "[" + numbers_text(shape, separator) + "]";
+/// "[200, 784]".
+inline std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return "[" + numbers_text(shape, ", ") + "]";
 }
 
 }  // namespace wakesleep

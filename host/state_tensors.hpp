@@ -26,8 +26,7 @@ inline bool has_shape(const Tensor& tensor, const std::vector<std::int64_t>& sha
 
 /// Its shape and how many values it has, which need not agree.
 inline std::string size_text(const Tensor& tensor) {
-  return "shape " + shape_text(tensor.shape, ", ") + " and " + std::to_string(tensor.values.size()) +
-         " values";
+  return "shape " + shape_text(tensor.shape) + " and " + std::to_string(tensor.values.size()) + " values";
 }
 
 /// The tensor `name` of a checkpoint's state, which is `what`. Throws DataError where it is missing or is not
@@ -39,7 +38,7 @@ inline const Tensor& state_tensor(const Tensors& tensors, const std::string& nam
   if (!missing && has_shape(found->second, shape)) return found->second;
   throw DataError("the tensor \"" + name + "\" of " + what +
                   (missing ? " is missing" : " has " + size_text(found->second)) + ", expected shape " +
-                  shape_text(shape, ", ") + ": this checkpoint does not continue this run");
+                  shape_text(shape) + ": this checkpoint does not continue this run");
 }
 
 /// Whether a value is a whole number of 16 bits: what bits and counts are in checkpoints.

@@ -29,8 +29,8 @@ constexpr const char* digest_key = "sha256";
 constexpr const char* digest_prefix = "sha256.";
 constexpr std::size_t length_bytes = 8;  // of the header's length, with which a file begins
 
-/// Checked before anything is allocated: a checkpoint of 1,000 layers with Adam has a header of about 2.6 MB, and
-/// this holds that of max_tensors tensors.
+/// Checked before anything is allocated: a checkpoint of 1,000 layers with Adam has a header of about 2.6 MB,
+/// and this holds that of max_tensors tensors.
 constexpr std::uint64_t max_header_bytes = std::uint64_t{16} << 20;
 
 // ------------------------------------------------------------------------------------------ digests

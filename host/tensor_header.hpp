@@ -36,8 +36,8 @@ struct TensorHeader {
 };
 
 /// The one form in which a header may stand in a file: JSON without white space, all names in bytewise order,
-/// padded with spaces so that the tensors begin at a multiple of 8. Throws UsageError for metadata that is not
-/// UTF-8.
+/// padded with spaces so that the tensors begin at a multiple of 8. Throws UsageError for metadata that is
+/// not UTF-8.
 std::string canonical_text(const TensorHeader& header);
 
 /// Throws DataError at the first piece that has no place in a header. What the JSON parser takes for the

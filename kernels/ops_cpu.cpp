@@ -584,7 +584,7 @@ class CpuOps : public Ops {
   void update_with(const Kernel& kernel, const Conditional& conditional, const OptimizerState& state,
                    const Optimizer& optimizer, const Rates* rates, const Gradient* gradient,
                    const Gradient* bias_gradient, std::uint32_t* diverged, const std::uint32_t* step) {
-    require_shapes_of_update(conditional);
+    require_shapes_of_update(conditional, state, optimizer, gradient, bias_gradient);
     const ArithmeticScope scope;
     const GradientUnits gradient_units = conditional.gradient_units();
     const auto at = [](float* values, std::int64_t index) {

@@ -450,7 +450,7 @@ class CudaOps final : public Ops {
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const std::int32_t* gradient, const std::int32_t* bias_gradient,
               std::uint32_t* diverged, const std::uint32_t* step) override {
-    require_shapes_of_update(conditional);
+    require_shapes_of_update(conditional, state, optimizer, gradient, bias_gradient);
     const CurrentDevice current(ordinal_);
     const ParameterUpdate update = update_of(conditional, state, diverged, step);
     const GradientPair<const std::int32_t> gradients = {gradient, bias_gradient};
@@ -465,7 +465,7 @@ class CudaOps final : public Ops {
   void update(const Conditional& conditional, const OptimizerState& state, const Optimizer& optimizer,
               const Rates* rates, const float* gradient, const float* bias_gradient, std::uint32_t* diverged,
               const std::uint32_t* step) override {
-    require_shapes_of_update(conditional);
+    require_shapes_of_update(conditional, state, optimizer, gradient, bias_gradient);
     const CurrentDevice current(ordinal_);
     const GradientPair<const float> gradients = {gradient, bias_gradient};
     cuda::update(stream(), update_of(conditional, state, diverged, step), gradients, optimizer, rates);

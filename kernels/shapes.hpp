@@ -13,8 +13,8 @@
 
 namespace wakesleep {
 
-/// What is counted in the operands of an operation: "units of the " "output". Made into text for a refusal alone,
-/// since operations of a step allocate nothing.
+/// What is counted in the operands of an operation: "units of the " "output". Made into text for a refusal
+/// alone, since operations of a step allocate nothing.
 struct Counted {
   const char* what;
   const char* name;
@@ -228,6 +228,7 @@ inline void require_shapes_of_round_errors(const Matrix<const float>& errors, co
 inline void require_shapes_of_gradient(const ConstDeltas& deltas, const ConstStates& states,
                                        const std::int32_t* gradient, std::int32_t largest_state) {
   const Operands operands("gradient");
+  operands.require(gradient != nullptr || states.columns == 0, "states and nowhere to write the gradient");
   if (gradient != nullptr) {
     operands.equal(states.rows, "rows of the states", deltas.rows, "rows of the deltas");
     operands.view(states, "states");
@@ -241,8 +242,21 @@ inline void require_shapes_of_sparsity(const ConstStates& states) {
   Operands("sparsity").view(states, "states");
 }
 
-inline void require_shapes_of_update(const Conditional& conditional) {
-  Operands("update").weight_and_integers(conditional);
+template <class Gradient>
+void require_shapes_of_update(const Conditional& conditional, const OptimizerState& state,
+                              const Optimizer& optimizer, const Gradient* gradient,
+                              const Gradient* bias_gradient) {
+  const Operands operands("update");
+  operands.weight_and_integers(conditional);
+  operands.require(bias_gradient != nullptr, "no bias gradient, expected one");
+  operands.require(!conditional.has_input() || gradient != nullptr,
+                   "no gradient of the weights, expected one of a conditional that has an input");
+  const auto kept = [&](const float* weight, const float* bias) {
+    return bias != nullptr && (!conditional.has_input() || weight != nullptr);
+  };
+  const bool first = optimizer.kind == OptimizerKind::sgd || kept(state.weight_first, state.bias_first);
+  const bool second = optimizer.kind != OptimizerKind::adam || kept(state.weight_second, state.bias_second);
+  operands.require(first && second, "less optimiser state than expected of this optimiser");
 }
 
 inline void require_shapes_of_natural_gradient(const Conditional& conditional, const FisherInverse& inverse) {

@@ -451,7 +451,7 @@ TEST(Autoregressive, ModelsAreReadBackAndRefusedForTheirFault) {
           "tensor prior.weight is not 0 at row 0, column 1");
   refused([](Model& m) { m.optimizer["optimizer.prior.weight.second"].values[7] = 1; },
           "tensor optimizer.prior.weight.second is not 0 at row 1, column 1");
-  refused([](Model& m) { m.tensors["prior.weight"].shape = {4, 9}; }, "where [6,6] follows");
+  refused([](Model& m) { m.tensors["prior.weight"].shape = {4, 9}; }, "where [6, 6] follows");
   refused([](Model& m) { m.settings.prior = Prior::factorial; }, "its setting prior is factorial");
   refused([](Model& m) { m.tensors.erase("prior.weight"); }, "its setting prior is autoregressive");
 }

@@ -1388,8 +1388,8 @@ class ResumeTest : public CommandTest {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
   }
 
-  /// What a run in the folder "run" said when a signal ended it after some of its epochs. A machine that is busy
-  /// with other things may let it come to its end first; then it is begun anew.
+  /// What a run in the folder "run" said when a signal ended it after some of its epochs. A machine that is
+  /// busy with other things may let it come to its end first; then it is begun anew.
   Result stopped(const Words& words, std::size_t epochs, int signal) {
     for (int attempt = 0; attempt < 20; ++attempt) {
       fs::remove_all(path("run"));

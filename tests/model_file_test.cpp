@@ -700,7 +700,7 @@ TEST(SizesOf, SaysWhichTensorIsWrong) {
   EXPECT_THAT(message_of<DataError>([&] { sizes_of(extra); }), HasSubstr("10 parameter tensors"));
   Tensors empty = model.tensors;
   empty["recognition.1.weight"] = {{0, 4}, {}};
-  EXPECT_THAT(message_of<DataError>([&] { sizes_of(empty); }), HasSubstr("[0,4]"));
+  EXPECT_THAT(message_of<DataError>([&] { sizes_of(empty); }), HasSubstr("[0, 4]"));
 }
 
 struct WrongContent {
@@ -733,7 +733,7 @@ TEST_F(Models, WithIntactHashesButWrongContentAreRefused) {
       {"colour", [](auto& f) { f.metadata["colour"] = "green"; }},
       {"prior.bias", [](auto& f) { f.tensors.erase("prior.bias"); }},
       {"6 parameter tensors", [](auto& f) { f.tensors["x"] = f.tensors["prior.bias"]; }},
-      {"recognition.1.weight is not finite at [1,2]",
+      {"recognition.1.weight is not finite at [1, 2]",
        [=](auto& f) {
          f.tensors["recognition.1.weight"].values[5] = nan;
          Tensors parameters;

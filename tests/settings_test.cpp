@@ -165,8 +165,8 @@ bool are_usable(const TrainingSettings& settings) {
   }
 }
 
-// The command line refuses by a table of its own, which knows option, file and line, before there are settings
-// to check: around the ends of its ranges both say the same.
+// The command line refuses by a table of its own, which knows option, file and line, before there are
+// settings to check: around the ends of its ranges both say the same.
 TEST(Settings, AreRefusedWhereTheirOptionIs) {
   std::set<std::string> tried;
   for (const command::OptionSpec& option : command::train_spec().options) {

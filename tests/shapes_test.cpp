@@ -118,6 +118,31 @@ TEST_P(ShapesTest, WeightsOfAnotherShapeThanTheConditionalAreRefused) {
       [&] { ops().multiply(of_grey, states(2, 3)); });
 }
 
+TEST_P(ShapesTest, UpdateRefusesToLearnFromNothing) {
+  const auto refused = [&](const std::string& what, const Conditional& conditional,
+                           const OptimizerState& state, OptimizerKind kind,
+                           const std::int32_t* weight_gradient, const std::int32_t* bias_gradient) {
+    Optimizer optimizer;
+    optimizer.kind = kind;
+    expect_refusal("update was called with " + what, [&] {
+      ops().update(conditional, state, optimizer, rates(), weight_gradient, bias_gradient, nullptr, zero());
+    });
+  };
+  const OptimizerKind sgd = OptimizerKind::sgd;
+  const std::string no_weights =
+      "no gradient of the weights, expected one of a conditional that has an input";
+  refused(no_weights, conditional_, {}, sgd, nullptr, gradient());
+  refused("no bias gradient, expected one", conditional_, {}, sgd, gradient(), nullptr);
+  refused("no bias gradient, expected one", prior_, {}, sgd, nullptr, nullptr);
+  const std::string no_state = "less optimiser state than expected of this optimiser";
+  float* const kept = written<float>();
+  refused(no_state, conditional_, {}, OptimizerKind::momentum, gradient(), gradient());
+  refused(no_state, conditional_, {kept, nullptr, nullptr, nullptr}, OptimizerKind::momentum, gradient(),
+          gradient());
+  refused(no_state, conditional_, {kept, nullptr, kept, kept}, OptimizerKind::adam, gradient(), gradient());
+  refused(no_state, prior_, {nullptr, nullptr, kept, nullptr}, OptimizerKind::adam, nullptr, gradient());
+}
+
 TEST_P(ShapesTest, GatherRefusesWhatDoesNotFit) {
   expect_refusal("gather was called with 6 units of the states, expected 5, the units of the data",
                  [&] { ops().gather(data(5), nullptr, zero(), {}, output(2, 6)); });
@@ -263,6 +288,7 @@ TEST_P(ShapesTest, GradientRefusesWhatDoesNotFit) {
   };
   refuses("3 rows of the states, expected 2, the rows of the deltas", deltas(2, 5), states(3, 3),
           written<std::int32_t>(), 1);
+  refuses("states and nowhere to write the gradient", deltas(2, 5), states(2, 3), nullptr, 1);
   refuses("8388609 rows of the deltas, expected 0 to 8388608, as exact sums allow", deltas(8388609, 5), {},
           nullptr, 1);
   refuses("133145 rows of the deltas, expected 0 to 133144, as exact sums allow", deltas(133145, 5), {},

@@ -265,8 +265,8 @@ TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
   }
 }
 
-// A batch of 8 rows has no working memory that the trials of larger ones have; what they have must not be taken
-// from what does not grow.
+// A batch of 8 rows has no working memory that the trials of larger ones have; what they have must not be
+// taken from what does not grow.
 TEST_P(TrainerTest, TheMemoryPlanOfASmallBatchHoldsTheOptimizer) {
   for (const std::int64_t batch : {1, 8, 33}) {
     for (const std::int64_t samples : {3, 31, 40}) {

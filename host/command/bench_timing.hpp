@@ -1,5 +1,5 @@
-// How `wakesleep bench` takes times: of training steps, of their bare integer products, and of large products,
-// which show what the device can do.
+// How `wakesleep bench` takes times: of training steps, of their bare integer products, and of large
+// products, which show what the device can do.
 #pragma once
 
 #include <cstdint>

@@ -262,10 +262,11 @@ void Run::finish_epoch() {
     save_checkpoint();
   }
   progress_->clear();
+  // A resumed run that owed the evaluation alone has not trained.
+  const std::string rate =
+      record.images_per_second > 0 ? with_commas(std::llround(record.images_per_second)) + " images/s  " : "";
   log_.line("epoch " + std::to_string(record.epoch) + "/" + std::to_string(trainer_.settings().epochs) +
-            "  step " + with_commas(record.step) + "  " +
-            with_commas(std::llround(record.images_per_second)) + " images/s  " +
-            estimate_text(trainer_.settings(), record));
+            "  step " + with_commas(record.step) + "  " + rate + estimate_text(trainer_.settings(), record));
   tell_progress(reductions_before);
 }
 

@@ -31,8 +31,8 @@ struct BareProducts {
 BareProducts bare_products(Ops& ops, const std::vector<std::int64_t>& sizes,
                            const TrainingSettings& settings);
 
-/// Adds to the plan of a training of these sizes and settings what bare_products() holds beside it: a machine,
-/// states and deltas of every layer, and a gradient.
+/// Adds to the plan of a training of these sizes and settings what bare_products() holds beside it: a
+/// machine, states and deltas of every layer, and a gradient.
 void add_bare_products(MemoryPlan& plan, const std::vector<std::int64_t>& sizes,
                        const TrainingSettings& settings);
 

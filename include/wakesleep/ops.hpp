@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -216,7 +217,11 @@ class Ops {
     try {
       work();
     } catch (...) {
-      leave_branch();
+      try {
+        leave_branch();
+      } catch (const std::exception&) {
+        // It follows from what is on its way, which says what was at fault.
+      }
       throw;
     }
     leave_branch();

@@ -364,6 +364,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
   }
   if (state.capture != captured_by_this_thread) return result(cudaErrorCapturedEvent);
+  if (state.capture->invalid) return result(cudaErrorStreamCaptureInvalidated);
   if (stream->capture == nullptr) {
     stream->capture = state.capture;
     stream->capture->streams.insert(stream);
@@ -383,6 +384,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (stream->capture != nullptr && stream->capture->invalid) {
+    return result(cudaErrorStreamCaptureInvalidated);
+  }
   const SharedEvent state = event->state;
   state->capture = stream->capture;
   if (stream->capture != nullptr) {

@@ -154,6 +154,15 @@ TEST_P(EmulationTest, WhatCannotBeRecordedIsRefusedAndTheBackendGoesOn) {
               ops().on_branch(1, [&] { throw InternalError("thrown on a branch"); });
             }).find("thrown on a branch"),
             std::string::npos);
+  // Where the device has given the capture up, leaving the branch fails as well; the first failure is told.
+  EXPECT_NE(message_of([&] {
+              ops().on_branch(1, [&] {
+                void* memory = nullptr;
+                if (cudaMalloc(&memory, 1) == cudaSuccess) throw InternalError("allocated in a capture");
+                throw InternalError("thrown on a branch");
+              });
+            }).find("thrown on a branch"),
+            std::string::npos);
   EXPECT_NE(message_of([&] { ops().record(count); }).find("another recording"), std::string::npos);
   ops().on_branch(0, count);
   EXPECT_NE(message_of(count).find("not awaited before"), std::string::npos);
