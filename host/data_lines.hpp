@@ -1,5 +1,5 @@
-// What every format of data becomes: lines of byte values, which are packed into bits for as long as they allow
-// it.
+// What every format of data becomes: lines of byte values, which are packed into bits for as long as they
+// allow it.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Reading data sets: which format a file has, and what shape its images have. Nothing is held beyond the data set
-// itself and buffers of a fixed size.
+// Reading data sets: which format a file has, and what shape its images have. Nothing is held beyond the data
+// set itself and buffers of a fixed size.
 #include <algorithm>
 #include <cstdint>
 #include <new>
