@@ -423,10 +423,13 @@ def identity():
 
 
 def card():
-    """Name and driver of the GPU: what one has shown is not continued on another."""
-    done = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-                          text=True, capture_output=True)  # fmt: skip
-    return done.stdout.strip()
+    """Name and driver of the GPU: what one has shown is not continued on another. Nothing where none answers."""
+    try:
+        done = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                              text=True, capture_output=True)  # fmt: skip
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def why_no_gpu():

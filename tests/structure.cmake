@@ -1,5 +1,5 @@
 # What must hold for the tree itself: public headers that stand alone, rooms that keep to their doors, a package that
-# a C++-only project can use, scripts that can be called from anywhere, and one formatting.
+# a C++-only project can use, scripts that can be called from anywhere and judge rightly, and one formatting.
 
 # ---------------------------------------------------------------------------------------------- headers alone
 # One source per public header, with nothing but the public include folder. Each is included twice, so that a missing
@@ -37,6 +37,13 @@ add_test(NAME structure.installed_package
 add_test(NAME structure.paths_of_scripts_are_the_callers
          COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/structure/script_paths.sh ${PROJECT_SOURCE_DIR}
                  ${CMAKE_CURRENT_BINARY_DIR}/script_paths)
+
+find_package(Python3 COMPONENTS Interpreter QUIET)
+add_test(NAME structure.stages_of_a_gpu_check
+         COMMAND "${Python3_EXECUTABLE}" ${CMAKE_CURRENT_SOURCE_DIR}/structure/gpu_stages_test.py ${PROJECT_SOURCE_DIR}/scripts)
+if(NOT Python3_FOUND)
+  set_tests_properties(structure.stages_of_a_gpu_check PROPERTIES DISABLED TRUE)  # which ctest says
+endif()
 
 # ---------------------------------------------------------------------------------------------- formatting
 add_test(NAME structure.formatting COMMAND ${PROJECT_SOURCE_DIR}/scripts/format.sh --check)
