@@ -426,11 +426,23 @@ def gpu():
         done = subprocess.run(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
                               text=True, capture_output=True)  # fmt: skip
     except OSError as why_not:
-        done = subprocess.CompletedProcess([], 1, "", str(why_not))
+        done = subprocess.CompletedProcess([], 1, "", why_not.strerror)
     if done.returncode != 0:
         print(f"gpu.py: no GPU answers (nvidia-smi: {last_line(done.stdout + done.stderr)}).", file=sys.stderr)
         sys.exit(NO_GPU)
     return dict(zip(fields, (value.strip() for value in done.stdout.splitlines()[0].split(","))))
+
+
+def result_in(path):
+    """What an earlier call recorded; ends the script where the file holds no such thing."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result, dict) or "measurements" not in result:
+            raise ValueError("it holds no measurements")
+        return result
+    except (OSError, ValueError) as why_not:
+        why = why_not.strerror if isinstance(why_not, OSError) else why_not
+        sys.exit(f"gpu.py: {path} cannot be read as a result of this script: {why}; give files that it recorded.")
 
 
 def print_table(records, whole=True):
@@ -480,7 +492,7 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     if arguments.table:
-        print_table([json.loads(path.read_text(encoding="utf-8")) for path in arguments.table])
+        print_table([result_in(path) for path in arguments.table])
         return
     if arguments.dry_run:
         for net in arguments.net:
