@@ -9,7 +9,7 @@ ratio, so that a GPU that changes its clock changes it for all. Plain SGD throug
 by reweighted wake-sleep with ten samples.
 
 The settings that are likely to be the fastest are tried and measured in turn first: that record says "provisional",
-and is replaced when a faster setting was found, or none. What was found so far is kept in OUT/gpu-progress.json: after
+and is replaced when a faster setting was found, or none. What was found so far is kept in OUT/progress-gpu.json: after
 `--budget` seconds the script stops with exit code 75, and goes on there when it is called again.
 
     bench/gpu.py --engine build/release/wakesleep --net a c d e
@@ -437,12 +437,14 @@ def result_in(path):
     """What an earlier call recorded; ends the script where the file holds no such thing."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(result, dict) or "measurements" not in result:
-            raise ValueError("it holds no measurements")
+        if not all("net" in measurement and "ratios" in measurement for measurement in result["measurements"]):
+            raise ValueError("its measurements are those of another script")
         return result
-    except (OSError, ValueError) as why_not:
-        why = why_not.strerror if isinstance(why_not, OSError) else why_not
-        sys.exit(f"gpu.py: {path} cannot be read as a result of this script: {why}; give files that it recorded.")
+    except (KeyError, TypeError):
+        why_not = "it holds no measurements"
+    except (OSError, ValueError) as error:
+        why_not = error.strerror if isinstance(error, OSError) else error
+    sys.exit(f"gpu.py: {path} cannot be read as a result of this script: {why_not}; give files that it recorded.")
 
 
 def print_table(records, whole=True):
@@ -504,7 +506,7 @@ def main():
     # Nothing is continued on another card, nor with other settings.
     card = {"card": device["name"], "driver": device.get("driver_version")}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    progress = Progress(arguments.out / "gpu-progress.json", arguments.budget, {"commit": commit(), **card, **settings})
+    progress = Progress(arguments.out / "progress-gpu.json", arguments.budget, {"commit": commit(), **card, **settings})
     for net in arguments.net:
         contest = Contest(arguments, net, progress)
         try:

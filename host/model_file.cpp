@@ -91,7 +91,7 @@ bool is_algorithm_state(const std::string& name) {
   return name.starts_with("chain.") || name.starts_with("activation.") || name.starts_with("fisher.");
 }
 
-/// Row-major position `position` of a shape as "[2,0]".
+/// Row-major position `position` of a shape as "[2, 0]".
 std::string index_text(const std::vector<std::int64_t>& shape, std::size_t position) {
   std::vector<std::int64_t> index(shape.size());
   for (std::size_t axis = shape.size(); axis-- > 0;) {

@@ -2,7 +2,7 @@
 # Installs, on Debian 12 or Ubuntu 24.04, what the build needs and is not there yet.
 #
 # usage: scripts/install_dependencies.sh [--tests] [--demo] [--bench] [--checks]
-#   --tests   also GoogleTest
+#   --tests   also GoogleTest, and Python for the test of a script
 #   --demo    also the Fashion-MNIST images
 #   --bench   also Google Benchmark
 #   --checks  also the second compiler and the formatter that .ci/run uses
@@ -14,7 +14,7 @@ packages=(g++ cmake ninja-build libdnnl-dev libeigen3-dev libcli11-dev libtomlpl
 
 for argument in "$@"; do
   case $argument in
-    --tests) packages+=(libgtest-dev libgmock-dev) ;;
+    --tests) packages+=(libgtest-dev libgmock-dev python3) ;;
     --demo) packages+=(dataset-fashion-mnist) ;;
     --bench) packages+=(libbenchmark-dev) ;;
     --checks) packages+=(clang clang-format) ;;
@@ -26,7 +26,7 @@ done
 # A tool counts however it was installed; a library only as a package, which is where CMake looks first.
 is_there() {
   case $1 in
-    g++ | cmake | clang | clang-format) command -v "$1" >/dev/null ;;
+    g++ | cmake | clang | clang-format | python3) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     *) [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]] ;;
   esac

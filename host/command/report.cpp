@@ -74,7 +74,8 @@ std::string curve_table(const Report& report) {
         "<tr>" + number_cell(typeset_number(point.epoch, 0)) + number_cell(typeset_number(point.seconds, 1)) +
         number_cell(typeset_number(point.log_likelihood, 2)) + number_cell(typeset_number(point.bound, 2)) +
         number_cell(typeset_number(point.effective_sample_size, 1)) +
-        number_cell(typeset_number(point.images_per_second, 0)) + "</tr>\n";
+        number_cell(point.images_per_second > 0 ? typeset_number(point.images_per_second, 0) : absent) +
+        "</tr>\n";
   }
   return "<details><summary>The same as a table</summary>\n<div class=\"scroll\"><table>\n<thead><tr>"
          "<th class=\"number\">epoch</th><th class=\"number\">seconds</th>"
