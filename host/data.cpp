@@ -85,6 +85,7 @@ DataSet same_shape(const DataSet& data) {
 }  // namespace
 
 DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t seed) {
+  check_layout(data);
   if (!data.grey) return data;
   switch (how) {
     case Binarization::threshold:
@@ -98,6 +99,7 @@ DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t se
 }
 
 DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed) {
+  check_layout(data);
   if (count < 0 || count >= data.rows) {
     throw UsageError("cannot hold out " + std::to_string(count) + " of the " + std::to_string(data.rows) +
                      " rows of '" + data.source +
@@ -128,6 +130,7 @@ DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed) {
 }
 
 std::vector<double> unit_means(const DataSet& data) {
+  check_layout(data);
   const FloatingPointScope scope;
   if (data.rows == 0)
     throw DataError("'" + data.source + "' has no rows to take means of; give at least one");
@@ -153,6 +156,13 @@ void check_layout(const DataSet& data) {
                      std::to_string(data.units) + " units has " + std::to_string(size) +
                      " bytes in rows of " + std::to_string(data.row_bytes) + "; expected rows of " +
                      std::to_string(row_bytes));
+  }
+  if ((data.height != 0 || data.width != 0) &&
+      (data.height < 1 || data.width < 1 || data.units % data.height != 0 ||
+       data.units / data.height != data.width)) {
+    throw UsageError("data set '" + data.source + "' has images of " + std::to_string(data.height) + " x " +
+                     std::to_string(data.width) + ", but rows of " + std::to_string(data.units) +
+                     " units; expected a height and width of that product, or 0 for both");
   }
 }
 

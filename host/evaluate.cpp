@@ -88,7 +88,8 @@ Chunk choose_chunk(const Machine& machine, std::int64_t rows, const EvaluationSe
   if (images >= 1 && settings.samples <= most_rows) {
     return {std::min({images, rows, most_rows / settings.samples}), settings.samples};
   }
-  const std::int64_t samples = (settings.memory_bytes - image_bytes) / state_bytes;
+  const std::int64_t weight_bytes = settings.samples * (sample_bytes - state_bytes);
+  const std::int64_t samples = (settings.memory_bytes - image_bytes - weight_bytes) / state_bytes;
   return {1, std::max<std::int64_t>(1, std::min({samples, settings.samples, most_rows}))};
 }
 

@@ -92,7 +92,9 @@ class Target {
         folder_(uninterrupted(
             [&] { return ::open(folder_name().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); })) {
     if (!folder_.valid()) fail_to_write(path, errno);
-    if (name_.empty() || name_ == "." || name_ == ".." || is_folder()) fail_to_write(path, EISDIR);
+    if (name_.empty() || name_ == "." || name_ == "..") fail_to_write(path, EISDIR);
+    refuse_what_is_no_file(AT_SYMLINK_NOFOLLOW);
+    refuse_what_is_no_file(0);
   }
 
   const std::string& path() const { return path_; }
@@ -104,9 +106,15 @@ class Target {
     if (slash_ == std::string::npos) return ".";
     return slash_ == 0 ? "/" : path_.substr(0, slash_);
   }
-  bool is_folder() const {
+  /// The name of a device, or a symbolic link to one such as /dev/stdout, must go on being that.
+  void refuse_what_is_no_file(int flags) const {
     struct stat status;
-    return ::fstatat(folder_.number(), name(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+    if (::fstatat(folder_.number(), name(), &status, flags) != 0) return;
+    const bool itself = flags == AT_SYMLINK_NOFOLLOW;
+    if (itself && S_ISDIR(status.st_mode)) fail_to_write(path_, EISDIR);
+    if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) || S_ISLNK(status.st_mode)) return;
+    throw CannotCreateError("cannot create " + path_ +
+                            ": a pipe or a device is in its place; give the name of a file");
   }
 
   std::string path_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <string>
 
 #include "chunk_rows.hpp"
@@ -125,6 +126,18 @@ void for_each_chunk(const Machine& machine, const DataSet& data, std::uint64_t s
   }
 }
 
+/// An empty result with room for rows of units, so that too little memory shows before anything is drawn.
+template <class Value>
+std::vector<Value> with_room_for(std::int64_t rows, std::int64_t units) {
+  std::vector<Value> result;
+  std::int64_t count = 0;
+  if (__builtin_mul_overflow(rows, units, &count) || static_cast<std::size_t>(count) > result.max_size()) {
+    throw std::bad_alloc();
+  }
+  result.reserve(static_cast<std::size_t>(count));
+  return result;
+}
+
 }  // namespace
 
 std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64_t seed) {
@@ -132,7 +145,7 @@ std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64
     throw UsageError("the number of dreams is " + std::to_string(count) + ", but must be between 0 and " +
                      std::to_string(max_addressed_rows));
   }
-  std::vector<float> result;
+  std::vector<float> result = with_room_for<float>(count, machine.size(0));
   AncestralSampler sampler(machine, count, Domain::generate_sample, seed);
   for (std::int64_t first = 0; first < count; first += sampler.chunk_rows()) {
     sampler.begin(first, std::min(sampler.chunk_rows(), count - first));
@@ -144,7 +157,7 @@ std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64
 
 std::vector<float> encode(const Machine& machine, const DataSet& data, int layer, std::uint64_t seed) {
   check_layer(machine, layer);
-  std::vector<float> result;
+  std::vector<float> result = with_room_for<float>(data.rows, machine.size(layer));
   for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
     const ConstStates below = sampler.sample_upward(visible, 0, layer - 1);
     sampler.append_probabilities(machine.recognition(layer), below, result);
@@ -155,7 +168,7 @@ std::vector<float> encode(const Machine& machine, const DataSet& data, int layer
 std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& data, int layer,
                                         std::uint64_t seed) {
   check_layer(machine, layer);
-  std::vector<std::uint8_t> result;
+  std::vector<std::uint8_t> result = with_room_for<std::uint8_t>(data.rows, machine.size(layer));
   for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
     sampler.append_states(sampler.sample_upward(visible, 0, layer), result);
   });
@@ -163,7 +176,7 @@ std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& d
 }
 
 std::vector<float> reconstruct(const Machine& machine, const DataSet& data, std::uint64_t seed) {
-  std::vector<float> result;
+  std::vector<float> result = with_room_for<float>(data.rows, machine.size(0));
   for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
     const ConstStates top = sampler.sample_upward(visible, 0, machine.layers());
     const ConstStates lowest = sampler.sample_downward(top, downward_step);

@@ -235,6 +235,12 @@ void require_equal(const std::string& name, const std::string& stored, const std
 
 Model model_of(TensorFile file) {
   Metadata& metadata = file.metadata;
+  if (metadata.count("arithmetic") == 0) {
+    throw DataError(
+        "it is no model: its metadata has no entry arithmetic, which says how its weights compute; give a "
+        "file "
+        "that wakesleep train or save_model wrote");
+  }
   const std::string arithmetic = taken(metadata, "arithmetic");
   if (arithmetic != arithmetic_contract) {
     throw DataError("it was written under the arithmetic contract " + shown(arithmetic) +

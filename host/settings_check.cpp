@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "number_text.hpp"
+#include "settings_names.hpp"
 #include "settings_uses.hpp"
 #include "wakesleep/error.hpp"
 
@@ -24,8 +25,30 @@ bool is_below_one_as_float(double value) {
   return value >= 0 && value < 1 && static_cast<float>(value) < 1.0f;
 }
 
+/// A number that is none of a kind's would be taken for another on the way.
+template <class Kind>
+void require_known(const char* name, Kind found) {
+  std::string names;
+  for (const auto& [kind, its_name] : table_of(found)) {
+    if (kind == found) return;
+    names += (names.empty() ? "" : ", ") + std::string(its_name);
+  }
+  throw UsageError(std::string(name) + " is number " + std::to_string(static_cast<int>(found)) +
+                   ", which does not exist; choose one of " + names);
+}
+
+void check_kinds(const TrainingSettings& settings) {
+  require_known("algorithm", settings.algorithm);
+  require_known("prior", settings.prior);
+  require_known("visible", settings.visible);
+  require_known("optimizer", settings.optimizer);
+  require_known("schedule", settings.schedule);
+  require_known("binarize", settings.binarization);
+  require_known("fisher", settings.fisher);
+}
+
 void check_learning_rate(const char* name, double rate, double weight_decay) {
-  require(is_positive_float(rate), name, rate, "a finite number above 0, such as 0.003");
+  require(is_positive_float(rate), name, rate, "a finite number above 0 (in float32), such as 0.003");
   require(rate * weight_decay < 1, "weight-decay", weight_decay,
           std::string("a smaller one: times ") + name + " (" + number_text(rate) + ") it must stay below 1");
 }
@@ -105,7 +128,7 @@ void check_optimizer(const TrainingSettings& settings) {
   require(is_below_one_as_float(settings.second_momentum), "second-momentum", settings.second_momentum,
           below_one);
   require(is_positive_float(settings.epsilon), "epsilon", settings.epsilon,
-          "a finite number above 0, such as 1e-8");
+          "a finite number above 0 (in float32), such as 1e-8");
 }
 
 void check_schedule(const TrainingSettings& settings) {
@@ -120,12 +143,13 @@ void check_schedule(const TrainingSettings& settings) {
   require(settings.warm_up >= 0 && settings.warm_up <= 4294967295, "warm-up", settings.warm_up,
           "1 to 4294967295 steps, or leave it out");
   require(settings.clip_gradient == 0 || is_positive_float(settings.clip_gradient), "clip-gradient",
-          settings.clip_gradient, "a finite number above 0, such as 0.1, or leave it out");
+          settings.clip_gradient, "a finite number above 0 (in float32), such as 0.1, or leave it out");
 }
 
 }  // namespace
 
 void check(const TrainingSettings& settings) {
+  check_kinds(settings);
   check_layers(settings.layers);
   check_visible(settings);
   require(settings.epochs >= 1, "epochs", settings.epochs, "at least 1");

@@ -29,6 +29,7 @@ void check_fit(const DataSet& data, const TrainingSettings& settings) {
                      " hidden layers does not fit a model file: at most " + std::to_string(deepest) +
                      (natural ? " with natural gradients" : ""));
   }
+  if (data.rows == 0) throw UsageError("the data has no rows to train on; give at least one");
   if (settings.batch_size > data.rows) {
     throw UsageError("a batch of " + std::to_string(settings.batch_size) +
                      " rows is larger than the data, which has " + std::to_string(data.rows) +
@@ -55,6 +56,7 @@ TrainingSettings checked(const TrainingSettings& settings, const DataSet& data) 
 }  // namespace
 
 std::string fingerprint(const DataSet& data) {
+  check_layout(data);
   Sha256 hash;
   const std::string shape =
       std::to_string(data.rows) + "," + std::to_string(data.units) + (data.grey ? ",grey" : ",binary");
@@ -70,15 +72,27 @@ Trainer::KnownData Trainer::known(DataSet data) {
 
 /// Refuses data other than that which `checkpoint` was trained on.
 Trainer::KnownData Trainer::data_of(const Model& checkpoint, DataSet data) {
+  const auto seen = checkpoint.run.find("data");
+  const bool keeps_state = checkpoint.settings.optimizer != OptimizerKind::sgd;
+  if (seen == checkpoint.run.end() || (keeps_state && checkpoint.optimizer.empty())) {
+    throw DataError(
+        "this is a finished model, without the state that a run goes on from: give a checkpoint, or begin a "
+        "new run with the model's parameters (Trainer::begin_with)");
+  }
   std::vector<std::int64_t> sizes = {data.units};
   sizes.insert(sizes.end(), checkpoint.settings.layers.begin(), checkpoint.settings.layers.end());
   if (sizes != checkpoint.sizes) {
-    throw DataError("the checkpoint's visible layer has " + std::to_string(checkpoint.sizes.at(0)) +
-                    " units, but the data has " + std::to_string(data.units) + " a row");
+    throw DataError(
+        "the checkpoint has layers of " + numbers_text(checkpoint.sizes, "-") +
+        " units, but its settings and the data's rows make " + numbers_text(sizes, "-") +
+        ", the visible ones first: resume with the data and the settings that the run began with");
+  }
+  if (checkpoint.step < 0 || checkpoint.step > std::numeric_limits<std::uint32_t>::max()) {
+    throw DataError("the checkpoint is of step " + std::to_string(checkpoint.step) +
+                    ", which no run has: use the checkpoint before it");
   }
   KnownData found = known(std::move(data));
-  const auto seen = checkpoint.run.find("data");
-  if (seen == checkpoint.run.end() || seen->second != found.fingerprint) {
+  if (seen->second != found.fingerprint) {
     throw DataError(
         "the checkpoint was trained on other data (its rows, their binarization or the held-out part "
         "differ from " +

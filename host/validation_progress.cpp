@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <string>
 
 #include "floating_point.hpp"
@@ -14,7 +15,9 @@ void ValidationProgress::observe(std::int64_t epoch, double estimate) {
   const FloatingPointScope scope;
   if (epoch <= epoch_) return;
   epoch_ = epoch;
-  if (best_epoch_ == 0 || estimate > best_ + settings_.min_improvement) {
+  // An estimate that is no number is exceeded by every one that is.
+  const bool first_number = std::isnan(best_) && !std::isnan(estimate);
+  if (best_epoch_ == 0 || first_number || estimate > best_ + settings_.min_improvement) {
     best_epoch_ = epoch;
     best_ = estimate;
     return;

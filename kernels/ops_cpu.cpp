@@ -79,7 +79,10 @@ class CpuUpload : public Upload {
  public:
   explicit CpuUpload(std::size_t bytes) : bytes_(bytes) {}
   void* fill() override { return bytes_.data(); }
-  void send(void* to, std::size_t bytes) override { std::memcpy(to, bytes_.data(), bytes); }
+  void send(void* to, std::size_t bytes) override {
+    require_size_of_upload(bytes, bytes_.size());
+    std::memcpy(to, bytes_.data(), bytes);
+  }
   void await() override {}
 
  private:
@@ -112,7 +115,9 @@ class CpuOps : public Ops {
   // -------------------------------------------------------------------------------------------- memory
   void* allocate(std::size_t bytes) override {
     constexpr std::size_t alignment = 256;
-    const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+    // Products read whole words, of which the last may begin in the last unit of the last row.
+    constexpr std::size_t read_beyond = 64;
+    const std::size_t rounded = (bytes + read_beyond + alignment - 1) / alignment * alignment;
     // Linux grants more than it has and kills whoever touches it, so a large request is held against what
     // there is.
     const bool fits = rounded >= bytes && (rounded < large_request || rounded <= cpu::available_memory());
@@ -150,6 +155,7 @@ class CpuOps : public Ops {
   // -------------------------------------------------------------------------------------------- weights
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending, int bits,
                                                        std::int32_t largest_input) override {
+    require_shapes_of_integer_weights(receiving, sending, largest_input);
     check_route(*this, route_, largest_input);
     return std::make_unique<CpuWeights>(*this, route_, receiving, sending, bits, largest_input);
   }

@@ -288,6 +288,7 @@ class CudaOps final : public Ops {
   // -------------------------------------------------------------------------------- weights
   std::unique_ptr<IntegerWeights> make_integer_weights(std::int64_t receiving, std::int64_t sending, int bits,
                                                        std::int32_t largest_input) override {
+    require_shapes_of_integer_weights(receiving, sending, largest_input);
     const CurrentDevice current(ordinal_);
     if (largest_input > 1) products().check_route(device_name_, largest_input);
     return std::make_unique<CudaWeights>(*this, route_, receiving, sending, bits, largest_input);
@@ -784,7 +785,10 @@ void CudaRecording::replay() { ops_.replay(replay_); }
 
 void CudaReadback::request(const void* from) { ops_.request(copy_, from); }
 
-void CudaUpload::send(void* to, std::size_t bytes) { ops_.send(upload_, to, bytes); }
+void CudaUpload::send(void* to, std::size_t bytes) {
+  require_size_of_upload(bytes, upload_.bytes());
+  ops_.send(upload_, to, bytes);
+}
 
 void CudaUpload::await() { ops_.await(upload_); }
 

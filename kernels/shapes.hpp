@@ -129,6 +129,14 @@ class Operands {
 };
 
 // ---------------------------------------------------------------- weights
+inline void require_shapes_of_integer_weights(std::int64_t receiving, std::int64_t sending,
+                                              std::int32_t largest_input) {
+  const Operands operands("make_integer_weights");
+  operands.at_least(receiving, "receiving units", 0);
+  operands.at_least(sending, "sending units", 0);
+  operands.at_least(largest_input, "as the largest input", 1);
+}
+
 inline void require_shapes_of_draw_weights(const Conditional& conditional) {
   Operands("draw_weights").weight(conditional);
 }
@@ -145,11 +153,17 @@ inline void require_shapes_of_scratch_bytes_per_row(const Conditional& condition
   Operands("scratch_bytes_per_row").weight_and_integers(conditional);
 }
 
+inline void require_size_of_upload(std::size_t bytes, std::size_t held) {
+  Operands("send").within(static_cast<std::int64_t>(bytes), "bytes", 0, static_cast<std::int64_t>(held),
+                          "as many as the upload was made for");
+}
+
 // ---------------------------------------------------------------- the step
 inline void require_shapes_of_gather(const DataRows& data, const States& states) {
   if (states.rows == 0) return;
   const Operands operands("gather");
   operands.units(states, "states", data.units, "units of the data");
+  operands.within(states.rows, "rows of the states", 0, data.rows, "as many as the data has");
   operands.row_bytes(data.row_bytes, data.units, data.grey);
 }
 
@@ -228,6 +242,7 @@ inline void require_shapes_of_round_errors(const Matrix<const float>& errors, co
 inline void require_shapes_of_gradient(const ConstDeltas& deltas, const ConstStates& states,
                                        const std::int32_t* gradient, std::int32_t largest_state) {
   const Operands operands("gradient");
+  operands.at_least(largest_state, "as the largest state", 1);
   operands.require(gradient != nullptr || states.columns == 0, "states and nowhere to write the gradient");
   if (gradient != nullptr) {
     operands.equal(states.rows, "rows of the states", deltas.rows, "rows of the deltas");

@@ -997,6 +997,40 @@ TEST(HoldOut, NeedsARowToTrainOn) {
   EXPECT_EQ(data.rows, 5);
 }
 
+// Fewer bytes than rows, or an image shape of another product, would be read beyond.
+TEST(CheckLayout, ComesBeforeEverythingThatReadsRows) {
+  DataSet good;
+  good.rows = 3;
+  good.units = 6;
+  good.row_bytes = 1;
+  good.height = 2;
+  good.width = 3;
+  good.bytes = {4, 8, 12};
+  good.source = "made by hand";
+  EXPECT_NO_THROW(check_layout(good));
+  const auto refused = [&](const std::string& what, const auto& change) {
+    DataSet bad = good;
+    change(bad);
+    const std::vector<std::function<void()>> readers = {[&] { check_layout(bad); }, [&] { unit_means(bad); },
+                                                        [&] { binarize(bad, Binarization::fixed, 128, 1); },
+                                                        [&] {
+                                                          DataSet copy = bad;
+                                                          hold_out(copy, 1, 1);
+                                                        }};
+    for (const std::function<void()>& reader : readers) {
+      EXPECT_THAT(testing::message_of<UsageError>(reader),
+                  ::testing::AllOf(::testing::HasSubstr("made by hand"), ::testing::HasSubstr(what)));
+    }
+  };
+  refused("4 rows and 6 units has 3 bytes", [](DataSet& bad) { bad.rows = 4; });
+  refused("has 3 bytes in rows of 1; expected rows of 2", [](DataSet& bad) { bad.units = 9; });
+  refused("images of 1000 x 7, but rows of 6 units", [](DataSet& bad) { bad.height = 1000, bad.width = 7; });
+  refused("images of 0 x 3", [](DataSet& bad) { bad.height = 0; });
+  refused("images of -2 x -3", [](DataSet& bad) { bad.height = -2, bad.width = -3; });
+  good.height = good.width = 0;
+  EXPECT_NO_THROW(check_layout(good));
+}
+
 TEST(UnitMeans, OfBitsAndGreys) {
   for (const Size size : awkward_sizes) {
     const Table table = random_table(size.rows, 1, size.columns, all_greys());

@@ -239,6 +239,29 @@ TEST_F(Files, AreNeverWrittenThroughASymbolicLink) {
   EXPECT_TRUE(S_ISREG(status.st_mode));
 }
 
+// Whoever runs as root and writes to /dev/null must still have one afterwards.
+TEST_F(Files, ThatAreDevicesOrPipesStayWhatTheyAre) {
+  const auto refused = [&](const std::string& name, mode_t kind) {
+    EXPECT_THAT(message_of<CannotCreateError>([&] { write_file_atomically(name, "new", 3); }),
+                AllOf(HasSubstr(name), HasSubstr("a pipe or a device is in its place")));
+    struct stat status;
+    ASSERT_EQ(::lstat(name.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & S_IFMT, kind) << name;
+  };
+  ASSERT_EQ(::mkfifo(path().c_str(), 0644), 0);
+  refused(path(), S_IFIFO);
+  for (const std::string& to : std::vector<std::string>{"/dev/null", path()}) {
+    const std::string link = in_folder("link");
+    ASSERT_EQ(::symlink(to.c_str(), link.c_str()), 0);
+    refused(link, S_IFLNK);
+    ASSERT_EQ(::unlink(link.c_str()), 0);
+  }
+  const std::string dangling = in_folder("dangling");
+  ASSERT_EQ(::symlink(in_folder("nowhere").c_str(), dangling.c_str()), 0);
+  write_file_atomically(dangling, "new", 3);
+  EXPECT_EQ(read_file(dangling), bytes_of("new"));
+}
+
 TEST_F(Files, AreOldOrNewAfterAKillAtAnyMoment) {
   const Bytes versions[2] = {Bytes(200000, 'a'), Bytes(300000, 'b')};
   put(versions[0]);

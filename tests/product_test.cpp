@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <tuple>
+#include <vector>
 
 #include "wakesleep/error.hpp"
 
@@ -204,6 +206,31 @@ TEST_P(RouteTest, GradientsOfRowsWithoutErrors) {
       const ConstStates s{states.data(), rows, sending, stride};
       SCOPED_TRACE(std::to_string(hundredths) + " % of the rows with errors");
       expect_gradient(products, d, s, 16);
+    }
+  }
+}
+
+// Rows that follow each other without padding, up to the last byte of an allocation that is a multiple of
+// 256: what AddressSanitizer looks at.
+TEST_P(RouteTest, RowsThatEndWithTheirMemoryAreReadNoFurther) {
+  for (const std::int64_t sending : {1, 5, 30, 33, 127}) {
+    for (const int bits : {8, 12, 16}) {
+      const std::int64_t rows = 256, receiving = 3;
+      Buffer<std::uint8_t> states(*ops_, rows * sending);
+      std::fill_n(states.data(), states.size(), std::uint8_t{1});
+      CpuWeights weights(*ops_, GetParam(), receiving, sending, bits);
+      const std::vector<float> row(static_cast<std::size_t>(sending), 100.0f);
+      for (std::int64_t i = 0; i < receiving; ++i) {
+        weights.quantize_row(row_kernels(CpuInstructions::baseline), i, row.data(), 0);
+      }
+      Products products(*ops_, GetParam());
+      products.reserve_forward(weights, rows, sending);
+      const std::int32_t* sums = products.forward(weights, {states.data(), rows, sending, sending});
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const std::int32_t* sum = sums + r * weights.limbs * receiving + 2;
+        ASSERT_EQ(weights.limbs == 2 ? join_limbs(sum[0], sum[receiving]) : sum[0], 100 * sending)
+            << bits << " bits, row " << r;
+      }
     }
   }
 }

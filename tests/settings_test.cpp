@@ -132,6 +132,31 @@ TEST(Settings, UnusableOnesAreRefusedByName) {
   }
 }
 
+// A number cast to a kind would be taken for some other kind by one part of the program or another.
+TEST(Settings, KindsThatDoNotExistAreRefused) {
+  const auto message = [](const auto& change) {
+    TrainingSettings settings;
+    change(settings);
+    return testing::message_of<UsageError>([&] { check(settings); });
+  };
+  using S = TrainingSettings;
+  EXPECT_EQ(message([](S& s) { s.optimizer = static_cast<OptimizerKind>(99); }),
+            "optimizer is number 99, which does not exist; choose one of sgd, momentum, adam");
+  EXPECT_NE(message([](S& s) { s.algorithm = static_cast<Algorithm>(99); }).find("algorithm is number 99"),
+            std::string::npos);
+  EXPECT_NE(message([](S& s) { s.prior = static_cast<Prior>(99); }).find("prior is number 99"),
+            std::string::npos);
+  EXPECT_NE(message([](S& s) { s.visible = static_cast<Visible>(99); }).find("visible is number 99"),
+            std::string::npos);
+  EXPECT_NE(message([](S& s) { s.schedule = static_cast<Schedule>(99); }).find("schedule is number 99"),
+            std::string::npos);
+  EXPECT_NE(
+      message([](S& s) { s.binarization = static_cast<Binarization>(99); }).find("binarize is number 99"),
+      std::string::npos);
+  EXPECT_NE(message([](S& s) { s.fisher = static_cast<FisherForm>(99); }).find("fisher is number 99"),
+            std::string::npos);
+}
+
 TEST(Settings, TheEndsOfTheRangesAreUsable) {
   const std::vector<Change> cases = {
       [](auto& s) { s.layers = {1}; },

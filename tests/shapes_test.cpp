@@ -118,6 +118,38 @@ TEST_P(ShapesTest, WeightsOfAnotherShapeThanTheConditionalAreRefused) {
       [&] { ops().multiply(of_grey, states(2, 3)); });
 }
 
+TEST_P(ShapesTest, IntegerWeightsOfImpossibleSizesAreRefused) {
+  expect_refusal("make_integer_weights was called with -1 receiving units, expected 0 or more",
+                 [&] { ops().make_integer_weights(-1, 3, 16); });
+  expect_refusal("make_integer_weights was called with -3 sending units, expected 0 or more",
+                 [&] { ops().make_integer_weights(5, -3, 16); });
+  expect_refusal("make_integer_weights was called with 0 as the largest input, expected 1 or more",
+                 [&] { ops().make_integer_weights(5, 3, 16, 0); });
+}
+
+TEST_P(ShapesTest, AnUploadSendsNoMoreThanItHolds) {
+  const std::unique_ptr<Upload> upload = ops().make_upload(16);
+  upload->fill();
+  expect_refusal("send was called with 17 bytes, expected 0 to 16, as many as the upload was made for",
+                 [&] { upload->send(written<std::uint8_t>(), 17); });
+}
+
+TEST_P(ShapesTest, BuffersOfImpossibleSizesAreRefusedAndEmptyOnesCopyNothing) {
+  EXPECT_THROW(Buffer<float>(ops(), -1), UsageError);
+  EXPECT_THROW(Buffer<float>(ops(), (std::int64_t{1} << 62) + 1), UsageError);
+  Buffer<float> from(ops(), 33);
+  Buffer<float> to(ops(), 31);
+  const std::size_t before = ops().memory_use().current;
+  to = std::move(from);
+  EXPECT_EQ(ops().memory_use().current, before - 31 * sizeof(float)) << "what it held is given back at once";
+  EXPECT_EQ(to.size(), 33);
+  from.copy_in(nullptr);
+  from.copy_out(nullptr);
+  from.fill_zero();
+  Buffer<float> none;
+  none.fill_zero();
+}
+
 TEST_P(ShapesTest, UpdateRefusesToLearnFromNothing) {
   const auto refused = [&](const std::string& what, const Conditional& conditional,
                            const OptimizerState& state, OptimizerKind kind,
@@ -146,6 +178,8 @@ TEST_P(ShapesTest, UpdateRefusesToLearnFromNothing) {
 TEST_P(ShapesTest, GatherRefusesWhatDoesNotFit) {
   expect_refusal("gather was called with 6 units of the states, expected 5, the units of the data",
                  [&] { ops().gather(data(5), nullptr, zero(), {}, output(2, 6)); });
+  expect_refusal("gather was called with 5 rows of the states, expected 0 to 4, as many as the data has",
+                 [&] { ops().gather(data(5), nullptr, zero(), {}, output(5, 5)); });
   for (const bool grey : {false, true}) {
     DataRows narrow = data(9);
     narrow.grey = grey;
@@ -289,6 +323,8 @@ TEST_P(ShapesTest, GradientRefusesWhatDoesNotFit) {
   refuses("3 rows of the states, expected 2, the rows of the deltas", deltas(2, 5), states(3, 3),
           written<std::int32_t>(), 1);
   refuses("states and nowhere to write the gradient", deltas(2, 5), states(2, 3), nullptr, 1);
+  refuses("0 as the largest state, expected 1 or more", deltas(2, 5), states(2, 3), written<std::int32_t>(),
+          0);
   refuses("8388609 rows of the deltas, expected 0 to 8388608, as exact sums allow", deltas(8388609, 5), {},
           nullptr, 1);
   refuses("133145 rows of the deltas, expected 0 to 133144, as exact sums allow", deltas(133145, 5), {},

@@ -265,6 +265,16 @@ TEST(ValidationProgressTest, AnImprovementExceedsTheBestByMoreThanTheLeast) {
   EXPECT_EQ(progress.best_epoch(), 3);
 }
 
+TEST(ValidationProgressTest, ANumberExceedsAFirstEstimateThatIsNone) {
+  ValidationProgress progress(watching(1, 3, 0));
+  progress.observe(1, std::numeric_limits<double>::quiet_NaN());
+  progress.observe(2, -200);
+  EXPECT_EQ(progress.best_epoch(), 2);
+  EXPECT_EQ(progress.best(), -200);
+  progress.observe(3, -100);
+  EXPECT_EQ(progress.best_epoch(), 3);
+}
+
 TEST(ValidationProgressTest, KnowsWhichReductionsHeldInAnEpoch) {
   ValidationProgress progress(watching(1, 0, 0));
   progress.observe(1, -5);

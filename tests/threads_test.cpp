@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "wakesleep/error.hpp"
+
 namespace wakesleep::cpu {
 namespace {
 
@@ -44,6 +46,24 @@ TEST(Team, SeesWhatTheCallerAndTheOthersHaveWritten) {
     for (int index = 0; index < 3; ++index) {
       ASSERT_EQ(values[static_cast<std::size_t>(index)], before % 1000 + index) << "round " << round;
     }
+  }
+}
+
+TEST(Team, ASecondCallerIsRefusedAndTheFirstGoesOn) {
+  for (const int threads : {1, 2}) {
+    Team team(threads);
+    std::atomic<int> calls{0};
+    team.run([&](int index) {
+      ++calls;
+      if (index > 0) return;
+      std::thread([&] { EXPECT_THROW(team.run([&](int) { ++calls; }), UsageError); }).join();
+    });
+    EXPECT_EQ(calls.load(), threads);
+    team.run([&](int) { ++calls; });
+    EXPECT_EQ(calls.load(), 2 * threads);
+    EXPECT_THROW(team.run([](int) { throw std::runtime_error("a share failed"); }), std::runtime_error);
+    team.run([&](int) { ++calls; });
+    EXPECT_EQ(calls.load(), 3 * threads);
   }
 }
 

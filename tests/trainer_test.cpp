@@ -1,6 +1,7 @@
 // Whole runs: exact resuming, memory that does not grow with depth, and errors.
 #include "wakesleep/trainer.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #if defined(__x86_64__)
@@ -265,6 +266,19 @@ TEST_P(TrainerTest, TheMemoryPlanIsWhatTrainingTakes) {
   }
 }
 
+TEST(MemoryPlan, HoldsWhatOrderingAnEpochTakes) {
+  const std::int64_t rows = 3100;
+  TrainingSettings settings = small_settings(OptimizerKind::sgd);
+  const MemoryPlan plan = plan_memory(*make_cpu_ops({1}), {13, 9, 4}, settings, rows);
+  const std::unique_ptr<Ops> ops = make_cpu_ops({1});
+  Buffer<std::uint32_t> order(*ops, rows);
+  const std::size_t before = ops->memory_use().current;
+  ops->shuffle({}, rows, order.data());
+  const auto ordering = static_cast<double>(ops->memory_use().current - before);
+  EXPECT_GE(ordering, 24.0 * rows);
+  EXPECT_NEAR(static_cast<double>(plan.data), 2 * rows + 4 * rows + ordering, 1);
+}
+
 // A batch of 8 rows has no working memory that the trials of larger ones have; what they have must not be
 // taken from what does not grow.
 TEST_P(TrainerTest, TheMemoryPlanOfASmallBatchHoldsTheOptimizer) {
@@ -426,6 +440,27 @@ TEST(Trainer, RefusesACheckpointOfOtherData) {
 }
 
 // A model that was read from a file has them; one made by hand may not, and would be read past their end.
+TEST(Trainer, RefusesACheckpointThatNoRunGoesOnFrom) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops({1});
+  const DataSet data = binary_rows(31, 13);
+  Trainer trainer(*ops, data, small_settings(OptimizerKind::momentum));
+  trainer.run_steps(2);
+  const auto message = [&](const auto& change) {
+    Model checkpoint = trainer.snapshot();
+    change(checkpoint);
+    return testing::message_of<DataError>([&] { Trainer(*ops, data, checkpoint); });
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(message([](Model& model) { model.step = -1; }), HasSubstr("of step -1, which no run has"));
+  EXPECT_THAT(message([](Model& model) { model.step = INT64_MAX; }),
+              HasSubstr("of step 9223372036854775807"));
+  EXPECT_THAT(message([](Model& model) { model.optimizer.clear(); }), HasSubstr("a finished model"));
+  EXPECT_THAT(message([](Model& model) { model.run.clear(); }), HasSubstr("a finished model"));
+  EXPECT_THAT(message([](Model& model) { model.settings.layers.push_back(4); }),
+              HasSubstr("-4, the visible ones first"));
+  EXPECT_THAT(message([](Model& model) { model.sizes.clear(); }), HasSubstr("the checkpoint has layers of "));
+}
+
 TEST(Trainer, RefusesStateThatHasFewerValuesThanItsShapeSays) {
   const std::unique_ptr<Ops> ops = make_cpu_ops({});
   const DataSet data = binary_rows(30, 21);

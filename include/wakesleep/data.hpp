@@ -57,7 +57,8 @@ DataSet hold_out(DataSet& data, std::int64_t count, std::uint64_t seed);
 /// Mean of every unit over the rows, in [0, 1]. Throws DataError where there are no rows.
 std::vector<double> unit_means(const DataSet& data);
 
-/// Throws UsageError when the bytes are not those of `rows` rows of `units` units.
+/// Throws UsageError when the bytes are not those of `rows` rows of `units` units, or an image shape is given
+/// that has not that many. What reads a data set begins with it.
 void check_layout(const DataSet& data);
 
 /// The data set in a backend's memory.

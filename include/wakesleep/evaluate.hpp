@@ -14,8 +14,10 @@ struct EvaluationSettings {
   std::int64_t samples = 100;  ///< K
   std::int64_t limit = 0;      ///< use only the first rows; 0: all
   std::uint64_t seed = 1;
-  std::int64_t memory_bytes = 256 << 20;  ///< bound on the working memory, which decides the chunks
-  bool bidirectional = false;             ///< also Evaluation::unnormalized
+  /// Working memory that decides the chunks. What does not grow with them, up to some MiB, comes on top, and
+  /// so does what it cannot hold of one sample at a time of one image, and 8 K bytes of log weights.
+  std::int64_t memory_bytes = 256 << 20;
+  bool bidirectional = false;  ///< also Evaluation::unnormalized
   std::function<void(std::int64_t rows_done, std::int64_t rows_total)>
       progress;  ///< after each chunk; may be empty
 };

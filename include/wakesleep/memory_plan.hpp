@@ -15,7 +15,7 @@ struct MemoryPlan {
   std::int64_t parameters = 0;  ///< float32 and as the products see them
   std::int64_t fixed = 0;       ///< optimiser state, gradients and what else does not grow with the batch
   std::int64_t per_row = 0;     ///< states, errors and working memory of one row of the batch
-  std::int64_t data = 0;  ///< training rows, or the ring that they are streamed through, and their order
+  std::int64_t data = 0;  ///< training rows, or the ring that they are streamed through, and to order them
   bool streamed = false;
 
   std::int64_t total(std::int64_t batch_size) const {

@@ -9,6 +9,10 @@
 //   * rows = 0 is allowed and does nothing, except that `gradient`, a sum over the rows, writes zeros and
 //     `vimco_weights` its rates. Shapes are checked (kernels/shapes.hpp); a mismatch throws InternalError.
 //   * Each operation restores the caller's floating-point environment.
+//   * An Ops, and everything made with it (buffers, machines, trainers, estimates of a const Machine), serves
+//     one thread at a time, whichever. Threads that work at once need an Ops each. A violation that the CPU
+//     backend notices is a UsageError.
+//   * What was made with an Ops holds memory of it, so the Ops is destroyed last.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +24,7 @@
 #include <utility>
 
 #include "wakesleep/arithmetic.hpp"
+#include "wakesleep/error.hpp"
 #include "wakesleep/matrix.hpp"
 #include "wakesleep/philox.hpp"
 
@@ -102,7 +107,7 @@ class Upload {
   virtual ~Upload() = default;
   /// The host memory, to be filled. Blocks until the latest copy of it has run.
   virtual void* fill() = 0;
-  /// Queues a copy of its first `bytes` bytes. The copy runs after everything called before, and may run at
+  /// Queues a copy of its first `bytes` bytes, of as many as it was made for. The copy runs after everything called before, and may run at
   /// the same time as what is called next. On the main line only; the backend's memory outlives the copy.
   virtual void send(void* to, std::size_t bytes) = 0;
   /// What is called on the main line from here runs after the latest copy.
@@ -407,16 +412,20 @@ class Ops {
   MemoryUse memory_;
 };
 
-/// An array in a backend's memory. The Ops must outlive it.
+/// An array in a backend's memory, of unspecified content at first. The Ops must outlive it. One that is empty
+/// or was moved from holds nothing, and its copies and fill_zero do nothing.
 template <class T>
 class Buffer {
  public:
   Buffer() = default;
+  /// Throws UsageError for a count that is negative or beyond what can be addressed, DeviceError as
+  /// Ops::allocate.
   Buffer(Ops& ops, std::int64_t count)
-      : ops_(&ops), count_(count), data_(static_cast<T*>(ops.allocate(bytes()))) {}
+      : ops_(&ops), count_(addressable(count)), data_(static_cast<T*>(ops.allocate(bytes()))) {}
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
-    swap(other);
+    Buffer taken(std::move(other));
+    swap(taken);
     return *this;
   }
   Buffer(const Buffer&) = delete;
@@ -428,11 +437,22 @@ class Buffer {
   T* data() const { return data_; }
   std::int64_t size() const { return count_; }
   std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(T); }
-  void copy_in(const T* host) { ops_->copy_in(data_, host, bytes()); }
-  void copy_out(T* host) const { ops_->copy_out(host, data_, bytes()); }
-  void fill_zero() { ops_->fill_zero(data_, bytes()); }
+  void copy_in(const T* host) {
+    if (count_ > 0) ops_->copy_in(data_, host, bytes());
+  }
+  void copy_out(T* host) const {
+    if (count_ > 0) ops_->copy_out(host, data_, bytes());
+  }
+  void fill_zero() {
+    if (count_ > 0) ops_->fill_zero(data_, bytes());
+  }
 
  private:
+  static std::int64_t addressable(std::int64_t count) {
+    if (count >= 0 && count <= INT64_MAX / static_cast<std::int64_t>(sizeof(T))) return count;
+    throw UsageError("an array of " + std::to_string(count) +
+                     " elements cannot be made; give 0 or more, of fewer than 2^63 bytes in all");
+  }
   void swap(Buffer& other) noexcept {
     std::swap(ops_, other.ops_);
     std::swap(count_, other.count_);
@@ -488,9 +508,9 @@ struct CudaOptions {
   CudaReplay replay = CudaReplay::fastest;
   int branches = 3;  ///< 1 to 3, beside the main line; every number gives the same bits
 };
-/// Throws UsageError for another number of branches, and DeviceError, saying which of the following it is:
-/// built without CUDA, no driver, driver too old (both versions), no such device, architecture not in this
-/// binary, no cuBLAS. Every call leaves the calling thread's current device as it was, unless this process
+/// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old (both
+/// versions), no such device, architecture not in this binary, no cuBLAS; and UsageError for another number of
+/// branches. Every call leaves the calling thread's current device as it was, unless this process
 /// has no context there: then the backend's device stays current, since to go back would open one.
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options = {});
 

@@ -1,5 +1,6 @@
 // A training run: machine, algorithm and data, step after step. Knows nothing of folders, files or terminals;
-// the command line (host/command/) adds those.
+// the command line (host/command/) adds those. The Ops outlives it, and whatever was made with one Ops serves
+// one thread at a time (ops.hpp).
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,9 @@ class Trainer {
   /// bit: rows that are streamed stay in the data set, which is otherwise given back once they have been
   /// copied, so pass it by std::move.
   Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const PlacementSettings& placement = {});
-  /// Goes on where `checkpoint` stopped, to the same bits as a run that never stopped. Throws DataError when
-  /// the checkpoint does not fit the data.
+  /// Goes on where `checkpoint` stopped (a snapshot() of a Trainer, or one that was read from a file), to the
+  /// same bits as a run that never stopped. Throws DataError when the checkpoint does not fit the data, or is
+  /// a finished model, without optimiser state or the data's fingerprint.
   Trainer(Ops& ops, DataSet data, const Model& checkpoint, const PlacementSettings& placement = {});
   ~Trainer();
 

@@ -96,7 +96,26 @@ void Team::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+/// Two callers would give each other's work to the team.
+class Team::Turn {
+ public:
+  explicit Turn(std::atomic<bool>& called) : called_(called) {
+    if (called.exchange(true, std::memory_order_acquire)) {
+      throw UsageError(
+          "two threads call the same Ops at once, directly or by machines, trainers or estimates that were "
+          "made with it; give each thread an Ops of its own");
+    }
+  }
+  ~Turn() { called_.store(false, std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic<bool>& called_;
+};
+
 void Team::run(Call call, const void* context) {
+  const Turn turn(called_);
   call_ = call;
   context_ = context;
   const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;

@@ -33,7 +33,8 @@ class Team {
   int size() const { return size_; }
 
   /// Calls work(index) once for every index 0 .. size() - 1, at the same time as far as the threads are free,
-  /// and returns when all have returned; what one of them throws is thrown here. One caller at a time.
+  /// and returns when all have returned; what one of them throws is thrown here. Throws UsageError while
+  /// another thread's call lasts.
   template <class Work>
   void run(const Work& work) {
     run([](const void* context, int index) { (*static_cast<const Work*>(context))(index); }, &work);
@@ -47,6 +48,7 @@ class Team {
   void work(int index);
   void stop();
 
+  class Turn;
   class Patience {
    public:
     /// True as soon as ready() is; false when patience ends first.
@@ -63,6 +65,7 @@ class Team {
   };
 
   int size_ = 1;
+  std::atomic<bool> called_{false};
   bool spinning_helps_ = false;
   Patience callers_patience_;
   Call call_ = nullptr;

@@ -11,13 +11,17 @@ namespace wakesleep::cuda {
 
 class PinnedMemory {
  public:
-  explicit PinnedMemory(std::size_t bytes) { WAKESLEEP_CUDA_CHECK(cudaMallocHost(&memory_, bytes)); }
+  explicit PinnedMemory(std::size_t bytes) : bytes_(bytes) {
+    WAKESLEEP_CUDA_CHECK(cudaMallocHost(&memory_, bytes));
+  }
   ~PinnedMemory() { WAKESLEEP_CUDA_REPORT(cudaFreeHost(memory_)); }
   PinnedMemory(const PinnedMemory&) = delete;
   PinnedMemory& operator=(const PinnedMemory&) = delete;
   std::byte* data() const { return static_cast<std::byte*>(memory_); }
+  std::size_t bytes() const { return bytes_; }
 
  private:
+  std::size_t bytes_;
   void* memory_ = nullptr;
 };
 

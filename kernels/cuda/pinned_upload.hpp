@@ -18,6 +18,7 @@ class PinnedUpload {
   PinnedUpload(const PinnedUpload&) = delete;
   PinnedUpload& operator=(const PinnedUpload&) = delete;
 
+  std::size_t bytes() const { return memory_.bytes(); }
   /// Blocks until the latest copy has read the memory.
   std::byte* fill() const {
     copied_.wait();
