@@ -149,9 +149,15 @@ std::vector<double> unit_means(const DataSet& data) {
 }
 
 void check_layout(const DataSet& data) {
+  if (data.rows < 0 || data.units < 0) {
+    throw UsageError("data set '" + data.source + "' has " + std::to_string(data.rows) + " rows of " +
+                     std::to_string(data.units) + " units; expected 0 or more of both");
+  }
   const std::int64_t row_bytes = data.grey ? data.units : packed_bytes(data.units);
   const auto size = static_cast<std::int64_t>(data.bytes.size());
-  if (data.row_bytes != row_bytes || size != data.rows * row_bytes) {
+  std::int64_t expected = 0;
+  const bool overflow = __builtin_mul_overflow(data.rows, row_bytes, &expected);
+  if (data.row_bytes != row_bytes || overflow || size != expected) {
     throw UsageError("data set '" + data.source + "' of " + std::to_string(data.rows) + " rows and " +
                      std::to_string(data.units) + " units has " + std::to_string(size) +
                      " bytes in rows of " + std::to_string(data.row_bytes) + "; expected rows of " +

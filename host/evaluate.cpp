@@ -67,6 +67,9 @@ Scratch scratch_of(const Machine& machine) {
   return scratch;
 }
 
+/// A piece of the samples of one image has as many, whatever the memory: single ones would take for ever.
+constexpr std::int64_t least_piece = 64;
+
 /// The states, the log weights and the backend's working memory of a chunk fit `memory_bytes`. Where those of
 /// one image do not, its samples are drawn in pieces: then the states of a piece fit, beside the image's K
 /// log weights, which must all be there for their maximum; and the first layer's product, otherwise done once
@@ -90,7 +93,7 @@ Chunk choose_chunk(const Machine& machine, std::int64_t rows, const EvaluationSe
   }
   const std::int64_t weight_bytes = settings.samples * (sample_bytes - state_bytes);
   const std::int64_t samples = (settings.memory_bytes - image_bytes - weight_bytes) / state_bytes;
-  return {1, std::max<std::int64_t>(1, std::min({samples, settings.samples, most_rows}))};
+  return {1, std::min({std::max(samples, least_piece), settings.samples, most_rows})};
 }
 
 /// One hidden layer's sums over all rows and samples, in units of 2^-20 nats.

@@ -93,8 +93,7 @@ class Target {
             [&] { return ::open(folder_name().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); })) {
     if (!folder_.valid()) fail_to_write(path, errno);
     if (name_.empty() || name_ == "." || name_ == "..") fail_to_write(path, EISDIR);
-    refuse_what_is_no_file(AT_SYMLINK_NOFOLLOW);
-    refuse_what_is_no_file(0);
+    refuse_what_is_no_file();
   }
 
   const std::string& path() const { return path_; }
@@ -106,15 +105,27 @@ class Target {
     if (slash_ == std::string::npos) return ".";
     return slash_ == 0 ? "/" : path_.substr(0, slash_);
   }
-  /// The name of a device, or a symbolic link to one such as /dev/stdout, must go on being that.
-  void refuse_what_is_no_file(int flags) const {
-    struct stat status;
-    if (::fstatat(folder_.number(), name(), &status, flags) != 0) return;
-    const bool itself = flags == AT_SYMLINK_NOFOLLOW;
-    if (itself && S_ISDIR(status.st_mode)) fail_to_write(path_, EISDIR);
-    if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) || S_ISLNK(status.st_mode)) return;
+  /// The name of a device, or a symbolic link to one, must go on being that. What /dev/stdout and its like
+  /// lead to may be a file, or nothing, for the moment.
+  void refuse_what_is_no_file() const {
+    struct stat itself, at_its_end;
+    if (::fstatat(folder_.number(), name(), &itself, AT_SYMLINK_NOFOLLOW) != 0) return;
+    if (S_ISDIR(itself.st_mode)) fail_to_write(path_, EISDIR);
+    bool is_special = !S_ISREG(itself.st_mode);
+    if (S_ISLNK(itself.st_mode)) {
+      const std::string to = link_text();
+      is_special = to.starts_with("/dev/") || to.starts_with("/proc/") ||
+                   (::fstatat(folder_.number(), name(), &at_its_end, 0) == 0 &&
+                    !S_ISREG(at_its_end.st_mode) && !S_ISDIR(at_its_end.st_mode));
+    }
+    if (!is_special) return;
     throw CannotCreateError("cannot create " + path_ +
                             ": a pipe or a device is in its place; give the name of a file");
+  }
+  std::string link_text() const {
+    std::array<char, 64> text;  // its beginning is enough
+    const ssize_t length = ::readlinkat(folder_.number(), name(), text.data(), text.size());
+    return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(length, 0))};
   }
 
   std::string path_;

@@ -157,7 +157,7 @@ std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64
 
 std::vector<float> encode(const Machine& machine, const DataSet& data, int layer, std::uint64_t seed) {
   check_layer(machine, layer);
-  std::vector<float> result = with_room_for<float>(data.rows, machine.size(layer));
+  std::vector<float> result = with_room_for<float>(rows_to_use(machine, data, 0), machine.size(layer));
   for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
     const ConstStates below = sampler.sample_upward(visible, 0, layer - 1);
     sampler.append_probabilities(machine.recognition(layer), below, result);
@@ -168,7 +168,8 @@ std::vector<float> encode(const Machine& machine, const DataSet& data, int layer
 std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& data, int layer,
                                         std::uint64_t seed) {
   check_layer(machine, layer);
-  std::vector<std::uint8_t> result = with_room_for<std::uint8_t>(data.rows, machine.size(layer));
+  std::vector<std::uint8_t> result =
+      with_room_for<std::uint8_t>(rows_to_use(machine, data, 0), machine.size(layer));
   for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
     sampler.append_states(sampler.sample_upward(visible, 0, layer), result);
   });
@@ -176,7 +177,7 @@ std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& d
 }
 
 std::vector<float> reconstruct(const Machine& machine, const DataSet& data, std::uint64_t seed) {
-  std::vector<float> result = with_room_for<float>(data.rows, machine.size(0));
+  std::vector<float> result = with_room_for<float>(rows_to_use(machine, data, 0), machine.size(0));
   for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
     const ConstStates top = sampler.sample_upward(visible, 0, machine.layers());
     const ConstStates lowest = sampler.sample_downward(top, downward_step);

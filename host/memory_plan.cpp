@@ -16,8 +16,8 @@ namespace {
 // Two batches tell what a row takes: one of so many rows, and one of twice as many.
 
 /// From so many rows on the CPU backend has more working memory (chooses_rows in kernels/cpu/product.cpp).
-/// Were only the larger trial such a batch, a row would seem to take more than it does, and what does not grow
-/// with the rows less than nothing.
+/// Were only the larger trial such a batch, a row would seem to take more than it does, and what does not
+/// grow with the rows less than nothing.
 constexpr std::int64_t least_trial = 64;
 constexpr std::int64_t largest_trial = 128;
 /// Working memory is padded to whole sixteens of rows.
@@ -46,19 +46,6 @@ std::int64_t held_with_batch(Machine& machine, TrainingSettings settings, std::i
   const std::unique_ptr<TrainingAlgorithm> algorithm = make_algorithm(machine, delta_rule, settings, rows);
   algorithm->reserve(rows);
   return held(machine.ops());
-}
-
-/// What the backend keeps to order an epoch, beside the order. It grows as the rows do, of which some are tried.
-std::int64_t ordering_bytes(Ops& ops, std::int64_t rows) {
-  constexpr std::int64_t most_rows = 65536;
-  const std::int64_t tried = std::min(rows, most_rows);
-  if (tried <= 0) return 0;
-  const Buffer<std::uint32_t> order(ops, tried);
-  const std::int64_t before = held(ops);
-  ops.shuffle({}, tried, order.data());
-  ops.synchronize();
-  const double a_row = static_cast<double>(held(ops) - before) / static_cast<double>(tried);
-  return static_cast<std::int64_t>(a_row * static_cast<double>(rows));
 }
 
 std::int64_t fisher_bytes(Machine& machine, const TrainingSettings& settings) {
@@ -99,8 +86,7 @@ MemoryPlan plan_memory(Ops& ops, const std::vector<std::int64_t>& sizes, const T
   const PlacementDecision decision =
       decide_placement(placement, settings.batch_size, data_rows, row_bytes, left);
   plan.streamed = decision.streamed;
-  plan.data = decision.held() + data_rows * static_cast<std::int64_t>(sizeof(std::uint32_t)) +
-              ordering_bytes(ops, data_rows);
+  plan.data = decision.held() + data_rows * order_bytes_per_row;
   return plan;
 }
 

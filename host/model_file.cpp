@@ -238,8 +238,7 @@ Model model_of(TensorFile file) {
   if (metadata.count("arithmetic") == 0) {
     throw DataError(
         "it is no model: its metadata has no entry arithmetic, which says how its weights compute; give a "
-        "file "
-        "that wakesleep train or save_model wrote");
+        "file that wakesleep train or save_model wrote");
   }
   const std::string arithmetic = taken(metadata, "arithmetic");
   if (arithmetic != arithmetic_contract) {

@@ -24,9 +24,6 @@ constexpr std::int64_t most_batches_a_piece = 16;
 /// told otherwise) and the working memory of their products, recordings, the device's own.
 constexpr std::int64_t bytes_of_a_run = std::int64_t{512} << 20;
 
-/// The order (4) and what it is sorted in: keys and numbers, before and after, and once more.
-constexpr std::int64_t order_bytes_per_row = 40;
-
 void shuffle_for(Ops& ops, std::int64_t epoch, std::uint64_t seed, std::int64_t rows, std::uint32_t* order) {
   ops.shuffle({.seed = seed, .domain = Domain::shuffle, .first_step = static_cast<std::uint32_t>(epoch)},
               rows, order);

@@ -33,6 +33,7 @@ inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std
                      " are grey, but the machine's visible units are 0 or 1: binarize the data first");
   }
   if (data.rows < 1) throw DataError("there are no rows in " + name + ", but at least one is needed");
+  check_layout(data);
   const std::int64_t rows = limit == 0 ? data.rows : std::min(limit, data.rows);
   if (rows > max_addressed_rows) {
     throw UsageError("there are " + std::to_string(rows) + " rows in " + name + ", but at most " +

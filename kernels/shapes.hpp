@@ -295,6 +295,7 @@ inline void require_shapes_of_recall(const DataRows& remembered, const States& s
                    "grey, fixed-point or ordered rows, expected the bits that were remembered");
   if (states.rows == 0) return;
   operands.units(states, "states", remembered.units, "units remembered");
+  operands.within(states.rows, "rows of the states", 0, remembered.rows, "as many as are remembered");
   operands.row_bytes(remembered.row_bytes, remembered.units, false);
 }
 

@@ -726,7 +726,7 @@ TEST_F(CommandTest, BenchHasGaussianVisibleUnits) {
   const Result result = run(words);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out).at("visible"), "gaussian");
-  EXPECT_THAT(result.err, HasSubstr("resident data 4.4 KB"));  // of 128 rows, 30 bytes and 4 of the order
+  EXPECT_THAT(result.err, HasSubstr("resident data 9.0 KB"));  // of 128 rows, 30 bytes and 4 of the order
 }
 
 TEST_F(CommandTest, BenchReportsItsKeys) {
@@ -756,7 +756,7 @@ TEST_F(CommandTest, BenchTrainsOnTheRowsOfAFile) {
       run(with({"--layers", "30,9", "--data", "images.idx", "--after", "107", "--learning-rate", "0.25",
                 "--recognition-learning-rate", "0.5", "--json"}));
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("resident data 800 B"));  // of 100 rows, 4 bytes and 4 of the order
+  EXPECT_THAT(result.err, HasSubstr("resident data 4.4 KB"));  // of 100 rows, 4 bytes and 40 to order them
   const nlohmann::json json = nlohmann::json::parse(result.out);
   EXPECT_EQ(json.at("data"), "images.idx");
   EXPECT_EQ(json.at("after"), 107);

@@ -1024,6 +1024,12 @@ TEST(CheckLayout, ComesBeforeEverythingThatReadsRows) {
   };
   refused("4 rows and 6 units has 3 bytes", [](DataSet& bad) { bad.rows = 4; });
   refused("has 3 bytes in rows of 1; expected rows of 2", [](DataSet& bad) { bad.units = 9; });
+  refused("has -1 rows of 6 units", [](DataSet& bad) { bad.rows = -1; });
+  refused("has 3 rows of -8 units", [](DataSet& bad) { bad.units = -8; });
+  refused("has 0 bytes in rows of 8", [](DataSet& bad) {  // as many as overflow to none
+    bad.rows = std::int64_t{1} << 61, bad.units = 64, bad.row_bytes = 8, bad.bytes.clear();
+    bad.height = bad.width = 0;
+  });
   refused("images of 1000 x 7, but rows of 6 units", [](DataSet& bad) { bad.height = 1000, bad.width = 7; });
   refused("images of 0 x 3", [](DataSet& bad) { bad.height = 0; });
   refused("images of -2 x -3", [](DataSet& bad) { bad.height = -2, bad.width = -3; });

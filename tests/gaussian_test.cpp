@@ -792,11 +792,11 @@ TEST(Gaussian, ModelsRememberTheirDeviation) {
 }
 
 TEST(Gaussian, GreyRowsAreInTheMemoryPlan) {
+  const std::unique_ptr<Ops> ops = make_cpu_ops({});
   TrainingSettings settings = small_settings(Algorithm::wake_sleep);
-  const auto plan = [&] { return plan_memory(*make_cpu_ops({}), {800, 9, 6}, settings, 1000); };
-  const MemoryPlan grey = plan();
+  const MemoryPlan grey = plan_memory(*ops, {800, 9, 6}, settings, 1000);
   settings.visible = Visible::bernoulli;
-  const MemoryPlan binary = plan();
+  const MemoryPlan binary = plan_memory(*ops, {800, 9, 6}, settings, 1000);
   EXPECT_EQ(grey.data - binary.data, 1000 * (800 - 100));
 }
 

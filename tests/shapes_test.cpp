@@ -362,6 +362,8 @@ TEST_P(ShapesTest, NaturalGradientRefusesWhatDoesNotFit) {
 
 TEST_P(ShapesTest, OperationsOfChainsRefuseWhatDoesNotFit) {
   for (const std::uint32_t from_epoch : {0u, 1u}) {  // whether or not the epoch has come
+    expect_refusal("recall was called with 5 rows of the states, expected 0 to 4, as many as are remembered",
+                   [&] { ops().recall(data(5), nullptr, zero(), zero(), 0, output(5, 5)); });
     expect_refusal("recall was called with 6 units of the states, expected 5, the units remembered",
                    [&] { ops().recall(data(5), nullptr, zero(), zero(), from_epoch, output(2, 6)); });
   }

@@ -14,8 +14,8 @@ struct EvaluationSettings {
   std::int64_t samples = 100;  ///< K
   std::int64_t limit = 0;      ///< use only the first rows; 0: all
   std::uint64_t seed = 1;
-  /// Working memory that decides the chunks. What does not grow with them, up to some MiB, comes on top, and
-  /// so does what it cannot hold of one sample at a time of one image, and 8 K bytes of log weights.
+  /// Working memory that decides the chunks. What does not grow with them, up to some MiB, comes on top; the
+  /// log weights of one image and 64 of its samples at a time are held whatever it is.
   std::int64_t memory_bytes = 256 << 20;
   bool bidirectional = false;  ///< also Evaluation::unnormalized
   std::function<void(std::int64_t rows_done, std::int64_t rows_total)>

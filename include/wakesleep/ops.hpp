@@ -107,8 +107,9 @@ class Upload {
   virtual ~Upload() = default;
   /// The host memory, to be filled. Blocks until the latest copy of it has run.
   virtual void* fill() = 0;
-  /// Queues a copy of its first `bytes` bytes, of as many as it was made for. The copy runs after everything called before, and may run at
-  /// the same time as what is called next. On the main line only; the backend's memory outlives the copy.
+  /// Queues a copy of its first `bytes` bytes, at most as many as it was made for. The copy runs after
+  /// everything called before, and may run at the same time as what is called next. On the main line only;
+  /// the backend's memory outlives the copy.
   virtual void send(void* to, std::size_t bytes) = 0;
   /// What is called on the main line from here runs after the latest copy.
   virtual void await() = 0;
@@ -412,8 +413,8 @@ class Ops {
   MemoryUse memory_;
 };
 
-/// An array in a backend's memory, of unspecified content at first. The Ops must outlive it. One that is empty
-/// or was moved from holds nothing, and its copies and fill_zero do nothing.
+/// An array in a backend's memory, of unspecified content at first. The Ops must outlive it. One that is
+/// empty or was moved from holds nothing, and its copies and fill_zero do nothing.
 template <class T>
 class Buffer {
  public:
@@ -508,9 +509,9 @@ struct CudaOptions {
   CudaReplay replay = CudaReplay::fastest;
   int branches = 3;  ///< 1 to 3, beside the main line; every number gives the same bits
 };
-/// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old (both
-/// versions), no such device, architecture not in this binary, no cuBLAS; and UsageError for another number of
-/// branches. Every call leaves the calling thread's current device as it was, unless this process
+/// Throws DeviceError, saying which of the following it is: built without CUDA, no driver, driver too old
+/// (both versions), no such device, architecture not in this binary, no cuBLAS; and UsageError for another
+/// number of branches. Every call leaves the calling thread's current device as it was, unless this process
 /// has no context there: then the backend's device stays current, since to go back would open one.
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options = {});
 

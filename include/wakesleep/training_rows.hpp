@@ -45,6 +45,10 @@ RowRing plan_ring(const PlacementSettings& settings, std::int64_t batch_size, st
                   std::int64_t row_bytes);
 
 /// What was decided, and by what.
+/// What ordering an epoch takes, whichever backend does it: the order (4), and what it is sorted in, keys and
+/// numbers, before and after, and once more.
+inline constexpr std::int64_t order_bytes_per_row = 40;
+
 struct PlacementDecision {
   bool streamed = false;
   std::int64_t data_bytes = 0;  ///< of the rows
