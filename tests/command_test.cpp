@@ -726,7 +726,7 @@ TEST_F(CommandTest, BenchHasGaussianVisibleUnits) {
   const Result result = run(words);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out).at("visible"), "gaussian");
-  EXPECT_THAT(result.err, HasSubstr("resident data 9.0 KB"));  // of 128 rows, 30 bytes and 4 of the order
+  EXPECT_THAT(result.err, HasSubstr("resident data 9.0 KB"));  // of 128 rows, 30 bytes and 40 to order them
 }
 
 TEST_F(CommandTest, BenchReportsItsKeys) {
