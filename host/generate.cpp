@@ -113,19 +113,6 @@ void check_layer(const Machine& machine, int layer) {
   }
 }
 
-/// Calls read(sampler, visible states) for all rows of the data, a chunk at a time.
-template <class Read>
-void for_each_chunk(const Machine& machine, const DataSet& data, std::uint64_t seed, Read read) {
-  const std::int64_t rows = rows_to_use(machine, data, 0);
-  AncestralSampler sampler(machine, rows, Domain::encode_sample, seed);
-  VisibleRows visible(machine, data, sampler.chunk_rows());
-  for (std::int64_t first = 0; first < rows; first += sampler.chunk_rows()) {
-    const std::int64_t count = std::min(sampler.chunk_rows(), rows - first);
-    sampler.begin(first, count);
-    read(sampler, visible.read(first, count));
-  }
-}
-
 /// An empty result with room for rows of units, so that too little memory shows before anything is drawn.
 template <class Value>
 std::vector<Value> with_room_for(std::int64_t rows, std::int64_t units) {
@@ -135,6 +122,22 @@ std::vector<Value> with_room_for(std::int64_t rows, std::int64_t units) {
     throw std::bad_alloc();
   }
   result.reserve(static_cast<std::size_t>(count));
+  return result;
+}
+
+/// What read(sampler, visible states, result) appends for every chunk of the rows: `units` values a row.
+template <class Value, class Read>
+std::vector<Value> read_out(const Machine& machine, const DataSet& data, std::int64_t units,
+                            std::uint64_t seed, const Read& read) {
+  const std::int64_t rows = rows_to_use(machine, data, 0);
+  std::vector<Value> result = with_room_for<Value>(rows, units);
+  AncestralSampler sampler(machine, rows, Domain::encode_sample, seed);
+  VisibleRows visible(machine, data, sampler.chunk_rows());
+  for (std::int64_t first = 0; first < rows; first += sampler.chunk_rows()) {
+    const std::int64_t count = std::min(sampler.chunk_rows(), rows - first);
+    sampler.begin(first, count);
+    read(sampler, visible.read(first, count), result);
+  }
   return result;
 }
 
@@ -157,33 +160,30 @@ std::vector<float> dream(const Machine& machine, std::int64_t count, std::uint64
 
 std::vector<float> encode(const Machine& machine, const DataSet& data, int layer, std::uint64_t seed) {
   check_layer(machine, layer);
-  std::vector<float> result = with_room_for<float>(rows_to_use(machine, data, 0), machine.size(layer));
-  for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
-    const ConstStates below = sampler.sample_upward(visible, 0, layer - 1);
-    sampler.append_probabilities(machine.recognition(layer), below, result);
-  });
-  return result;
+  return read_out<float>(machine, data, machine.size(layer), seed,
+                         [&](AncestralSampler& sampler, ConstStates visible, std::vector<float>& result) {
+                           const ConstStates below = sampler.sample_upward(visible, 0, layer - 1);
+                           sampler.append_probabilities(machine.recognition(layer), below, result);
+                         });
 }
 
 std::vector<std::uint8_t> encode_states(const Machine& machine, const DataSet& data, int layer,
                                         std::uint64_t seed) {
   check_layer(machine, layer);
-  std::vector<std::uint8_t> result =
-      with_room_for<std::uint8_t>(rows_to_use(machine, data, 0), machine.size(layer));
-  for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
-    sampler.append_states(sampler.sample_upward(visible, 0, layer), result);
-  });
-  return result;
+  return read_out<std::uint8_t>(
+      machine, data, machine.size(layer), seed,
+      [&](AncestralSampler& sampler, ConstStates visible, std::vector<std::uint8_t>& result) {
+        sampler.append_states(sampler.sample_upward(visible, 0, layer), result);
+      });
 }
 
 std::vector<float> reconstruct(const Machine& machine, const DataSet& data, std::uint64_t seed) {
-  std::vector<float> result = with_room_for<float>(rows_to_use(machine, data, 0), machine.size(0));
-  for_each_chunk(machine, data, seed, [&](AncestralSampler& sampler, ConstStates visible) {
-    const ConstStates top = sampler.sample_upward(visible, 0, machine.layers());
-    const ConstStates lowest = sampler.sample_downward(top, downward_step);
-    sampler.append_probabilities(machine.generative(1), lowest, result);
-  });
-  return result;
+  return read_out<float>(machine, data, machine.size(0), seed,
+                         [&](AncestralSampler& sampler, ConstStates visible, std::vector<float>& result) {
+                           const ConstStates top = sampler.sample_upward(visible, 0, machine.layers());
+                           const ConstStates lowest = sampler.sample_downward(top, downward_step);
+                           sampler.append_probabilities(machine.generative(1), lowest, result);
+                         });
 }
 
 }  // namespace wakesleep

@@ -16,7 +16,8 @@ namespace wakesleep {
 inline constexpr std::int64_t max_addressed_rows = std::int64_t{1} << 32;
 
 /// How many rows to use: the first `limit`, all where `limit` is 0. Throws DataError when the data does not
-/// fit the machine and UsageError when it is grey where the visible units are 0 or 1, or `limit` is negative.
+/// fit the machine and UsageError when it is grey where the visible units are 0 or 1, when check_layout
+/// refuses it, or `limit` is negative.
 inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std::int64_t limit) {
   const std::string name = data.source.empty() ? "the data" : data.source;
   if (limit < 0) {
@@ -42,7 +43,8 @@ inline std::int64_t rows_to_use(const Machine& machine, const DataSet& data, std
   return rows;
 }
 
-/// Brings rows of data to the machine's backend, a chunk at a time. The data must outlive it.
+/// Brings rows of data, which rows_to_use has passed, to the machine's backend, a chunk at a time. The data
+/// must outlive it.
 class VisibleRows {
  public:
   VisibleRows(const Machine& machine, const DataSet& data, std::int64_t most_rows)
@@ -53,7 +55,6 @@ class VisibleRows {
         first_(ops_, 1),
         stride_(padded_units(data.units)),
         states_(ops_, most_rows * stride_) {
-    check_layout(data);
     first_.fill_zero();
   }
 

@@ -21,8 +21,8 @@ struct TensorFile {
 
 /// Writes to a temporary in the same folder, syncs it, renames it over `path`, syncs the folder; a symbolic
 /// link is replaced, a pipe or a device refused. Throws CannotCreateError or OutputError; `path` is then what
-/// it was before. Throws UsageError before that for
-/// names, shapes, metadata or numbers of them that a file cannot hold (docs/file-format.md).
+/// it was before. Throws UsageError before that for names, shapes, metadata or numbers of them that a file
+/// cannot hold (docs/file-format.md).
 void write_tensor_file(const std::string& path, const TensorFile& file);
 
 /// Checks header length, JSON, names, dtypes (F32), shapes, offsets (contiguous, no holes, exact file length)

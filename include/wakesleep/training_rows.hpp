@@ -44,11 +44,11 @@ struct RowRing {
 RowRing plan_ring(const PlacementSettings& settings, std::int64_t batch_size, std::int64_t data_rows,
                   std::int64_t row_bytes);
 
-/// What was decided, and by what.
 /// What ordering an epoch takes, whichever backend does it: the order (4), and what it is sorted in, keys and
 /// numbers, before and after, and once more.
 inline constexpr std::int64_t order_bytes_per_row = 40;
 
+/// What was decided, and by what.
 struct PlacementDecision {
   bool streamed = false;
   std::int64_t data_bytes = 0;  ///< of the rows
