@@ -4,7 +4,7 @@
 # usage: scripts/gpu_check.sh bundle DEST [--architectures LIST] [--data FOLDER [--cpu-half]]
 #            [--build-dir DIR] [--no-cuda]
 #        DEST/scripts/gpu_check.sh run [--out DIR] [--items TEXT]... [--seconds N] [--again]
-#            [--dry-run] [--device cpu] [STAGE...]
+#            [--jobs N] [--dry-run] [--device cpu] [STAGE...]
 #
 # bundle  builds the command, the tests and the benchmarks for LIST (default: 90-real; see CMAKE_CUDA_ARCHITECTURES) and
 #         puts them into DEST, with the shared libraries that they need (not glibc, the C++ runtime and CUDA: those are
@@ -29,7 +29,9 @@
 #         A stage is a list of items, the cheap and decisive ones first. --items takes only those whose name has TEXT,
 #         such as '(a)', 'int8 persistent', memcheck or recording_test. --seconds is for a short time on a GPU: nothing
 #         is begun that is expected to take longer than what is left of N, and nothing runs beyond it. When a test
-#         program fails, its first failed test is run alone as well, with CUDA_LAUNCH_BLOCKING=1.
+#         program fails, its first failed test is run alone as well, with CUDA_LAUNCH_BLOCKING=1. Items whose verdict is
+#         no matter of time (`hashes` but for the persistent kernel, `tests`, `sanitizer`) run side by side, --jobs N at
+#         a time (default: half of the processors, 8 at most; 1: one after another); all others run alone.
 #         --dry-run prints the items and their commands; --device cpu runs the same on small machines without a GPU: both
 #         for trying the scripts.
 #

@@ -6,6 +6,8 @@ DIR/STAGE.json at once, so that a stage that was interrupted, or that ran out of
 """
 
 import argparse
+import concurrent.futures
+import contextlib
 import datetime
 import json
 import math
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -28,13 +31,13 @@ STAGE_SECONDS = 460  # of one stage in one call
 FIRST_SECONDS = 75  # of each stage before any has more, where several are run: the first items are the telling ones
 ENDING_SECONDS = 5  # for the table and the archive, of the time that --seconds gives
 CONTEST_SECONDS, CONTEST_BUDGET = 430, 60  # bench/gpu.py ends with what it was at when its budget was spent
-# Layers, batch, seconds of a round, and seconds that a measurement is expected to take with its set-up.
+# Layers, batch, seconds to measure for in all rounds, and seconds that this is expected to take with its set-up.
 NETS = {
-    "a": ("784,200,200,200", 100, 2, 25),
-    "c": (",".join(["4096"] * 10), 4096, 6, 60),
-    "e": (",".join(["16384"] * 4), 8192, 6, 90),
-    "d": (",".join(["1024"] * 1000), 1024, 6, 90),
-    "reweighted": ("784,200,200,200", 100, 2, 25),
+    "a": ("784,200,200,200", 100, 1, 12),
+    "c": (",".join(["4096"] * 10), 4096, 3, 25),
+    "e": (",".join(["16384"] * 4), 8192, 3, 35),
+    "d": (",".join(["1024"] * 1000), 1024, 3, 35),
+    "reweighted": ("784,200,200,200", 100, 1, 12),
 }
 TINY = {"tiny": ("64,32,16", 32, 0.2, 5), "tiny-reweighted": ("64,32,16", 32, 0.2, 5)}
 SAMPLES = {"reweighted": 10, "tiny-reweighted": 3}  # of reweighted wake-sleep; the others train by wake-sleep
@@ -44,8 +47,9 @@ FIRST_TESTS = ("philox_test", "ops_test", "product_test", "recording_test")
 SANITIZER_TOOLS = {
     # A status that is not success is no error by itself: the engine checks every one, and libraries ask and go on.
     "memcheck": ["--report-api-errors", "no"],
-    # Hazards of shared memory inside the vendor's products are not ours to find, and take long to look for.
-    "racecheck": ["--kernel-name", "kernel_substring=wakesleep"],
+    # Of every kernel, although hazards inside the vendor's products are not ours to find, and take long to look for:
+    # --kernel-name is suspected of the "Internal Sanitizer Error" with which it ended on an H200 (version 2025.3).
+    "racecheck": [],
     "synccheck": [],
 }
 # Reported, never judged: the padding of matrices holds anything (include/wakesleep/matrix.hpp), and correct kernels read
@@ -62,6 +66,7 @@ class Item:
         self.seconds, self.expected = seconds or max(60, 3 * expected), expected
         self.when_late = "failed"
         self.alone = None  # the command that runs one of its tests alone
+        self.beside = False  # whether others may run beside it: its verdict is no matter of time
 
 
 class Interrupted(Exception):
@@ -75,6 +80,7 @@ class Context:
         self.words = arguments.items or []
         self.end = math.inf if arguments.seconds is None else time.monotonic() + arguments.seconds - ENDING_SECONDS
         self.peer_python, self.jax_python = arguments.peer_python, arguments.jax_python
+        self.jobs = arguments.jobs
         self.card = card() if self.cuda else ""  # asked once: a GPU that is lost on the way has still shown what it did
         self.finished = set()  # stages that need not be spoken of again
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="gpu_check-"))
@@ -138,6 +144,9 @@ def of_tests(report):
 
 def of_sanitizer(of_program):
     def judge(code, output):
+        broken = re.search(r".*Internal Sanitizer Error.*", output)
+        if broken:  # the tool itself, which has then shown nothing, whatever it sums up
+            return {"state": "not run", "why": broken.group(0).strip()}
         unsupported = re.search(r".*(not supported|Unable to|Failed to initialize).*", output, re.IGNORECASE)
         summary = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
         if unsupported and not summary:
@@ -236,6 +245,7 @@ def test_item(context, program, tests, name=None):
     item = Item(name or program, context.program(program, f"--gtest_filter={tests}", f"--gtest_output=json:{report}"),
                 of_tests(report))  # fmt: skip
     item.alone = lambda test: context.program(program, f"--gtest_filter={test}")
+    item.beside = True
     return item
 
 
@@ -252,7 +262,7 @@ def first_failed_test(output):
 def hashes_stage(context):
     if context.cuda:  # early: whether it is to be left out of everything else
         item = test_item(context, "golden_test", "*GoldenTest.TrainedModels*/cuda_int8_persistent", PERSISTENT_ITEM)
-        item.seconds = item.expected
+        item.seconds, item.beside = item.expected, False
         yield item
     for route in context.routes:
         set_up = f"cuda_{route}" if context.cuda else f"cpu_{route}"
@@ -266,12 +276,16 @@ def programs_with_tests(context):
     """Test programs that have tests on this set-up; all of them where they have not been built (a dry run)."""
     if not (ROOT / "bin").is_dir():
         yield from sorted(path.stem for path in (ROOT / "tests").glob("*_test.cpp"))
-    for path in sorted((ROOT / "bin").glob("*_test")):
+
+    def has_tests(path):
         listed = subprocess.run([str(w) for w in context.program(path.name, "--gtest_list_tests",
                                                                  f"--gtest_filter={context.tests}")],
                                 text=True, capture_output=True)  # fmt: skip
-        if listed.returncode != 0 or re.search(r"^  ", listed.stdout, re.MULTILINE):
-            yield path.name
+        return listed.returncode != 0 or re.search(r"^  ", listed.stdout, re.MULTILINE)
+
+    paths = sorted((ROOT / "bin").glob("*_test"))
+    with concurrent.futures.ThreadPoolExecutor(context.jobs) as pool:
+        yield from (path.name for path, found in zip(paths, list(pool.map(has_tests, paths))) if found)
 
 
 def tests_stage(context):
@@ -306,6 +320,7 @@ def sanitized_item(context, under, name, program, set_up, of_tool):
     under = shlex.join([str(word) for word in under])
     item = Item(name, ["env", f"WAKESLEEP_RUN_UNDER={under}", *item.command], of_tool(item.judge), expected=60)
     item.when_late = "not run"  # instrumented programs are slow, which is no finding
+    item.beside = True
     return item
 
 
@@ -447,37 +462,55 @@ def save(path, record):
     temporary.replace(path)
 
 
+running, stopping, log_lock = set(), threading.Event(), threading.Lock()
+INTERRUPTED = {"state": "unfinished", "why": "interrupted"}
+
+
+def kill(process):
+    """With all that it started; nothing where another thread has seen it end by now."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def execute(command, log, seconds, environment=None):
-    """Exit code (None where it was not done in time) and output of a command, which is logged."""
-    log.write(f"\n$ {shlex.join(command)}\n")
-    log.flush()
+    """Exit code (None where it was not done in time) and output of a command. It is logged with its output when it has
+    ended, so that they stay together where others run beside it."""
+    environment = environment or {}
     # Its own session, so that what it started ends with it when its time is over.
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                                   env={**os.environ, **(environment or {})})  # fmt: skip
+                                   env={**os.environ, **environment})  # fmt: skip
+        running.add(process)
+        if stopping.is_set():  # since this was begun
+            kill(process)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
         finally:
+            running.discard(process)
             if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill(process)
                 process.wait()
             output.seek(0)
             text = output.read()
-            log.write(text)
-            log.flush()
+            words = [*(f"{name}={value}" for name, value in environment.items()), *command]
+            with log_lock:
+                log.write(f"\n$ {shlex.join(words)}\n{text}")
+                log.flush()
     return code, text
 
 
 def run_item(item, log, end):
-    """Runs an item until `end` at most."""
+    """Runs an item until `end` at most. What was interrupted on the way, and so was killed, has shown nothing."""
     begin = time.monotonic()
     allowed = min(item.seconds, end - begin)
     try:
         code, text = execute(item.command, log, allowed)
     except OSError as why_not:
         return judged(False, why=f"{item.command[0]} cannot be started: {why_not.strerror}")
+    if stopping.is_set():
+        return INTERRUPTED
     if code is not None:
         result = item.judge(code, text)
     elif allowed < item.seconds:
@@ -488,6 +521,8 @@ def run_item(item, log, end):
     # What hangs is not begun again: it would hang again.
     if code is not None and result["state"] == "failed" and item.alone and (test := first_failed_test(text)):
         result["alone"] = run_alone(item.alone(test), test, log, min(item.seconds, end - time.monotonic()))
+        if stopping.is_set():
+            return INTERRUPTED
     return {**result, "command": shlex.join(item.command), "wall_seconds": round(time.monotonic() - begin, 1)}
 
 
@@ -495,9 +530,7 @@ def run_alone(command, test, log, seconds):
     """Where the first failed test fails by itself: a fault of one kernel makes every later test of its process fail."""
     if seconds <= 0:
         return {"test": test, "why": "no time was left to run it alone"}
-    variables = {"CUDA_LAUNCH_BLOCKING": "1"}
-    log.write("\nThe first failed test alone, with CUDA_LAUNCH_BLOCKING=1:\n")
-    code, text = execute([str(word) for word in command], log, seconds, variables)
+    code, text = execute([str(word) for word in command], log, seconds, {"CUDA_LAUNCH_BLOCKING": "1"})
     return {"test": test, "exit_code": code, "output": text[-4000:]}
 
 
@@ -520,6 +553,20 @@ def read_record(path, context):
     return record if all(record.get(key) == value for key, value in what_is_tried(context).items()) else {}
 
 
+def finish(begun):
+    """Waits for all of it, and raises what one of them raised."""
+    for future in begun:
+        future.result()
+    begun.clear()
+
+
+def stop_what_runs(pool):
+    stopping.set()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in list(running):
+        kill(process)
+
+
 def run_stage(name, context, again, seconds):
     path = context.out / f"{name}.json"
     record = read_record(path, context)
@@ -534,19 +581,39 @@ def run_stage(name, context, again, seconds):
     record = {"stage": name, **what_is_tried(context), "items": results}
     end, complete, left = min(time.monotonic() + seconds, context.end), True, []
     open_still = lambda item: results.get(item.name, {}).get("state", "unfinished") == "unfinished"
+    kept = threading.Lock()
     with open(context.out / f"{name}.log", "a", encoding="utf-8") as log:
-        for item in STAGES[name](context):
-            while context.chose(item.name) and open_still(item) and time.monotonic() + item.expected <= end:
-                print(f"{name}: {item.name} ...", end=" ", flush=True)
-                results[item.name] = run_item(item, log, end)
-                print(results[item.name]["state"], results[item.name].get("why", ""), flush=True)
-                save(path, {**record, "state": "unfinished"})
-                # Also now, because whoever ends this from outside may leave it no time.
-                archive(context.out)
-            if open_still(item):
-                complete = False
-                if context.chose(item.name):
-                    left.append(item.name)
+
+        def attempt(item):
+            in_time = lambda: time.monotonic() + item.expected <= end and not stopping.is_set()
+            while context.chose(item.name) and open_still(item) and in_time():
+                result = run_item(item, log, end)
+                with kept:
+                    results[item.name] = result
+                    print(f"{name}: {item.name}: {result['state']} {result.get('why', '')}", flush=True)
+                    save(path, {**record, "state": "unfinished"})
+                    # Also now, because whoever ends this from outside may leave it no time.
+                    archive(context.out)
+
+        items = []
+        with concurrent.futures.ThreadPoolExecutor(context.jobs) as pool:
+            begun = []
+            try:
+                for item in STAGES[name](context):
+                    items.append(item)
+                    if not item.beside:
+                        finish(begun)
+                    begun.append(pool.submit(attempt, item))
+                    if not item.beside:
+                        finish(begun)
+                finish(begun)
+            except BaseException:
+                stop_what_runs(pool)
+                raise
+        for item in filter(open_still, items):
+            complete = False
+            if context.chose(item.name):
+                left.append(item.name)
     if name == "quality":
         check_same_bits(results)
     record["state"] = state_of(results, complete)
@@ -590,6 +657,8 @@ def parse_arguments():
     parser.add_argument("--seconds", type=float, help="of all stages: begins nothing that is expected to take longer")
     parser.add_argument("--again", action="store_true", help="also what is finished")
     parser.add_argument("--cpu-half", action="store_true", help="only train the CPU's half of `quality`, for runs of this bundle")
+    parser.add_argument("--jobs", type=int, default=max(1, min(8, (os.cpu_count() or 1) // 2)), metavar="N",
+                        help="how many items that measure no time run at once (default: %(default)s)")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: small machines, to try the script")
     parser.add_argument("--peer-python", default="python3", help="interpreter that has PyTorch")
@@ -598,6 +667,8 @@ def parse_arguments():
     for stage in arguments.stages:
         if stage not in STAGES:
             parser.error(f"there is no stage '{stage}'; expected {', '.join(STAGES)}")
+    if arguments.jobs < 1:
+        parser.error(f"--jobs {arguments.jobs}: expected 1 or more")
     arguments.out = arguments.out.resolve()
     return arguments
 

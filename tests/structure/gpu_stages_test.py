@@ -4,15 +4,18 @@ usage: gpu_stages_test.py SCRIPTS_FOLDER
 """
 
 import io
+import itertools
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import types
 import unittest
 import unittest.mock
@@ -29,14 +32,36 @@ def shell(words):
     return ["sh", "-c", words]
 
 
+def item_of(name, words, beside=True):
+    item = stages.Item(name, shell(words), stages.by_exit_code, seconds=20)
+    item.beside = beside
+    return item
+
+
+def runs(number):
+    """Whether the process with this number still does."""
+    try:
+        return pathlib.Path("/proc", number, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(holds):
+    """Until the alarm: a machine may be slow."""
+    while not holds():
+        stages.time.sleep(0.05)
+
+
 class Folder(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
+        self.addCleanup(stages.stopping.clear)  # an interruption is to end nothing of the next test
 
     def context(self, device="cpu", **more):
-        given = {"device": device, "out": self.folder, "items": None, "seconds": None, "peer_python": "python3", "jax_python": "python3"}
+        given = {"device": device, "out": self.folder, "items": None, "seconds": None, "jobs": 2,
+                 "peer_python": "python3", "jax_python": "python3"}  # fmt: skip
         with unittest.mock.patch.object(stages, "card", lambda: "one card"):
             made = stages.Context(types.SimpleNamespace(**{**given, **more}))
         self.addCleanup(shutil.rmtree, made.scratch)
@@ -72,6 +97,13 @@ class Judging(Folder):
         self.assertEqual(judge(1, "Device not supported")["state"], "not run")
         self.assertEqual(stages.of_report(stages.by_exit_code)(99, "ERROR SUMMARY: 3 errors")["state"], "reported")
 
+    def test_a_sanitizer_that_broke_has_shown_nothing(self):
+        line = "========= Internal Sanitizer Error: what went wrong"
+        for text in (f"begun\n{line}\n", f"{line}\n========= RACECHECK SUMMARY: 0 hazards displayed\n"):
+            for judge in (stages.of_sanitizer(stages.by_exit_code), stages.of_report(stages.by_exit_code)):
+                for code in (0, 99):
+                    self.assertEqual(judge(code, text), {"state": "not run", "why": line})
+
     def test_what_a_route_refuses_is_no_failure(self):
         self.assertEqual(stages.of_bench(64, "wakesleep: too wide")["state"], "refused")
         self.assertEqual(stages.of_bench(70, "wakesleep: wrong")["state"], "failed")
@@ -105,15 +137,7 @@ class Running(Folder):
         started = self.folder / "pid"
         item = stages.Item("one", shell(f"sleep 600 & echo $! >{started}; wait"), stages.by_exit_code, seconds=3)
         self.assertEqual(self.run_item(item)["state"], "failed")
-        while self.runs(started.read_text().strip()):  # until the alarm: a machine may be slow to end it
-            stages.time.sleep(0.05)
-
-    @staticmethod
-    def runs(number):
-        try:
-            return pathlib.Path("/proc", number, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            return False
+        wait_until(lambda: not runs(started.read_text().strip()))
 
     def test_what_had_too_little_time_is_unfinished(self):
         result = self.run_item(stages.Item("one", shell("sleep 600"), stages.by_exit_code, seconds=60), seconds=0.3)
@@ -123,6 +147,7 @@ class Running(Folder):
         item = stages.Item("one", shell("echo '[  FAILED  ] S.a (1 ms)'; exit 1"), stages.by_exit_code)
         item.alone = lambda test: shell(f"echo {test} $CUDA_LAUNCH_BLOCKING")
         self.assertEqual(self.run_item(item)["alone"], {"test": "S.a", "exit_code": 0, "output": "S.a 1\n"})
+        self.assertIn("\n$ CUDA_LAUNCH_BLOCKING=1 sh -c 'echo S.a $CUDA_LAUNCH_BLOCKING'\nS.a 1\n", self.log.getvalue())
 
     def test_a_program_that_is_not_there_is_a_failure(self):
         result = self.run_item(stages.Item("one", [self.folder / "nowhere"], stages.by_exit_code))
@@ -200,6 +225,114 @@ class Stages(Folder):
         for command in after:
             self.assertTrue("--replay graph" in command or "--no-persistent" in command, command)
         self.assertEqual(tests, "*/cuda_*-*/cuda_*persistent*")
+
+
+class SideBySide(Folder):
+    """Items of which several may run at the same time."""
+
+    def stage_of(self, items, jobs):
+        """The record of a stage of these items, and its log."""
+        with unittest.mock.patch.dict(stages.STAGES, {"trial": lambda _: items}), unittest.mock.patch("builtins.print"):
+            record = stages.run_stage("trial", self.context(jobs=jobs), False, FAR)
+        return record, (self.folder / "trial.log").read_text()
+
+    def meeting(self, name, others):
+        """Words that end when all the others have begun as well."""
+        wait = (f"while [ ! -e {self.folder}/met-{other} ]; do sleep 0.05; done; " for other in others)
+        return f"touch {self.folder}/met-{name}; {''.join(wait)}"
+
+    def events(self, name):
+        """Words that leave when they began and when they ended among the events of all items."""
+        return f"echo begin {name} >>{self.folder}/events; sleep 0.3; echo end {name} >>{self.folder}/events"
+
+    def seen(self):
+        return [line.split() for line in (self.folder / "events").read_text().splitlines()]
+
+    def test_items_that_may_run_at_the_same_time(self):
+        record, _ = self.stage_of([item_of("a", self.meeting("a", "b")), item_of("b", self.meeting("b", "a"))], 2)
+        self.assertEqual([item["state"] for item in record["items"].values()], ["passed", "passed"])
+        self.assertEqual((record["state"], record["left"]), ("passed", []))
+
+    def test_no_more_than_so_many_run_at_the_same_time(self):
+        for jobs in (1, 2):
+            (self.folder / "events").unlink(missing_ok=True)
+            (self.folder / "trial.json").unlink(missing_ok=True)
+            self.stage_of([item_of(name, self.events(name)) for name in "abcde"], jobs)
+            steps = [1 if what == "begin" else -1 for what, _ in self.seen()]
+            self.assertEqual((len(steps), sum(steps)), (10, 0))
+            self.assertLessEqual(max(itertools.accumulate(steps)), jobs)
+
+    def test_an_item_that_may_not_runs_alone(self):
+        items = [item_of(name, self.events(name), beside=name not in "cd") for name in "abcdef"]
+        record, _ = self.stage_of(items, 4)
+        self.assertEqual(record["state"], "passed")
+        seen = self.seen()
+        self.assertEqual({name for _, name in seen[:4]}, {"a", "b"})
+        self.assertEqual(seen[4:8], [["begin", "c"], ["end", "c"], ["begin", "d"], ["end", "d"]])
+        self.assertEqual({name for _, name in seen[8:]}, {"e", "f"})
+
+    def test_the_log_holds_each_command_with_its_own_output(self):
+        failed = "[  FAILED  ] S.x (1 ms)"
+        say = lambda name: f"for i in 1 2 3 4 5; do echo {name} $i; sleep 0.03; done; "
+        said = lambda name: "".join(f"{name} {i}\n" for i in range(1, 6))
+        items = [item_of(name, self.meeting(name, "abc") + say(name) + f"echo '{failed}'; exit 1") for name in "abc"]
+        blocks = [""]
+        for item in items:
+            item.alone = lambda test, name=item.name: shell(say(f"{test} of {name}"))
+            blocks.append(f"{shlex.join(item.command)}\n{said(item.name)}{failed}\n")
+            blocks.append(f"CUDA_LAUNCH_BLOCKING=1 {shlex.join(item.alone('S.x'))}\n{said(f'S.x of {item.name}')}")
+        _, log = self.stage_of(items, 3)
+        self.assertEqual(sorted(log.split("\n$ ")), sorted(blocks))
+
+
+class Interruption(Folder):
+    """The whole script in this process, and a signal for it while an item hangs beside another's failed test alone."""
+
+    def setUp(self):
+        super().setUp()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def hang(self, name):
+        """Words that hang when they are first run, with a child, and leave both numbers."""
+        left = self.folder / f"hangs-{name}"
+        return f"[ -e {left} ] || {{ sleep 600 & echo $$ $! >{left}.new; mv {left}.new {left}; wait; }}; "
+
+    def call(self):
+        items = [
+            item_of("a", self.hang("a")),
+            item_of("b", f"[ -e {self.folder}/hangs-b ] || {{ echo '[  FAILED  ] S.b (1 ms)'; exit 1; }}"),
+            item_of("c", f"echo x >>{self.folder}/ran-c"),
+        ]
+        items[0].seconds = items[1].seconds = 600  # nothing but the interruption is to end them
+        items[1].alone = lambda test: shell(self.hang("b"))
+        words = ["gpu_stages.py", "--device", "cpu", "--out", str(self.folder / "results"), "--jobs", "2", "trial"]
+        with unittest.mock.patch.dict(stages.STAGES, {"trial": lambda _: items}), \
+             unittest.mock.patch.object(sys, "argv", words), unittest.mock.patch("builtins.print"):  # fmt: skip
+            code = stages.main()
+        return code, json.loads((self.folder / "results" / "trial.json").read_text())
+
+    def test_it_ends_all_that_runs_and_leaves_it_open(self):
+        left = [self.folder / f"hangs-{name}" for name in "ab"]
+
+        def send():
+            wait_until(lambda: all(path.exists() for path in left))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=send, daemon=True).start()
+        states = lambda record: {name: item["state"] for name, item in record["items"].items()}
+        code, record = self.call()
+        self.assertEqual((code, record["state"]), (128 + signal.SIGTERM, "unfinished"))
+        self.assertEqual(states(record), dict.fromkeys("ab", "unfinished"))
+        self.assertFalse((self.folder / "ran-c").exists())  # what was waiting was not begun
+        self.assertEqual(stages.running, set())
+        wait_until(lambda: not any(runs(number) for path in left for number in path.read_text().split()))
+
+        stages.stopping.clear()  # as in a new process
+        code, record = self.call()
+        self.assertEqual((code, record["state"], record["left"]), (0, "passed", []))
+        self.assertEqual(states(record), dict.fromkeys("abc", "passed"))
+        self.assertEqual((self.folder / "ran-c").read_text(), "x\n")
 
 
 class WithoutAGpu(Folder):
