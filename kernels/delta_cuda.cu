@@ -1,4 +1,5 @@
 // The delta rule's error, weighted and stochastically rounded to signed bytes.
+#include "kernels/cuda/approximate.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/philox.cuh"
@@ -37,6 +38,53 @@ __global__ void delta_kernel(Logits logits, ConstStates target, std::int64_t row
   *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;
 }
 
+/// The same of Bernoulli units whose rows all have one weight and a target each. A thread has eight units of
+/// several rows, as in draw_states_kernel.
+template <int rows_of_thread>
+__global__ void uniform_delta_kernel(Logits logits, ConstStates target, float weight, Draw draw,
+                                     Deltas deltas) {
+  const std::int64_t first_unit = 8 * position().item;
+  if (first_unit >= deltas.columns) return;
+  const auto rows = static_cast<std::uint32_t>(deltas.rows);
+  const std::uint32_t first_row = blockIdx.x * (blockDim.y * rows_of_thread) + threadIdx.y;
+  std::uint32_t row_read[rows_of_thread];
+  std::uint64_t states[rows_of_thread];
+#pragma unroll
+  for (int i = 0; i < rows_of_thread; ++i) {
+    const std::uint32_t row = first_row + i * blockDim.y;
+    row_read[i] = row < rows ? row : rows - 1;
+    states[i] =
+        *reinterpret_cast<const std::uint64_t*>(target.data + row_read[i] * target.stride + first_unit);
+  }
+  Several<std::int32_t, 4> sums[rows_of_thread][2];
+  load_sums(logits, row_read, first_unit, sums);
+  const UnitGroup<8> units = unit_group<8>(logits, first_unit, deltas.columns);
+  const std::int64_t left = deltas.columns - first_unit;
+  const RowDraws draws = row_draws(draw, 1, static_cast<std::uint32_t>(first_unit / 8));
+#pragma unroll
+  for (int i = 0; i < rows_of_thread; ++i) {
+    const std::uint32_t row = first_row + i * blockDim.y;
+    if (row >= rows) return;
+    const PhiloxBlock random = draws.of_row(row);
+    std::uint32_t rounded[2];
+#pragma unroll
+    for (int four = 0; four < 2; ++four) {
+      float a[4];
+      std::uint32_t bits[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int unit = 4 * four + j;
+        a[j] = pre_activation(sums[i][four].element[j], units.scale[unit], units.bias[unit]);
+        bits[j] = half_word(random, unit);
+      }
+      const auto of_four = static_cast<std::uint32_t>(states[i] >> (32 * four));
+      rounded[four] = existing(deltas_of(a, of_four, weight, bits), left - 4 * four);
+    }
+    store(reinterpret_cast<std::uint32_t*>(deltas.data + row * deltas.stride + first_unit),
+          Several<std::uint32_t, 2>{{rounded[0], rounded[1]}});
+  }
+}
+
 /// The same of errors that were kept.
 __global__ void round_errors_kernel(Matrix<const float> errors, SampleWeights weights, Draw draw,
                                     Deltas deltas) {
@@ -56,31 +104,53 @@ __global__ void round_errors_kernel(Matrix<const float> errors, SampleWeights we
   *reinterpret_cast<std::uint64_t*>(deltas.data + row * deltas.stride + first_unit) = rounded;
 }
 
-/// sum_k w_k (s_k - sigma(a)) of one unit over the samples of an image, in the order of k.
-__device__ float shared_error(const SampleWeights& weights, std::int64_t image, const std::uint8_t* states,
-                              std::int64_t stride, float a) {
+/// sum_k w_k (s_k - sigma(a)) of eight units over the samples of an image, in the order of k.
+struct SharedErrors {
+  float unit[8];
+};
+__device__ SharedErrors shared_errors(const SampleWeights& weights, std::int64_t image,
+                                      const std::uint8_t* states, std::int64_t stride,
+                                      const LogitGroup<8>& a) {
   const std::int64_t first = image * weights.samples;
+  const auto is_on = [](std::uint64_t eight, int unit) { return (eight >> (8 * unit) & 0xFFu) != 0; };
+  SharedErrors errors;
   if (weights.coefficient != nullptr) {
-    double sum = 0.0;
+    double sum[8] = {};
     double total = 0.0;
+#pragma unroll 2
     for (std::int64_t k = 0; k < weights.samples; ++k) {
+      const std::uint64_t eight = *reinterpret_cast<const std::uint64_t*>(states + k * stride);
       const double coefficient = weights.coefficient[first + k];
       total += coefficient;
-      sum += states[k * stride] != 0 ? coefficient : 0.0;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum[i] += is_on(eight, i) ? coefficient : 0.0;
     }
-    return sum_minus_probability(sum, total, a);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) errors.unit[i] = sum_minus_probability(sum[i], total, a.unit[i]);
+    return errors;
   }
-  std::int64_t sum = 0;
-  std::int64_t on = 0;
+  std::int64_t sum[8] = {};
+  std::int32_t on[8] = {};
+#pragma unroll 4
   for (std::int64_t k = 0; k < weights.samples; ++k) {
-    if (states[k * stride] == 0) continue;
-    sum += weights.relative[first + k];
-    ++on;
+    const std::uint64_t eight = *reinterpret_cast<const std::uint64_t*>(states + k * stride);
+    const std::int32_t relative = weights.relative[first + k];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      sum[i] += is_on(eight, i) ? relative : 0;
+      on[i] += is_on(eight, i) ? 1 : 0;
+    }
   }
-  const double mean = static_cast<double>(sum) / static_cast<double>(weights.total[image]);
-  return weights.centred
-             ? static_cast<float>(mean - static_cast<double>(on) / static_cast<double>(weights.samples))
-             : mean_minus_probability(mean, a);
+  const auto total = static_cast<double>(weights.total[image]);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const double mean = static_cast<double>(sum[i]) / total;
+    errors.unit[i] =
+        weights.centred
+            ? static_cast<float>(mean - static_cast<double>(on[i]) / static_cast<double>(weights.samples))
+            : mean_minus_probability(mean, a.unit[i]);
+  }
+  return errors;
 }
 
 /// The same of the samples that share an input.
@@ -91,13 +161,14 @@ __global__ void shared_delta_kernel(Logits logits, ConstStates target, SampleWei
   if (image >= deltas.rows || first_unit >= deltas.columns) return;
   const PhiloxBlock random = random_block(draw, image, 1, group);
   const LogitGroup<8> a = logit_group<8>(logits, image, first_unit, deltas.columns);
+  // Rows are whole 64-byte lines, so eight bytes are always there to be read.
   const std::uint8_t* states = target.data + image * weights.samples * target.stride + first_unit;
+  const SharedErrors errors = shared_errors(weights, image, states, target.stride, a);
   std::uint64_t rounded = 0;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if (first_unit + i >= deltas.columns) break;
-    const float error = shared_error(weights, image, states + i, target.stride, a.unit[i]);
-    const std::int32_t value = round_delta(weights.scale * error, half_word(random, i));
+    const std::int32_t value = round_delta(weights.scale * errors.unit[i], half_word(random, i));
     rounded |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(value)) << (8 * i);
   }
   *reinterpret_cast<std::uint64_t*>(deltas.data + image * deltas.stride + first_unit) = rounded;
@@ -107,6 +178,20 @@ __global__ void shared_delta_kernel(Logits logits, ConstStates target, SampleWei
 
 void delta(cudaStream_t stream, const Logits& logits, ConstStates target, std::int64_t rows_per_target,
            const SampleWeights& weights, const Draw& draw, Deltas deltas) {
+  const bool uniform = weights.coefficient == nullptr && weights.relative == nullptr && rows_per_target == 1;
+  if (uniform && logits.kept.data == nullptr && logits.deviation == 0.0f) {
+    const std::int64_t groups = (deltas.columns + 7) / 8;
+    if (deltas.rows * groups < enough_threads) {
+      launch(uniform_delta_kernel<1>, over_rows(deltas.rows, groups), stream, logits, target, weights.scale,
+             draw, deltas);
+    } else {
+      constexpr int rows_of_thread = 2;
+      launch(uniform_delta_kernel<rows_of_thread>,
+             over_rows((deltas.rows + rows_of_thread - 1) / rows_of_thread, groups), stream, logits, target,
+             weights.scale, draw, deltas);
+    }
+    return;
+  }
   launch(delta_kernel, over_rows(deltas.rows, (deltas.columns + 7) / 8), stream, logits, target,
          rows_per_target, weights, draw, deltas);
 }

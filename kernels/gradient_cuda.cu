@@ -15,6 +15,13 @@ inline constexpr int fours = tile / 4;  ///< groups of four of them
 static_assert(fours * fours == block_threads && fours == warp_lanes / 2,
               "every thread has 4 x 4 bytes, and a warp has two times all groups of one direction");
 
+/// Where sums over the rows of a column go.
+struct ColumnSums {
+  std::int32_t* result = nullptr;     ///< null: nowhere
+  std::int32_t* partial = nullptr;    ///< zeros, before and after
+  std::uint32_t* arrivals = nullptr;  ///< of blocks, for each column of tiles; zeros likewise
+};
+
 /// A matrix in tiles of 64 x 64, numbered down its rows first, and where its transposed copy goes.
 template <class Element>
 struct Tiles {
@@ -35,9 +42,32 @@ Tiles<Element> tiles_of(const ConstDeltas& matrix, void* copy) {
           down,   std::int64_t{down} * across};
 }
 
-/// A block for every tile: first those of the deltas, whose columns it adds to column_sums unless that is
-/// null, then those of the states. A thread reads four bytes of four rows, so that half a warp reads whole
-/// rows of the tile, and writes four rows of four columns, so that half a warp writes whole columns of it.
+/// Adds up what the blocks of a column of tiles have of its columns. Partial sums and arrivals are zeros
+/// again when the last of them has gone, so that nothing needs to be cleared first.
+__device__ void add_column_sums(const ColumnSums& column_sums, unsigned int down,
+                                std::int64_t column_of_tiles, std::int64_t own_column, bool has_column,
+                                std::int32_t sum) {
+  if (down == 1) {
+    if (has_column) column_sums.result[own_column] = sum;
+    return;
+  }
+  __shared__ bool is_last;
+  if (has_column) atomic_add(column_sums.partial + own_column, sum);
+  __threadfence();
+  __syncthreads();
+  std::uint32_t* const arrivals = column_sums.arrivals + column_of_tiles;
+  if (threadIdx.x == 0) is_last = atomicAdd(arrivals, 1u) == down - 1;
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  if (has_column) column_sums.result[own_column] = atomicExch(column_sums.partial + own_column, 0);
+  if (threadIdx.x == 0) *arrivals = 0;
+}
+
+/// A block for every tile: first those of the deltas, whose columns it adds up unless there is nowhere for
+/// the sums to go, then those of the states. A thread reads four bytes of four rows, so that half a warp
+/// reads whole rows of the tile, and writes four rows of four columns, so that half a warp writes whole
+/// columns of it.
 ///
 /// In between, a word holds four rows of a column, a column has 16 neighbouring words, and groups of four
 /// columns are 66 words apart. They need 64; two more bring the lanes of a warp to 32 different banks.
@@ -46,7 +76,7 @@ Tiles<Element> tiles_of(const ConstDeltas& matrix, void* copy) {
 /// those of the column 8 groups on, 8 * 66 = 16 (mod 32) banks away.
 template <class Element>
 __global__ void transpose_kernel(const Tiles<Element> deltas, const Tiles<Element> states,
-                                 std::int32_t* column_sums) {
+                                 ColumnSums column_sums) {
   __shared__ std::uint32_t words[fours][4 * fours + 2];
   const bool of_deltas = blockIdx.x < deltas.count;
   const Tiles<Element> tiles = of_deltas ? deltas : states;
@@ -86,20 +116,22 @@ __global__ void transpose_kernel(const Tiles<Element> deltas, const Tiles<Elemen
     }
   }
 
+  if (!of_deltas || column_sums.result == nullptr) return;
   const std::int64_t own_column = first_column + thread;
-  if (of_deltas && column_sums != nullptr && thread < tile && own_column < tiles.matrix.columns) {
-    std::int32_t sum = 0;
+  const bool has_column = thread < tile && own_column < tiles.matrix.columns;
+  std::int32_t sum = 0;
+  if (has_column) {
 #pragma unroll
     for (int rows = 0; rows < fours; ++rows) {
       sum = plus_bytes(sum, words[thread / 4][fours * (thread % 4) + rows]);
     }
-    atomic_add(column_sums + own_column, sum);
   }
+  add_column_sums(column_sums, tiles.down, number / tiles.down, own_column, has_column, sum);
 }
 
 template <class Element>
 void transpose_tiles(cudaStream_t stream, const Tiles<Element>& deltas, const Tiles<Element>& states,
-                     std::int32_t* column_sums) {
+                     const ColumnSums& column_sums) {
   const Shape shape = {dim3(blocks_for(deltas.count + states.count, 1, 2147483647)), dim3(block_threads)};
   launch(transpose_kernel<Element>, shape, stream, deltas, states, column_sums);
 }
@@ -111,26 +143,23 @@ __global__ void keep_below_diagonal_kernel(std::int32_t* gradient, std::int64_t 
 
 }  // namespace
 
+std::int64_t column_sums_count(std::int64_t columns) { return columns + (columns + tile - 1) / tile; }
+
 void transpose(cudaStream_t stream, CudaRoute route, ConstDeltas deltas, void* transposed_deltas,
-               ConstStates states, void* transposed_states, std::int32_t* bias_gradient) {
+               ConstStates states, void* transposed_states, std::int32_t* bias_gradient,
+               std::int32_t* zeros) {
   // States are at most 127, which signed bytes hold as well.
   const ConstDeltas signed_states = {reinterpret_cast<const std::int8_t*>(states.data), states.rows,
                                      states.columns, states.stride};
-  if (bias_gradient != nullptr) {
-    WAKESLEEP_CUDA_CHECK(cudaMemsetAsync(
-        bias_gradient, 0, static_cast<std::size_t>(deltas.columns) * sizeof(std::int32_t), stream));
-  }
+  const ColumnSums column_sums = {bias_gradient, zeros,
+                                  reinterpret_cast<std::uint32_t*>(zeros + deltas.columns)};
   if (route == CudaRoute::int8) {
     transpose_tiles(stream, tiles_of<std::int8_t>(deltas, transposed_deltas),
-                    tiles_of<std::int8_t>(signed_states, transposed_states), bias_gradient);
+                    tiles_of<std::int8_t>(signed_states, transposed_states), column_sums);
   } else {
     transpose_tiles(stream, tiles_of<__half>(deltas, transposed_deltas),
-                    tiles_of<__half>(signed_states, transposed_states), bias_gradient);
+                    tiles_of<__half>(signed_states, transposed_states), column_sums);
   }
-}
-
-void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient) {
-  transpose(stream, CudaRoute::int8, deltas, nullptr, {}, nullptr, bias_gradient);
 }
 
 void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units) {

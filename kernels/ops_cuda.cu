@@ -362,6 +362,15 @@ class CudaOps final : public Ops {
       if (conditional.is_gaussian()) draft.refuse("a sample of Gaussian units");
       draft.sample(integers_of(conditional), conditional.bias, input, draw, output);
     });
+    if (rows_per_input == 1 && kept.data == nullptr && fits_one_kernel(conditional, input)) {
+      ForwardOperation operation = forward_operation(conditional, input);
+      operation.draw = draw;
+      operation.samples = samples;
+      operation.sink = sink;
+      operation.errors = errors;
+      cuda::forward_sample(stream(), operation, output);
+      return;
+    }
     const Logits logits = logits_of(conditional, input);
     if (kept.data != nullptr) cuda::keep_logits(stream(), logits, kept);
     cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink, errors);
@@ -391,6 +400,15 @@ class CudaOps final : public Ops {
       if (conditional.is_gaussian()) draft.refuse("a delta of Gaussian units");
       draft.delta(integers_of(conditional), conditional.bias, input, target, draw, weights.scale, deltas);
     });
+    if (!weights.per_sample() && !shared && kept.data == nullptr && fits_one_kernel(conditional, input)) {
+      ForwardOperation operation = forward_operation(conditional, input);
+      operation.draw = draw;
+      operation.target = target;
+      operation.rows_per_target = static_cast<std::int32_t>(deltas.rows / target.rows);
+      operation.weight = weights.scale;
+      cuda::forward_delta(stream(), operation, deltas);
+      return;
+    }
     Logits logits;
     if (kept.data != nullptr) {
       logits.kept = kept;
@@ -431,7 +449,7 @@ class CudaOps final : public Ops {
       require_lines(states);
       products().gradient(deltas, states, gradient, bias_gradient, largest_state);
     } else if (bias_gradient != nullptr) {
-      cuda::bias_gradient(stream(), deltas, bias_gradient);
+      products().bias_gradient(deltas, bias_gradient);
     }
   }
 
@@ -528,6 +546,15 @@ class CudaOps final : public Ops {
     const std::int64_t rows = conditional.has_input() ? input.rows : target.rows;
     if (rows == 0) return;
     const CurrentDevice current(ordinal_);
+    if (fits_one_kernel(conditional, input)) {
+      ForwardOperation operation = forward_operation(conditional, input);
+      operation.target = target;
+      operation.rows_per_target = static_cast<std::int32_t>(rows / target.rows);
+      operation.sink = sink;
+      operation.errors = errors;
+      cuda::forward_score(stream(), operation);
+      return;
+    }
     cuda::score(stream(), logits_of(conditional, input), rows, 1, target, rows / target.rows, sink, errors);
   }
 
@@ -728,6 +755,28 @@ class CudaOps final : public Ops {
     logits.deviation = conditional.deviation;
     if (conditional.is_gaussian()) logits.density = gaussian_density(conditional.deviation);
     return logits;
+  }
+
+  bool fits_one_kernel(const Conditional& conditional, ConstStates input) const {
+    return conditional.has_input() && !conditional.is_gaussian() &&
+           cuda::fits_one_kernel(input.rows, weights_of(conditional).limbs());
+  }
+
+  ForwardOperation forward_operation(const Conditional& conditional, ConstStates input) const {
+    require_lines(input);
+    const CudaWeights& weights = weights_of(conditional);
+    const Limbs& limbs = weights.limbs();
+    ForwardOperation operation;
+    operation.limbs = static_cast<const std::int8_t*>(limbs.data);
+    operation.limb_count = limbs.count;
+    operation.limb_rows = static_cast<std::int32_t>(limbs.rows);
+    operation.limb_stride = limbs.stride;
+    operation.scales = weights.scales();
+    operation.bias = conditional.bias;
+    operation.input = input;
+    operation.rows = static_cast<std::int32_t>(input.rows);
+    operation.units = static_cast<std::int32_t>(conditional.receiving);
+    return operation;
   }
 
   [[noreturn]] void throw_out_of_memory(std::size_t bytes) {

@@ -1,6 +1,9 @@
 // The persistent kernel: a recording of several steps as one cooperative launch (kernels/cuda/program.cuh).
 // What one level writes, the next reads with ordinary loads behind a barrier of the whole grid; nothing that
 // the kernel writes is ever read through the read-only cache.
+#include <algorithm>
+
+#include "kernels/cuda/approximate.cuh"
 #include "kernels/cuda/ascent.cuh"
 #include "kernels/cuda/cooperative.cuh"
 #include "kernels/cuda/four_by_four.cuh"
@@ -35,9 +38,19 @@ __device__ Place place_in_block() {
   return {thread, thread / warp_lanes, lane, lane / 4, lane % 4};
 }
 
+/// All that a program touches fits a cache, so that 32 bits are enough for places in it, and arithmetic in
+/// them is shorter.
 template <class T>
-__device__ T* element(const Matrix<T>& matrix, std::int64_t row, std::int64_t column) {
-  return matrix.data + row * matrix.stride + column;
+__device__ T* element(const Matrix<T>& matrix, std::int32_t row, std::int32_t column) {
+  return matrix.data + (row * static_cast<std::int32_t>(matrix.stride) + column);
+}
+
+/// The words of a group of units in a row of which there is one sample.
+__device__ PhiloxBlock random_words(const Draw& draw, std::int32_t row, std::int32_t group) {
+  return random_block(
+      draw_counter(static_cast<std::uint32_t>(group), draw.first_row + static_cast<std::uint32_t>(row),
+                   step_of(draw), domain_word(draw.domain, draw.layer)),
+      draw.seed);
 }
 
 /// Where a stage's step has what `pointer` would point to once `advance` had run.
@@ -57,7 +70,7 @@ __device__ Draw at_step(const Clock& clock, const StepScalars* step, const Draw&
 // -------------------------------------------------------------------------------- gather
 
 __device__ void gather(const GatherStage& stage, const Draw& draw, const std::uint32_t* first,
-                       std::int64_t item) {
+                       std::int32_t item) {
   // What fits the cache has fewer than 2^32 elements, and divisions of 32 bits are the shorter ones.
   const auto groups = static_cast<std::uint32_t>((stage.states.columns + 3) / 4);
   const auto index = static_cast<std::uint32_t>(item * persistent_threads + threadIdx.x);
@@ -70,54 +83,120 @@ __device__ void gather(const GatherStage& stage, const Draw& draw, const std::ui
 /// Sums of one row for four neighbouring units, which a lane has of a tile of 16 rows and 8 units. Even lanes
 /// have them of the rows of the upper half.
 struct FourSums {
-  std::int64_t row = 0;
-  std::int64_t first_unit = 0;
+  std::int32_t row = 0;
+  std::int32_t first_unit = 0;
   std::uint32_t sum[4] = {};  ///< as 32-bit patterns
 };
 
 /// Zeros, for the tile at (row, unit).
-__device__ FourSums no_sums(std::int64_t row, std::int64_t unit, const Place& place) {
+__device__ FourSums no_sums(std::int32_t row, std::int32_t unit, const Place& place) {
   FourSums sums;
   sums.row = row + place.group + 8 * (place.member % 2);
   sums.first_unit = unit + 4 * (place.member / 2);
   return sums;
 }
 
-/// The sums over chunks `first_chunk`, first_chunk + splits, ... for the tile at (row, unit). All lanes of a
-/// warp call it.
+/// What a lane has of a chunk: 16 bytes of two rows and of a receiving unit's limbs.
+template <int limbs>
+struct Chunk {
+  Several<std::uint32_t, 4> above, below;
+  Several<std::uint32_t, 4> weight[limbs];
+};
+
+/// The operands of a tile as one lane reads them.
 ///
 /// A lane loads 16 bytes of a row at a time, of which the first half goes into one product of 32 terms and
 /// the second into the next. That is another order of the terms than that of the memory, the same for states
 /// and weights, which is all that a sum of integers asks for.
 template <int limbs>
-__device__ FourSums products(const ForwardStage& stage, std::int64_t row, std::int64_t unit, int first_chunk,
-                             const Place& place) {
-  const std::int64_t last_row = stage.rows - 1;  // stands in for rows beyond, whose sums nobody uses
-  const std::int64_t upper_row = row + place.group < last_row ? row + place.group : last_row;
-  const std::int64_t lower_row = row + place.group + 8 < last_row ? row + place.group + 8 : last_row;
-  const std::uint8_t* upper = element(stage.input, upper_row, 16 * place.member);
-  const std::uint8_t* lower = element(stage.input, lower_row, 16 * place.member);
-  __syncwarp();  // lanes may come from work that only some of them had
-  // Limbs are padded to 16 units.
-  const std::int64_t weight_offset = (unit + place.group) * stage.stride + 16 * place.member;
-  std::int32_t of_limb[limbs][4] = {};
-#pragma unroll 2
-  for (int chunk = first_chunk; chunk < stage.chunks; chunk += stage.splits) {
-    const std::int64_t offset = chunk_units * chunk;
-    const auto above = load<4>(reinterpret_cast<const std::uint32_t*>(upper + offset));
-    const auto below = load<4>(reinterpret_cast<const std::uint32_t*>(lower + offset));
+struct TileOperands {
+  const std::uint8_t *upper, *lower;
+  const std::int8_t* weight[limbs];
+
+  __device__ TileOperands(const ForwardStage& stage, std::int32_t row, std::int32_t unit,
+                          const Place& place) {
+    const std::int32_t last_row = stage.rows - 1;  // stands in for rows beyond, whose sums nobody uses
+    const std::int32_t upper_row = row + place.group < last_row ? row + place.group : last_row;
+    const std::int32_t lower_row = row + place.group + 8 < last_row ? row + place.group + 8 : last_row;
+    upper = element(stage.input, upper_row, 16 * place.member);
+    lower = element(stage.input, lower_row, 16 * place.member);
+    // Limbs are padded to 16 units.
+    const std::int32_t offset = (unit + place.group) * stage.stride + 16 * place.member;
+    weight[0] = stage.high + offset;
+    if constexpr (limbs == 2) weight[1] = stage.low + offset;
+  }
+  __device__ Chunk<limbs> chunk(int number) const {
+    const std::int32_t offset = chunk_units * number;
+    const auto sixteen = [&](const auto* bytes) {
+      return load<4>(reinterpret_cast<const std::uint32_t*>(bytes + offset));
+    };
+    Chunk<limbs> chunk = {sixteen(upper), sixteen(lower), {}};
 #pragma unroll
-    for (int limb = 0; limb < limbs; ++limb) {
-      const std::int8_t* weights = (limb == 0 ? stage.high : stage.low) + weight_offset + offset;
-      const auto weight = load<4>(reinterpret_cast<const std::uint32_t*>(weights));
+    for (int limb = 0; limb < limbs; ++limb) chunk.weight[limb] = sixteen(weight[limb]);
+    return chunk;
+  }
+};
+
+template <int limbs>
+__device__ void multiply_chunk(const Chunk<limbs>& chunk, std::int32_t (&of_limb)[limbs][4]) {
 #pragma unroll
-      for (int half = 0; half < 4; half += 2) {
-        const std::uint32_t a[4] = {above.element[half], below.element[half], above.element[half + 1],
-                                    below.element[half + 1]};
-        const std::uint32_t b[2] = {weight.element[half], weight.element[half + 1]};
-        multiply_add(of_limb[limb], a, b);
-      }
+  for (int limb = 0; limb < limbs; ++limb) {
+#pragma unroll
+    for (int half = 0; half < 4; half += 2) {
+      const std::uint32_t a[4] = {chunk.above.element[half], chunk.below.element[half],
+                                  chunk.above.element[half + 1], chunk.below.element[half + 1]};
+      const std::uint32_t b[2] = {chunk.weight[limb].element[half], chunk.weight[limb].element[half + 1]};
+      multiply_add(of_limb[limb], a, b);
     }
+  }
+}
+
+/// What follows a tile's sums reads other memory than they do, and is asked for while they are on their way.
+struct Ending {
+  Several<float, 4> scale = {};
+  Several<float, 4> bias = {};
+  std::uint32_t target = 0;  ///< four states
+  PhiloxBlock random;
+};
+__device__ Ending ending_of(StageKind kind, const ForwardStage& stage, const Draw& draw, const FourSums& at) {
+  Ending ending;
+  const std::int32_t left = stage.units - at.first_unit;
+  if (kind == StageKind::delta) {
+    ending.target = *reinterpret_cast<const std::uint32_t*>(element(stage.target, at.row, at.first_unit));
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i >= left) continue;
+    ending.bias.element[i] = stage.bias[at.first_unit + i];
+    if (stage.high != nullptr) ending.scale.element[i] = stage.scales[at.first_unit + i];
+  }
+  ending.random = random_words(draw, at.row, at.first_unit / (kind == StageKind::sample ? 4 : 8));
+  return ending;
+}
+
+/// The sums over chunks `first_chunk`, first_chunk + splits, ... for the tile at (row, unit), and what
+/// follows them where `ends`. All lanes of a warp call it.
+template <int limbs>
+__device__ FourSums products(StageKind kind, const ForwardStage& stage, const Draw& draw, std::int32_t row,
+                             std::int32_t unit, int first_chunk, bool ends, const Place& place,
+                             Ending& ending) {
+  __syncwarp();  // lanes may come from work that only some of them had
+  const TileOperands<limbs> operands(stage, row, unit, place);
+  FourSums sums = no_sums(row, unit, place);
+  // Splits never have less than one chunk each.
+  const int second_chunk = first_chunk + stage.splits;
+  const Chunk<limbs> first = operands.chunk(first_chunk);
+  Chunk<limbs> second = {};
+  if (second_chunk < stage.chunks) second = operands.chunk(second_chunk);
+  if (ends && sums.row < stage.rows && sums.first_unit < stage.units)
+    ending = ending_of(kind, stage, draw, sums);
+  __syncwarp();
+  std::int32_t of_limb[limbs][4] = {};
+  multiply_chunk(first, of_limb);
+  multiply_chunk(second, of_limb);  // of zeros, where there is none
+#pragma unroll 2
+  for (int chunk = second_chunk + stage.splits; chunk < stage.chunks; chunk += stage.splits) {
+    multiply_chunk(operands.chunk(chunk), of_limb);
   }
   std::uint32_t own[4];
 #pragma unroll
@@ -130,7 +209,6 @@ __device__ FourSums products(const ForwardStage& stage, std::int64_t row, std::i
   const bool odd = place.member % 2 == 1;
   const std::uint32_t given[2] = {__shfl_xor_sync(0xFFFFFFFFu, odd ? own[0] : own[2], 1),
                                   __shfl_xor_sync(0xFFFFFFFFu, odd ? own[1] : own[3], 1)};
-  FourSums sums = no_sums(row, unit, place);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     sums.sum[i] = odd ? given[i] : own[i];
@@ -139,69 +217,47 @@ __device__ FourSums products(const ForwardStage& stage, std::int64_t row, std::i
   return sums;
 }
 
-struct Activations {
-  float unit[4];
-};
-__device__ Activations activations_of(const ForwardStage& stage, const FourSums& sums) {
-  Activations a;
+__device__ void end_tile(StageKind kind, const ForwardStage& stage, const FourSums& at,
+                         const Ending& ending) {
+  float a[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const std::int64_t unit = sums.first_unit + i;
-    const bool exists = unit < stage.units;
-    const float scale = exists && stage.high != nullptr ? stage.scales[unit] : 1.0f;
-    a.unit[i] =
-        exists ? pre_activation(static_cast<std::int32_t>(sums.sum[i]), scale, stage.bias[unit]) : 0.0f;
+    a[i] =
+        pre_activation(static_cast<std::int32_t>(at.sum[i]), ending.scale.element[i], ending.bias.element[i]);
   }
-  return a;
-}
-
-__device__ void sample_four(const ForwardStage& stage, const Draw& draw, const FourSums& at) {
-  const PhiloxBlock random = random_block(draw, at.row, 1, at.first_unit / 4);
-  const Activations a = activations_of(stage, at);
-  std::uint32_t states = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (at.first_unit + i >= stage.units) break;
-    states |= std::uint32_t{sample_state(a.unit[i], random.word[i])} << (8 * i);
+  const std::int32_t left = stage.units - at.first_unit;
+  if (kind == StageKind::sample) {
+    const std::uint32_t states = existing(states_of(a, ending.random), left);
+    *reinterpret_cast<std::uint32_t*>(element(stage.output, at.row, at.first_unit)) = states;
+    return;
   }
-  *reinterpret_cast<std::uint32_t*>(element(stage.output, at.row, at.first_unit)) = states;
-}
-
-__device__ void delta_four(const ForwardStage& stage, const Draw& draw, const FourSums& at) {
-  const PhiloxBlock random = random_block(draw, at.row, 1, at.first_unit / 8);
-  const std::uint32_t first_half = static_cast<std::uint32_t>(at.first_unit) % 8;
-  const Activations a = activations_of(stage, at);
-  const std::uint32_t states =
-      *reinterpret_cast<const std::uint32_t*>(element(stage.target, at.row, at.first_unit));
-  std::uint32_t rounded = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (at.first_unit + i >= stage.units) break;
-    const std::uint32_t state = (states >> (8 * i)) & 0xFFu;
-    // The halves of the block's words that units 4 .. 7 take are those of its last two words.
-    const std::uint32_t word = first_half == 0 ? random.word[i / 2] : random.word[2 + i / 2];
-    const std::uint32_t bits = (word >> (16 * (i % 2))) & 0xFFFFu;
-    const std::int32_t value = round_delta(stage.weight * state_minus_probability(state, a.unit[i]), bits);
-    rounded |= std::uint32_t{static_cast<std::uint8_t>(value)} << (8 * i);
-  }
+  // Units 4 .. 7 of a block of random words take the halves of its last two.
+  const bool first_half = static_cast<std::uint32_t>(at.first_unit) % 8 == 0;
+  const std::uint32_t words[2] = {first_half ? ending.random.word[0] : ending.random.word[2],
+                                  first_half ? ending.random.word[1] : ending.random.word[3]};
+  const std::uint32_t bits[4] = {words[0] & 0xFFFFu, words[0] >> 16, words[1] & 0xFFFFu, words[1] >> 16};
+  const std::uint32_t rounded = existing(deltas_of(a, ending.target, stage.weight, bits), left);
   *reinterpret_cast<std::uint32_t*>(element(stage.deltas, at.row, at.first_unit)) = rounded;
 }
 
 /// One block: as many tiles as it has groups of `splits` warps.
-__device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& draw, std::int64_t item,
+__device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& draw, std::int32_t item,
                         BlockMemory& memory) {
   const Place place = place_in_block();
   const int split = place.warp % stage.splits;
   const auto tile =
       static_cast<std::uint32_t>(item * (persistent_warps / stage.splits) + place.warp / stage.splits);
   const auto across = static_cast<std::uint32_t>((stage.units + tile_units - 1) / tile_units);
-  const std::int64_t row = tile / across * tile_rows;
-  const std::int64_t unit = tile % across * tile_units;
+  const std::int32_t row = tile / across * tile_rows;
+  const std::int32_t unit = tile % across * tile_units;
   const bool exists = row < stage.rows;  // the same for all lanes of a warp
   FourSums sums = no_sums(row, unit, place);
-  if (exists && stage.high != nullptr) {
-    sums = stage.low != nullptr ? products<2>(stage, row, unit, split, place)
-                                : products<1>(stage, row, unit, split, place);
+  Ending ending;
+  if (exists && stage.high == nullptr) {
+    if (sums.row < stage.rows && sums.first_unit < stage.units) ending = ending_of(kind, stage, draw, sums);
+  } else if (exists) {
+    sums = stage.low != nullptr ? products<2>(kind, stage, draw, row, unit, split, split == 0, place, ending)
+                                : products<1>(kind, stage, draw, row, unit, split, split == 0, place, ending);
   }
   if (stage.splits > 1) {
     __syncthreads();  // what an item before this one has left may still be read
@@ -216,22 +272,24 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
     }
   }
   if (!exists || sums.row >= stage.rows || sums.first_unit >= stage.units) return;
-  if (kind == StageKind::sample) {
-    sample_four(stage, draw, sums);
-  } else {
-    delta_four(stage, draw, sums);
-  }
+  end_tile(kind, stage, sums, ending);
 }
 
 // -------------------------------------------------------------------------------- learning
 
+constexpr int rows_of_product = 32;  ///< summed over by one product
+constexpr int products_ahead = 4;    ///< whose states are on their way together
+constexpr int rows_ahead = rows_of_product * products_ahead;
+
 /// Brings the deltas of learn_units units into the block's memory, with the rows of a unit side by side and
 /// zeros behind the last row. All threads of the block must call it, and wait before they read.
-__device__ void fetch_deltas(const ConstDeltas& deltas, std::int64_t first_unit, BlockMemory& memory) {
-  for (std::int64_t row = threadIdx.x; row < (deltas.rows + 31) / 32 * 32; row += persistent_threads) {
+__device__ void fetch_deltas(const ConstDeltas& deltas, std::int32_t first_unit, BlockMemory& memory) {
+  const auto rows = static_cast<std::int32_t>(deltas.rows);
+  for (std::int32_t row = threadIdx.x; row < (rows + rows_ahead - 1) / rows_ahead * rows_ahead;
+       row += persistent_threads) {
     // Rows are whole 64-byte lines, so eight bytes are always there to be read.
     const std::uint64_t eight =
-        row < deltas.rows ? *reinterpret_cast<const std::uint64_t*>(element(deltas, row, first_unit)) : 0u;
+        row < rows ? *reinterpret_cast<const std::uint64_t*>(element(deltas, row, first_unit)) : 0u;
 #pragma unroll
     for (int i = 0; i < learn_units; ++i) {
       memory.deltas[i][row] = static_cast<std::int8_t>(static_cast<std::uint8_t>(eight >> (8 * i)));
@@ -242,112 +300,191 @@ __device__ void fetch_deltas(const ConstDeltas& deltas, std::int64_t first_unit,
 static_assert(learn_units == tile_units && learn_sending == 2 * tile_rows,
               "a warp has two tiles of mma.cuh, whose columns are receiving units");
 
+/// States of 4 sending units, as a lane reads them for some products: four rows of each half of 16. Rows
+/// behind the last, whose deltas are zeros, are those of the last.
+struct StatesAhead {
+  FourBytesOfRows half[products_ahead][2];
+};
+__device__ StatesAhead states_ahead(const ConstStates& states, std::int32_t first_row, std::int32_t sending,
+                                    const Place& place) {
+  StatesAhead ahead;
+  const auto last_row = static_cast<std::int32_t>(states.rows) - 1;
+  const auto stride = static_cast<std::int32_t>(states.stride);
+  const std::uint8_t* const column = states.data + sending;
+#pragma unroll
+  for (int product = 0; product < products_ahead; ++product) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const std::int32_t row = first_row + rows_of_product * product + 16 * half + 4 * place.member + i;
+        const std::int32_t read = row < last_row ? row : last_row;
+        ahead.half[product][half].row[i] = *reinterpret_cast<const std::uint32_t*>(column + read * stride);
+      }
+    }
+  }
+  return ahead;
+}
+
 /// What a lane has of the gradient of 8 receiving units with respect to 32 sending ones: those of receiving
 /// units 2 member and 2 member + 1 and of sending units 4 group .. 4 group + 3.
 struct GradientTile {
-  std::int32_t sum[2][4];  ///< [receiving][sending]
-  std::int32_t bias = 0;   ///< this lane's part of the sum of receiving unit `group`'s deltas
+  /// Rows of the product are sending units, taken as 4 group + {0, 1} into the first and 4 group + {2, 3}
+  /// into the second; its columns are receiving units, and what is summed over are the rows of the batch.
+  std::int32_t of_pair[2][4] = {};
+  std::int32_t bias = 0;  ///< this lane's part of the sum of receiving unit `group`'s deltas
+
+  __device__ void add(const StatesAhead& ahead, std::int32_t first_row, const Place& place,
+                      const BlockMemory& memory) {
+#pragma unroll
+    for (int product = 0; product < products_ahead; ++product) {
+      const std::int8_t* deltas =
+          memory.deltas[place.group] + first_row + rows_of_product * product + 4 * place.member;
+      const std::uint32_t b[2] = {*reinterpret_cast<const std::uint32_t*>(deltas),
+                                  *reinterpret_cast<const std::uint32_t*>(deltas + 16)};
+      const FourByFour above = transposed(ahead.half[product][0]);
+      const FourByFour below = transposed(ahead.half[product][1]);
+#pragma unroll
+      for (int pair = 0; pair < 2; ++pair) {
+        const std::uint32_t a[4] = {above.column[2 * pair], above.column[2 * pair + 1],
+                                    below.column[2 * pair], below.column[2 * pair + 1]};
+        multiply_add(of_pair[pair], a, b);
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) bias = plus_bytes(bias, b[i]);
+    }
+  }
+  __device__ std::int32_t sum(int receiving, int sending) const {
+    return of_pair[sending / 2][2 * (sending % 2) + receiving];
+  }
 };
-__device__ GradientTile gradient_tile(const LearnStage& stage, std::int64_t first_sending, const Place& place,
-                                      const BlockMemory& memory) {
-  // Rows of the product are sending units, taken as 4 group + {0, 1} into the first and 4 group + {2, 3} into
-  // the second; its columns are receiving units, and what is summed over are the rows of the batch.
-  std::int32_t sums[2][4] = {};
-  GradientTile tile;
-  __syncwarp();  // lanes may come from work that only some of them had
-#pragma unroll 2
-  for (std::int64_t row = 4 * place.member; row - 4 * place.member < stage.deltas.rows; row += 32) {
-    const std::int8_t* deltas = memory.deltas[place.group] + row;
-    const std::uint32_t b[2] = {*reinterpret_cast<const std::uint32_t*>(deltas),
-                                *reinterpret_cast<const std::uint32_t*>(deltas + 16)};
-    const FourByFour above = transposed(stage.input, row, first_sending + 4 * place.group);
-    const FourByFour below = transposed(stage.input, row + 16, first_sending + 4 * place.group);
+
+/// `count` of four neighbouring values, and zeros behind them.
+WAKESLEEP_RARELY Several<float, 4> load_some(const float* values, std::int32_t count) {
+  Several<float, 4> some = {};
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      const std::uint32_t a[4] = {above.column[2 * pair], above.column[2 * pair + 1], below.column[2 * pair],
-                                  below.column[2 * pair + 1]};
-      multiply_add(sums[pair], a, b);
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) tile.bias = plus_bytes(tile.bias, b[i]);
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) some.element[i] = values[i];
   }
+  return some;
+}
+WAKESLEEP_RARELY void store_some(float* values, const Several<float, 4>& some, std::int32_t count) {
 #pragma unroll
-  for (int receiving = 0; receiving < 2; ++receiving) {
-#pragma unroll
-    for (int sending = 0; sending < 4; ++sending) {
-      tile.sum[receiving][sending] = sums[sending / 2][2 * (sending % 2) + receiving];
-    }
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) values[i] = some.element[i];
   }
-  return tile;
+}
+__device__ Several<float, 4> load_four(const float* values, std::int32_t count, bool fours) {
+  return fours ? load<4>(values) : load_some(values, count);
+}
+__device__ void store_four(float* values, const Several<float, 4>& four, std::int32_t count, bool fours) {
+  if (fours) {
+    store(values, four);
+  } else {
+    store_some(values, four, count);
+  }
 }
 
-/// Moves up to four weights of a unit, `width` at a time. Returns the largest of their magnitude_bits.
-template <int width>
-__device__ std::uint32_t ascend_four(const LearnStage& stage, const Rates& rates, std::int64_t unit,
-                                     std::int64_t first, const std::int32_t (&gradient)[4]) {
-  const Ascent ascent = weights_of(stage.update, unit);
-  std::uint32_t largest = 0;
+/// Moves `count` of a unit's weights, from `place` on among all of its conditional's, along their gradient,
+/// and returns the new ones, with zeros behind them. Raises `largest` to the largest of their magnitude_bits.
+template <OptimizerKind kind>
+__device__ Several<float, 4> ascend_four(const LearnStage& stage, const Rates& rates, std::int32_t unit,
+                                         std::int32_t first_weight, Several<float, 4> weights,
+                                         const Several<std::int32_t, 4>& gradient, std::uint32_t& largest) {
+  constexpr bool has_first = kind != OptimizerKind::sgd;
+  constexpr bool has_second = kind == OptimizerKind::adam;
+  Optimizer optimizer = stage.optimizer;
+  optimizer.kind = kind;  // as the compiler is to know
+  const auto sending = static_cast<std::int32_t>(stage.update.weight.columns);
+  const std::int32_t count = sending - first_weight;
+  const std::int32_t dense = unit * sending + first_weight;
+  Several<float, 4> first = {};
+  Several<float, 4> second = {};
+  if constexpr (has_first) first = load_four(stage.update.state.weight_first + dense, count, stage.fours);
+  if constexpr (has_second) second = load_four(stage.update.state.weight_second + dense, count, stage.fours);
 #pragma unroll
-  for (int i = 0; i < 4; i += width) {
-    if (first + i >= stage.update.weight.columns) break;
-    Several<std::int32_t, width> part;
-#pragma unroll
-    for (int j = 0; j < width; ++j) part.element[j] = gradient[i + j];
-    largest = Larger{}(largest, ascend<width>(from(ascent, first + i), part, true, stage.optimizer, rates));
+  for (int i = 0; i < 4; ++i) {
+    const float moved = updated_parameter(weights.element[i], gradient.element[i], true, optimizer, rates,
+                                          first.element[i], second.element[i]);
+    weights.element[i] = i < count ? moved : 0.0f;
+    largest = Larger{}(largest, magnitude_bits(weights.element[i]));
   }
-  return largest;
-}
-
-template <int width>
-__device__ void quantize_four(const LearnStage& stage, const Integers<std::int8_t>& integers,
-                              std::int64_t unit, std::int64_t first, float two_to_shift) {
-#pragma unroll
-  for (int i = 0; i < 4; i += width) {
-    if (first + i >= stage.update.weight.columns) break;
-    store_integers<width>(integers, unit, first + i,
-                          load<width>(element(stage.update.weight, unit, first + i)), two_to_shift);
-  }
+  store_four(element(stage.update.weight, unit, first_weight), weights, count, stage.fours);
+  if constexpr (has_first) store_four(stage.update.state.weight_first + dense, first, count, stage.fours);
+  if constexpr (has_second) store_four(stage.update.state.weight_second + dense, second, count, stage.fours);
+  return weights;
 }
 
 /// One block: learn_units receiving units, with all their weights, since a unit's largest weight decides on
-/// the shift of its integers.
-__device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t* step, std::int64_t item,
-                      BlockMemory& memory) {
+/// the shift of its integers. Everything that a warp's first tile reads is asked for at once, and the weights
+/// that it writes stay in registers until the largest are known; so do those of its second.
+template <OptimizerKind kind>
+__device__ void learn(const LearnStage& stage, const Rates& rates_in_memory, const std::uint32_t* step,
+                      std::int32_t item, BlockMemory& memory) {
+  constexpr std::int32_t sending_at_once = learn_sending * persistent_warps;
   const Place place = place_in_block();
-  const std::int64_t first_unit = item * learn_units;
-  const std::int64_t units = stage.update.receiving;
-  const std::int64_t sending = stage.update.weight.columns;
-  ParameterUpdate update = stage.update;
-  update.step = step;
-  Integers<std::int8_t> integers = stage.integers;
-  integers.step = step;
-
-  __syncthreads();  // an item before this one may still be reading
-  if (place.thread < learn_units) memory.largest[place.thread] = 0;
-  fetch_deltas(stage.deltas, first_unit, memory);
-  __syncthreads();
+  const std::int32_t first_unit = item * learn_units;
+  const auto units = static_cast<std::int32_t>(stage.update.receiving);
+  const auto sending = static_cast<std::int32_t>(stage.update.weight.columns);
+  const auto rows = static_cast<std::int32_t>(stage.deltas.rows);
+  const std::int32_t first_own = learn_sending * place.warp + 4 * place.group;  // sending unit
+  // Lanes have all of two receiving units' part of a tile.
+  const std::int32_t own_unit = first_unit + 2 * place.member;
+  const Rates rates = rates_in_memory;
 
   std::uint32_t largest[2] = {0, 0};
-  for (std::int64_t first = learn_sending * place.warp; first < sending;
-       first += learn_sending * persistent_warps) {
-    const GradientTile tile = gradient_tile(stage, first, place, memory);
+  Several<float, 4> kept[2][2] = {};  // of the first tile and of the second
+  bool fetched = false;
+  // All warps go round as often, to wait for each other.
+  for (std::int32_t begin = 0; begin < sending; begin += sending_at_once) {
+    const std::int32_t first = begin + learn_sending * place.warp;
+    const std::int32_t own = begin + first_own;
+    const bool has_tile = first < sending;  // the same for all lanes of a warp
+    Several<float, 4> weights[2] = {};
+    if (own < sending) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (own_unit + i < units) {
+          weights[i] = load_four(element(stage.update.weight, own_unit + i, own), sending - own, stage.fours);
+        }
+      }
+    }
+    GradientTile tile;
+    for (std::int32_t first_row = 0; first_row < rows; first_row += rows_ahead) {
+      StatesAhead ahead;
+      if (has_tile) ahead = states_ahead(stage.input, first_row, own, place);
+      if (!fetched) {
+        __syncthreads();  // an item before this one may still be reading
+        if (place.thread < learn_units) memory.largest[place.thread] = 0;
+        fetch_deltas(stage.deltas, first_unit, memory);
+        __syncthreads();
+        fetched = true;
+      }
+      __syncwarp();  // lanes may come from work that only some of them had
+      if (has_tile) tile.add(ahead, first_row, place, memory);
+    }
     if (first == 0) {
       std::int32_t bias_gradient = tile.bias;
       bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 1);
       bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 2);
-      const std::int64_t unit = first_unit + place.group;
-      if (place.member == 0 && unit < units) ascend_bias(update, unit, bias_gradient, stage.optimizer, rates);
+      const std::int32_t unit = first_unit + place.group;
+      if (place.member == 0 && unit < units) {
+        ascend_bias(stage.update, step, unit, bias_gradient, stage.optimizer, rates);
+      }
     }
-    const std::int64_t own = first + 4 * place.group;
+    if (own >= sending) continue;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const std::int64_t unit = first_unit + 2 * place.member + i;
-      if (unit >= units || own >= sending) continue;
-      const std::uint32_t moved = stage.fours ? ascend_four<4>(stage, rates, unit, own, tile.sum[i])
-                                              : ascend_four<1>(stage, rates, unit, own, tile.sum[i]);
-      largest[i] = Larger{}(largest[i], moved);
+      if (own_unit + i >= units) continue;
+      const Several<std::int32_t, 4> gradient = {
+          {tile.sum(i, 0), tile.sum(i, 1), tile.sum(i, 2), tile.sum(i, 3)}};
+      const Several<float, 4> moved =
+          ascend_four<kind>(stage, rates, own_unit + i, own, weights[i], gradient, largest[i]);
+      if (begin == 0) kept[0][i] = moved;
+      if (begin == sending_at_once) kept[1][i] = moved;
     }
   }
+  __syncwarp();
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     // Over the lanes that have the same receiving units.
@@ -358,46 +495,45 @@ __device__ void learn(const LearnStage& stage, Rates rates, const std::uint32_t*
   }
   __syncthreads();
 
-  // Each thread reads the weights that it has written.
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int own_unit = 2 * place.member + i;
-    const std::int64_t unit = first_unit + own_unit;
+    const std::int32_t unit = own_unit + i;
     if (unit >= units) continue;
     const bool speaks = place.warp == 0 && place.group == 0;
-    const std::int32_t shift = weight_shift(float_from_bits(memory.largest[own_unit]), integers.bits);
-    if (shift == shift_overflow) {  // keeps its last integers, as in write_integers
-      if (speaks) mark_diverged(integers.diverged, integers.step);
+    const std::int32_t shift =
+        weight_shift(float_from_bits(memory.largest[2 * place.member + i]), stage.integers.bits);
+    if (shift == shift_overflow) {  // keeps its last integers, as in scale_of_integers
+      if (speaks) mark_diverged(stage.integers.diverged, step);
       continue;
     }
-    if (speaks) integers.scales[unit] = scale_of_sum(shift, integers.largest_input);
-    for (std::int64_t first = learn_sending * place.warp + 4 * place.group; first < sending;
-         first += learn_sending * persistent_warps) {
-      if (stage.fours) {
-        quantize_four<4>(stage, integers, unit, first, power_of_two(shift));
-      } else {
-        quantize_four<1>(stage, integers, unit, first, power_of_two(shift));
-      }
+    if (speaks) stage.integers.scales[unit] = scale_of_sum(shift, stage.integers.largest_input);
+    for (std::int32_t begin = 0; begin + first_own < sending; begin += sending_at_once) {
+      const std::int32_t own = begin + first_own;
+      // Each thread reads the weights that it has written. Rows of integers are padded, with zeros.
+      const Several<float, 4> moved =
+          begin == 0 ? kept[0][i]
+          : begin == sending_at_once
+              ? kept[1][i]
+              : load_four(element(stage.update.weight, unit, own), sending - own, stage.fours);
+      store_integers<4>(stage.integers, unit, own, moved, power_of_two(shift));
     }
   }
 }
 
 /// One block: learn_units units of a prior, which share a block of random words.
 __device__ void learn_prior(const ForwardStage& forward, const LearnStage& stage, const Draw& draw,
-                            Rates rates, const std::uint32_t* step, std::int64_t item, BlockMemory& memory) {
+                            Rates rates, const std::uint32_t* step, std::int32_t item, BlockMemory& memory) {
   const Place place = place_in_block();
-  const std::int64_t first_unit = item * learn_units;
-  ParameterUpdate update = stage.update;
-  update.step = step;
+  const std::int32_t first_unit = item * learn_units;
   __syncthreads();  // an item before this one may still be reading
   if (place.thread < learn_units) memory.bias_gradient[place.thread] = 0;
   __syncthreads();
   std::int32_t sums[learn_units] = {};
-  for (std::int64_t row = place.thread; row < forward.rows; row += persistent_threads) {
-    const PhiloxBlock random = random_block(draw, row, 1, item);
+  for (std::int32_t row = place.thread; row < forward.rows; row += persistent_threads) {
+    const PhiloxBlock random = random_words(draw, row, item);
 #pragma unroll
     for (int i = 0; i < learn_units; ++i) {
-      const std::int64_t unit = first_unit + i;
+      const std::int32_t unit = first_unit + i;
       if (unit >= forward.units) break;
       const float a = pre_activation(0, 1.0f, forward.bias[unit]);
       const std::uint32_t state = *element(forward.target, row, unit);
@@ -411,12 +547,14 @@ __device__ void learn_prior(const ForwardStage& forward, const LearnStage& stage
   }
   __syncthreads();  // before that, everybody has read the biases
   if (place.thread >= learn_units || first_unit + place.thread >= forward.units) return;
-  ascend_bias(update, first_unit + place.thread, memory.bias_gradient[place.thread], stage.optimizer, rates);
+  ascend_bias(stage.update, step, first_unit + place.thread, memory.bias_gradient[place.thread],
+              stage.optimizer, rates);
 }
 
 // -------------------------------------------------------------------------------- the kernel
 
-__device__ void run(const Stage& stage, const Clock& clock, const StepScalars* steps, std::int64_t item,
+template <OptimizerKind kind>
+__device__ void run(const Stage& stage, const Clock& clock, const StepScalars* steps, std::int32_t item,
                     BlockMemory& memory) {
   const StepScalars* step = steps + stage.step;
   switch (stage.kind) {
@@ -429,8 +567,8 @@ __device__ void run(const Stage& stage, const Clock& clock, const StepScalars* s
       forward(stage.kind, stage.forward, at_step(clock, step, stage.forward.draw), item, memory);
       break;
     case StageKind::learn:
-      learn(stage.learn, *at_step(clock, step, stage.learn.rates),
-            at_step(clock, step, stage.learn.update.step), item, memory);
+      learn<kind>(stage.learn, *at_step(clock, step, stage.learn.rates),
+                  at_step(clock, step, stage.learn.update.step), item, memory);
       break;
     case StageKind::learn_prior:
       learn_prior(stage.forward, stage.learn, at_step(clock, step, stage.forward.draw),
@@ -441,12 +579,13 @@ __device__ void run(const Stage& stage, const Clock& clock, const StepScalars* s
 }
 
 /// Item number `item` of a level. All threads of the block have the same.
-__device__ void run(const Level& level, const Clock& clock, const StepScalars* steps, std::int64_t item,
+template <OptimizerKind kind>
+__device__ void run(const Level& level, const Clock& clock, const StepScalars* steps, std::int32_t item,
                     BlockMemory& memory) {
   for (int i = 0; i < level.stages; ++i) {
     const Stage& stage = level.stage[i];
     if (item < stage.items) {
-      run(stage, clock, steps, item, memory);
+      run<kind>(stage, clock, steps, item, memory);
       return;
     }
     item -= stage.items;
@@ -465,6 +604,8 @@ __device__ void keep(const Several<std::uint32_t, 4>& fetched, Level& level) {
   if (part < level_parts) store(reinterpret_cast<std::uint32_t*>(&level) + 4 * part, fetched);
 }
 
+/// One for each optimiser, so that none carries the code of the others along.
+template <OptimizerKind kind>
 __global__ void __launch_bounds__(persistent_threads, 1) persistent_kernel(Program program) {
   BlockMemory& memory = block_memory<BlockMemory>();
   const std::uint32_t first_step = *program.clock.position;
@@ -477,11 +618,11 @@ __global__ void __launch_bounds__(persistent_threads, 1) persistent_kernel(Progr
     Several<std::uint32_t, 4> next = {};
     if (another) next = fetched(program.levels + number + 1);
     const Level& level = memory.level[number % 2];
-    for (std::int64_t item = blockIdx.x; item < level.items; item += gridDim.x) {
-      run(level, program.clock, steps, item, memory);
+    for (std::int32_t item = blockIdx.x; item < level.items; item += gridDim.x) {
+      run<kind>(level, program.clock, steps, item, memory);
     }
     if (another) keep(next, memory.level[(number + 1) % 2]);
-    grid_barrier();
+    grid_barrier(program.barrier, static_cast<std::uint32_t>(number));
   }
   // As `advance` would have left them. Behind the barrier everybody has read the position.
   if (blockIdx.x == 0 && threadIdx.x == 0) {
@@ -490,16 +631,33 @@ __global__ void __launch_bounds__(persistent_threads, 1) persistent_kernel(Progr
   }
 }
 
+using PersistentKernelOf = void (*)(Program);
+PersistentKernelOf kernel_of(OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::sgd:
+      return persistent_kernel<OptimizerKind::sgd>;
+    case OptimizerKind::momentum:
+      return persistent_kernel<OptimizerKind::momentum>;
+    case OptimizerKind::adam:
+      break;
+  }
+  return persistent_kernel<OptimizerKind::adam>;
+}
+
 }  // namespace
 
 int persistent_blocks(const cudaDeviceProp& properties) {
-  const int resident =
-      resident_blocks(persistent_kernel, persistent_threads, sizeof(BlockMemory), properties);
-  return resident < properties.multiProcessorCount ? resident : properties.multiProcessorCount;
+  int blocks = properties.multiProcessorCount;
+  for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam}) {
+    blocks = std::min(blocks,
+                      resident_blocks(kernel_of(kind), persistent_threads, sizeof(BlockMemory), properties));
+  }
+  return blocks;
 }
 
 void run_persistent(cudaStream_t stream, const Program& program, int blocks) {
-  launch_cooperatively(persistent_kernel, {dim3(static_cast<unsigned int>(blocks)), dim3(persistent_threads)},
+  launch_cooperatively(kernel_of(program.optimizer),
+                       {dim3(static_cast<unsigned int>(blocks)), dim3(persistent_threads)},
                        sizeof(BlockMemory), stream, program);
 }
 

@@ -1,4 +1,5 @@
 // Samples of a conditional, their log-probabilities, and the probabilities or means themselves.
+#include "kernels/cuda/approximate.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/philox.cuh"
@@ -29,6 +30,41 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
   return log_probability;
 }
 
+/// Samples of Bernoulli units of which nothing else is asked. A thread has four units of several rows, which
+/// lie a block's height apart: what the rows have in common is read and computed once, and all their sums are
+/// on their way before the first is used.
+template <int rows_of_thread>
+__global__ void draw_states_kernel(Logits logits, std::int64_t rows_per_input, Draw draw,
+                                   std::int64_t samples, States output) {
+  const std::int64_t first_unit = 4 * position().item;
+  if (first_unit >= output.columns) return;
+  const auto rows = static_cast<std::uint32_t>(output.rows);
+  const std::uint32_t first_row = blockIdx.x * (blockDim.y * rows_of_thread) + threadIdx.y;
+  std::uint32_t input_row[rows_of_thread];
+#pragma unroll
+  for (int i = 0; i < rows_of_thread; ++i) {
+    const std::uint32_t row = first_row + i * blockDim.y;
+    input_row[i] = row < rows ? row : rows - 1;
+    if (rows_per_input != 1) input_row[i] /= static_cast<std::uint32_t>(rows_per_input);
+  }
+  Several<std::int32_t, 4> sums[rows_of_thread][1];
+  load_sums(logits, input_row, first_unit, sums);
+  const UnitGroup<4> units = unit_group<4>(logits, first_unit, output.columns);
+  const std::int64_t left = output.columns - first_unit;
+  const RowDraws draws = row_draws(draw, samples, static_cast<std::uint32_t>(first_unit / 4));
+#pragma unroll
+  for (int i = 0; i < rows_of_thread; ++i) {
+    const std::uint32_t row = first_row + i * blockDim.y;
+    if (row >= rows) return;
+    const PhiloxBlock random = draws.of_row(row);
+    float a[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) a[j] = pre_activation(sums[i][0].element[j], units.scale[j], units.bias[j]);
+    const std::uint32_t states = existing(states_of(a, random), left);
+    *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + first_unit) = states;
+  }
+}
+
 /// A kernel of its own for Bernoulli units, which then keep the registers that Gaussian ones would take.
 template <bool scored, bool gaussian>
 __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw draw, std::int64_t samples,
@@ -38,7 +74,11 @@ __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw d
   std::int64_t log_probability = 0;
   if (row < output.rows && 4 * group < output.columns) {
     const PhiloxBlock random = random_block(draw, row, samples, group);
-    log_probability = sample_group<scored>(logits, row / rows_per_input, random, output, errors, row, group);
+    const std::int64_t input_row =
+        rows_per_input == 1 ? row
+                            : static_cast<std::uint32_t>(row) /
+                                  static_cast<std::uint32_t>(rows_per_input);  // rows are below 2^31
+    log_probability = sample_group<scored>(logits, input_row, random, output, errors, row, group);
   }
   if constexpr (scored) add_to_sink(sink, row, output.rows, log_probability);
 }
@@ -70,6 +110,19 @@ __global__ void probabilities_kernel(Logits logits, Matrix<float> probabilities)
 void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_input, const Draw& draw,
             std::int64_t samples, States output, const ScoreSink& sink, Matrix<float> errors) {
   const bool gaussian = logits.deviation > 0.0f;
+  if (!gaussian && !has_sink(sink) && errors.data == nullptr && logits.kept.data == nullptr) {
+    const std::int64_t groups = (output.columns + 3) / 4;
+    if (output.rows * groups < enough_threads) {
+      launch(draw_states_kernel<1>, over_rows(output.rows, groups), stream, logits, rows_per_input, draw,
+             samples, output);
+    } else {
+      constexpr int rows_of_thread = 4;
+      launch(draw_states_kernel<rows_of_thread>,
+             over_rows((output.rows + rows_of_thread - 1) / rows_of_thread, groups), stream, logits,
+             rows_per_input, draw, samples, output);
+    }
+    return;
+  }
   const auto kernel = has_sink(sink) ? (gaussian ? sample_kernel<true, true> : sample_kernel<true, false>)
                                      : (gaussian ? sample_kernel<false, true> : sample_kernel<false, false>);
   launch(kernel, over_rows(output.rows, (output.columns + 3) / 4), stream, logits, rows_per_input, draw,

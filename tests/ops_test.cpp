@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -378,6 +379,58 @@ TEST_P(OpsTest, RoundErrorsOfVanishingWeights) {
     const double not_zero = static_cast<double>(found.size()) - zero;
     EXPECT_NEAR(not_zero, expected, 5 * std::sqrt(expected)) << scale;
     EXPECT_EQ(not_zero > 0, multiple > 0) << scale;
+  }
+}
+
+template <class T>
+Matrix<T> rows_of(const Matrix<T>& matrix, std::int64_t first, std::int64_t count) {
+  return {matrix.row(first), std::min(count, matrix.rows - first), matrix.columns, matrix.stride};
+}
+
+/// Samples and deltas of many rows, made in pieces of at most `at_once` rows.
+struct LargeOperation {
+  struct Shape {
+    std::int64_t rows, receiving, sending;
+    int bits;
+  };
+  LargeOperation(Ops& ops, const Shape& shape, std::int64_t at_once) {
+    const TestConditional c(ops, shape.receiving, shape.sending, shape.bits);
+    const TestStates input(ops, shape.rows, shape.sending, 1);
+    const TestStates target(ops, shape.rows, shape.receiving, 2);
+    const TestStates output(ops, shape.rows, shape.receiving, 3);
+    const TestDeltas rounded(ops, shape.rows, shape.receiving);
+    const SampleWeights weights{nullptr, nullptr, 1, false, 0.5f};
+    for (std::int64_t first = 0; first < shape.rows; first += at_once) {
+      const Draw draw{85,      Domain::wake_sample, 1, 11 + static_cast<std::uint32_t>(first), 2,
+                      nullptr, SampleAddress::row};
+      const ConstStates some = rows_of(ConstStates(input.view()), first, at_once);
+      ops.sample(c.view, some, draw, 1, rows_of(output.view(), first, at_once));
+      ops.delta(c.view, some, rows_of(ConstStates(target.view()), first, at_once), draw,
+                rows_of(rounded.view(), first, at_once), weights);
+    }
+    const std::vector<std::uint8_t> host = to_host(output.buffer);
+    for (std::int64_t r = 0; r < shape.rows; ++r) {
+      const auto row = host.begin() + static_cast<std::ptrdiff_t>(r * padded_units(shape.receiving));
+      states.insert(states.end(), row, row + static_cast<std::ptrdiff_t>(shape.receiving));
+    }
+    deltas = rounded.found();
+  }
+  std::vector<std::uint8_t> states;
+  std::vector<int> deltas;
+};
+
+// Backends take large operations another way than small ones: in larger tiles, with several rows to a thread,
+// or with the product apart from what follows it; and decide by approximations where those are enough.
+TEST_P(OpsTest, LargeOperationsHaveTheBitsOfTheirPiecesAndOfTheCpu) {
+  const auto cpu = make_cpu_ops();
+  for (const LargeOperation::Shape& shape :
+       {LargeOperation::Shape{1100, 530, 70, 8}, {1100, 530, 70, 16}, {4200, 1001, 450, 8}}) {
+    const LargeOperation whole(ops(), shape, shape.rows), pieces(ops(), shape, 601),
+        expected(*cpu, shape, shape.rows);
+    const auto what = std::to_string(shape.rows) + " rows, " + std::to_string(shape.bits) + " bits";
+    EXPECT_TRUE(whole.states == expected.states && whole.deltas == expected.deltas) << what;
+    EXPECT_TRUE(pieces.states == expected.states && pieces.deltas == expected.deltas)
+        << what << ", in pieces";
   }
 }
 

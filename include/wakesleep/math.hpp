@@ -80,9 +80,24 @@ WAKESLEEP_HOST_DEVICE float exp_nonpositive(float x) { return exp_in_range(x < -
 /// e^x for every x. NaN gives NaN.
 WAKESLEEP_HOST_DEVICE float exp(float x) { return x > 90.0f ? infinity : exp_nonpositive(x); }
 
-/// log(1 + e) for e in [0, 1]: 2 atanh(t), t = e / (2 + e) <= 1/3, by its series.
+/// n / d for n = 0 or in [2^-64, 1] and d in [1, 4], correctly rounded: the division of a GPU without its
+/// guard against quotients that leave the normal range, which there are none of.
+WAKESLEEP_HOST_DEVICE float quotient(float n, float d) {
+#if defined(__CUDA_ARCH__)
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
+  inverse = fma(fma(-d, inverse, 1.0f), inverse, inverse);
+  float q = n * inverse;
+  q = fma(fma(-d, q, n), inverse, q);
+  return fma(fma(-d, q, n), inverse, q);
+#else
+  return n / d;
+#endif
+}
+
+/// log(1 + e) for e = 0 or in [2^-64, 1]: 2 atanh(t), t = e / (2 + e) <= 1/3, by its series.
 WAKESLEEP_HOST_DEVICE float log1p_unit(float e) {
-  const float t = e / (2.0f + e);
+  const float t = quotient(e, 2.0f + e);
   const float s = t * t;
   float p = fma(s, 1.0f / 15.0f, 1.0f / 13.0f);
   p = fma(s, p, 1.0f / 11.0f);
@@ -137,8 +152,8 @@ WAKESLEEP_HOST_DEVICE float at_most(float x, float limit) {
 /// a threshold of 2^-32, a rounded delta and a log-probability of 2^-20 nats are the same, zero.
 WAKESLEEP_HOST_DEVICE float minor_odds(float a) { return exp_normal(-at_most(absolute(a), 30.0f)); }
 
-/// Odds in [0, 1] as a probability.
-WAKESLEEP_HOST_DEVICE float probability_of_odds(float odds) { return odds / (1.0f + odds); }
+/// Odds, 0 or in [2^-64, 1], as a probability.
+WAKESLEEP_HOST_DEVICE float probability_of_odds(float odds) { return quotient(odds, 1.0f + odds); }
 
 /// sigma(-min(|a|, 30)), for drawing.
 WAKESLEEP_HOST_DEVICE float minor_probability_for_drawing(float a) {

@@ -30,17 +30,17 @@ __device__ inline Ascent from(const Ascent& ascent, std::int64_t index) {
           ascent.second != nullptr ? ascent.second + index : nullptr};
 }
 
-/// Moves `width` parameters along a gradient of integers, or of means in float32. Returns the largest of
-/// their magnitude_bits.
+/// Moves `width` parameters along a gradient of integers, or of means in float32, and returns them. Raises
+/// `largest` to the largest of their magnitude_bits.
 template <int width, class Gradient>
-__device__ std::uint32_t ascend(const Ascent& ascent, const Several<Gradient, width>& gradient, bool decayed,
-                                const Optimizer& optimizer, const Rates& rates) {
+__device__ Several<float, width> ascend(const Ascent& ascent, const Several<Gradient, width>& gradient,
+                                        bool decayed, const Optimizer& optimizer, const Rates& rates,
+                                        std::uint32_t& largest) {
   Several<float, width> parameter = load<width>(ascent.parameters);
   Several<float, width> first = {};
   Several<float, width> second = {};
   if (ascent.first != nullptr) first = load<width>(ascent.first);
   if (ascent.second != nullptr) second = load<width>(ascent.second);
-  std::uint32_t largest = 0;
 #pragma unroll
   for (int j = 0; j < width; ++j) {
     parameter.element[j] = updated_parameter(parameter.element[j], gradient.element[j], decayed, optimizer,
@@ -50,15 +50,16 @@ __device__ std::uint32_t ascend(const Ascent& ascent, const Several<Gradient, wi
   store(ascent.parameters, parameter);
   if (ascent.first != nullptr) store(ascent.first, first);
   if (ascent.second != nullptr) store(ascent.second, second);
-  return largest;
+  return parameter;
 }
 
 template <class Gradient>
-__device__ void ascend_bias(const ParameterUpdate& update, std::int64_t unit, Gradient gradient,
-                            const Optimizer& optimizer, const Rates& rates) {
+__device__ void ascend_bias(const ParameterUpdate& update, const std::uint32_t* step, std::int64_t unit,
+                            Gradient gradient, const Optimizer& optimizer, const Rates& rates) {
   const Ascent biases = {update.bias, update.state.bias_first, update.state.bias_second};
-  ascend<1>(from(biases, unit), Several<Gradient, 1>{{gradient}}, false, optimizer, rates);
-  if (!is_finite(update.bias[unit])) mark_diverged(update.diverged, update.step);
+  std::uint32_t largest = 0;
+  ascend<1>(from(biases, unit), Several<Gradient, 1>{{gradient}}, false, optimizer, rates, largest);
+  if (!is_finite(update.bias[unit])) mark_diverged(update.diverged, step);
 }
 
 /// Whether the weights and what the optimiser keeps of them can be moved four at a time.

@@ -1,19 +1,40 @@
 // What a kernel needs whose blocks all run at the same time and wait for each other.
 #pragma once
 
-#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/launch.cuh"
 
 namespace wakesleep::cuda {
 
-/// Waits for all threads of the grid. What they have written before it is seen by all of them after it, as
-/// long as it is read with ordinary loads. All threads of the grid must call it.
-__device__ inline void grid_barrier() { cooperative_groups::this_grid().sync(); }
+/// Where the threads of a grid wait for each other, again and again.
+struct GridBarrier {
+  std::uint32_t* arrivals = nullptr;  ///< of blocks, in the device's memory: counted up for ever, modulo 2^32
+  std::uint32_t before = 0;           ///< arrivals at the launch
+};
+
+/// Waits for all threads of the grid, which have waited `times` times before in this launch. What they have
+/// written before it is seen by all of them after it, as long as it is read with ordinary loads. All threads
+/// of the grid must call it.
+///
+/// That of cooperative_groups waits for what its arrival brings back before it looks whether others have
+/// arrived, which takes half as long again.
+__device__ inline void grid_barrier(const GridBarrier& barrier, std::uint32_t times) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const std::uint32_t all = barrier.before + (times + 1) * gridDim.x;
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(barrier.arrivals) : "memory");
+    std::uint32_t arrived;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(barrier.arrivals) : "memory");
+    } while (static_cast<std::int32_t>(arrived - all) < 0);
+  }
+  __syncthreads();
+}
 
 /// The block's shared memory, of the size that the launch asked for. Nothing is constructed in it.
 template <class Memory>

@@ -12,6 +12,10 @@ inline constexpr int warp_lanes = 32;
 inline constexpr int block_threads = 256;
 inline constexpr int block_warps = block_threads / warp_lanes;
 
+/// Where there is work for more threads than this, which fill a large device several times, a thread takes
+/// more of it.
+inline constexpr std::int64_t enough_threads = std::int64_t{1} << 19;
+
 /// ceil(count / per_block) as a grid's extent.
 inline unsigned int blocks_for(std::int64_t count, std::int64_t per_block, std::int64_t limit) {
   const std::int64_t blocks = (count + per_block - 1) / per_block;

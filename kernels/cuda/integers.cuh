@@ -54,23 +54,37 @@ __device__ void store_integers(const Integers<Element>& integers, std::int64_t u
   if (two_limbs) store(integers.low + unit * integers.stride + first, low);
 }
 
-/// Writes the integers of one unit's weights, `width` at a time, given the calling thread's part of their
-/// largest magnitude_bits. All threads of the block must call it; each reads the weights that it would read
-/// in a loop from width * threadIdx.x on. A unit that has diverged keeps its last integers: its run is about
-/// to stop.
-template <int width, class Element>
-__device__ void write_integers(const Integers<Element>& integers, std::int64_t unit, const float* weights,
-                               std::int64_t count, std::uint32_t largest) {
+/// 2^shift of a unit's integers.
+struct IntegerScale {
+  bool fits = false;
+  float two_to_shift = 0.0f;
+};
+
+/// That of a unit, given the calling thread's part of its weights' largest magnitude_bits, which goes to
+/// integers.scales. All threads of the block must call it. A unit that has diverged, whose weights do not
+/// fit, keeps its last integers: its run is about to stop.
+template <class Element>
+__device__ IntegerScale scale_of_integers(const Integers<Element>& integers, std::int64_t unit,
+                                          std::uint32_t largest) {
   const float magnitude = float_from_bits(block_reduce(largest, Larger{}));
   const std::int32_t shift = weight_shift(magnitude, integers.bits);
   if (shift == shift_overflow) {
     if (threadIdx.x == 0) mark_diverged(integers.diverged, integers.step);
-    return;
+    return {};
   }
   if (threadIdx.x == 0) integers.scales[unit] = scale_of_sum(shift, integers.largest_input);
-  const float two_to_shift = power_of_two(shift);
+  return {true, power_of_two(shift)};
+}
+
+/// Writes the integers of one unit's weights, `width` at a time. All threads of the block must call it, as
+/// scale_of_integers; each reads the weights that it would read in a loop from width * threadIdx.x on.
+template <int width, class Element>
+__device__ void write_integers(const Integers<Element>& integers, std::int64_t unit, const float* weights,
+                               std::int64_t count, std::uint32_t largest) {
+  const IntegerScale scale = scale_of_integers(integers, unit, largest);
+  if (!scale.fits) return;
   for (std::int64_t i = width * threadIdx.x; i < count; i += width * block_threads) {
-    store_integers<width>(integers, unit, i, load<width>(weights + i), two_to_shift);
+    store_integers<width>(integers, unit, i, load<width>(weights + i), scale.two_to_shift);
   }
 }
 

@@ -45,17 +45,42 @@ void round_errors(cudaStream_t stream, Matrix<const float> errors, const SampleW
 void shared_delta(cudaStream_t stream, const Logits& logits, ConstStates target, const SampleWeights& weights,
                   const Draw& draw, Deltas deltas);
 
+/// The product of a conditional of Bernoulli units with int8 weights, and what is wanted of its logits.
+struct ForwardOperation {
+  const std::int8_t* limbs = nullptr;  ///< as in Limbs
+  std::int32_t limb_count = 1;
+  std::int32_t limb_rows = 0;
+  std::int64_t limb_stride = 0;
+  const float* scales = nullptr;
+  const float* bias = nullptr;
+  ConstStates input;
+  std::int32_t rows = 0;
+  std::int32_t units = 0;
+  Draw draw;                         ///< of samples or deltas
+  std::int64_t samples = 1;          ///< rows for each row of the batch, for Draw::samples
+  ConstStates target;                ///< of deltas or scores
+  std::int32_t rows_per_target = 1;  ///< row r has target row r / rows_per_target
+  float weight = 1.0f;               ///< of deltas
+  ScoreSink sink;                    ///< of samples or scores, as errors are
+  Matrix<float> errors;
+};
+/// Whether a product is so small that it pays to make it and what follows in one kernel.
+bool fits_one_kernel(std::int64_t rows, const Limbs& limbs);
+void forward_sample(cudaStream_t stream, const ForwardOperation& operation, States output);
+void forward_delta(cudaStream_t stream, const ForwardOperation& operation, Deltas deltas);
+void forward_score(cudaStream_t stream, const ForwardOperation& operation);
+
 /// Row r of `rows` takes the logits of row r / rows_per_input and target row r / rows_per_target.
 void score(cudaStream_t stream, const Logits& logits, std::int64_t rows, std::int64_t rows_per_input,
            ConstStates target, std::int64_t rows_per_target, const ScoreSink& sink, Matrix<float> errors);
 
 /// In one launch what a gradient needs: the columns of deltas and states as rows of elements of the route's
 /// kind, with both extents padded to 16 by zeros, and, unless bias_gradient is null, bias_gradient = column
-/// sums of the deltas.
+/// sums of the deltas. Null copies are not made. `zeros` are column_sums_count(deltas.columns) zeros, and are
+/// zeros again afterwards.
 void transpose(cudaStream_t stream, CudaRoute route, ConstDeltas deltas, void* transposed_deltas,
-               ConstStates states, void* transposed_states, std::int32_t* bias_gradient);
-/// The column sums alone.
-void bias_gradient(cudaStream_t stream, ConstDeltas deltas, std::int32_t* bias_gradient);
+               ConstStates states, void* transposed_states, std::int32_t* bias_gradient, std::int32_t* zeros);
+std::int64_t column_sums_count(std::int64_t columns);
 
 /// gradient [units x units]: 0 on and above the diagonal.
 void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units);

@@ -35,6 +35,77 @@ __device__ inline std::int32_t log_probability_of_state(const Logits& logits, st
   return logits.deviation > 0.0f ? log_gaussian(state, a, logits.density) : log_bernoulli(state, a);
 }
 
+/// What the units of a group have in common in all rows.
+template <int count>
+struct UnitGroup {
+  float scale[count];
+  float bias[count];
+};
+template <int count>
+__device__ UnitGroup<count> unit_group(const Logits& logits, std::int64_t first, std::int64_t units) {
+  UnitGroup<count> group;
+  const auto left = static_cast<std::int32_t>(units - first);
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    const bool exists = i < left;
+    group.scale[i] = exists && logits.sums != nullptr ? logits.scales[first + i] : 0.0f;
+    group.bias[i] = exists ? logits.bias[first + i] : 0.0f;
+  }
+  return group;
+}
+
+/// The integer sums of four units, the first of which is a multiple of 4.
+__device__ inline Several<std::int32_t, 4> four_sums(const Logits& logits, std::int64_t row,
+                                                     std::int64_t first) {
+  if (logits.sums == nullptr) return {};
+  const std::int32_t* sums = logits.sums + row * logits.stride + first;
+  Several<std::int32_t, 4> sum = load<4>(sums);
+  if (logits.low_limb_offset != 0) {
+    const Several<std::int32_t, 4> low = load<4>(sums + logits.low_limb_offset);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum.element[i] = join_limbs(sum.element[i], low.element[i]);
+  }
+  return sum;
+}
+
+/// Sums of `fours` times four units from `first` on in several rows, all of them asked for before the first
+/// is used.
+template <int rows, int fours>
+__device__ void load_sums(const Logits& logits, const std::uint32_t (&row)[rows], std::int64_t first,
+                          Several<std::int32_t, 4> (&sums)[rows][fours]) {
+  const auto load_from = [&](const std::int32_t* limb, Several<std::int32_t, 4>(&limb_sums)[rows][fours]) {
+#pragma unroll
+    for (int i = 0; i < rows; ++i) {
+#pragma unroll
+      for (int four = 0; four < fours; ++four) {
+        limb_sums[i][four] = load<4>(limb + row[i] * logits.stride + 4 * four);
+      }
+    }
+  };
+  if (logits.sums == nullptr) {
+#pragma unroll
+    for (int i = 0; i < rows; ++i) {
+#pragma unroll
+      for (int four = 0; four < fours; ++four) sums[i][four] = {};
+    }
+    return;
+  }
+  load_from(logits.sums + first, sums);
+  if (logits.low_limb_offset == 0) return;
+  Several<std::int32_t, 4> low[rows][fours];
+  load_from(logits.sums + first + logits.low_limb_offset, low);
+#pragma unroll
+  for (int i = 0; i < rows; ++i) {
+#pragma unroll
+    for (int four = 0; four < fours; ++four) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        sums[i][four].element[j] = join_limbs(sums[i][four].element[j], low[i][four].element[j]);
+      }
+    }
+  }
+}
+
 /// The pre-activations of `count` neighbouring units given one input row. `first` is a multiple of `count`,
 /// and `count` one of 4; the sums of a row are padded to 16 units, so that they can be read four at a time.
 template <int count>
@@ -52,24 +123,14 @@ __device__ LogitGroup<count> logit_group(const Logits& logits, std::int64_t row,
     for (int i = 0; i < count; ++i) group.unit[i] = first + i < units ? kept[i] : 0.0f;
     return group;
   }
+  const UnitGroup<count> units_of_group = unit_group<count>(logits, first, units);
 #pragma unroll
   for (int four = 0; four < count; four += 4) {
-    Several<std::int32_t, 4> sum = {};
-    if (logits.sums != nullptr) {
-      const std::int32_t* sums = logits.sums + row * logits.stride + first + four;
-      sum = load<4>(sums);
-      if (logits.low_limb_offset != 0) {
-        const Several<std::int32_t, 4> low = load<4>(sums + logits.low_limb_offset);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sum.element[i] = join_limbs(sum.element[i], low.element[i]);
-      }
-    }
+    const Several<std::int32_t, 4> sum = four_sums(logits, row, first + four);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const std::int64_t unit = first + four + i;
-      const bool exists = unit < units;
-      const float scale = exists && logits.sums != nullptr ? logits.scales[unit] : 1.0f;
-      group.unit[four + i] = exists ? pre_activation(sum.element[i], scale, logits.bias[unit]) : 0.0f;
+      group.unit[four + i] =
+          pre_activation(sum.element[i], units_of_group.scale[four + i], units_of_group.bias[four + i]);
     }
   }
   return group;

@@ -1,4 +1,4 @@
-// The only inline PTX of the backend: products of small tiles of signed bytes by the matrix units.
+// Products of small tiles of signed bytes by the matrix units.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -42,6 +42,26 @@ __device__ inline PhiloxBlock random_block(const Draw& draw, std::int64_t output
       draw.seed);
 }
 
+/// The words of a group of units in several output rows: what rows have in common is made once.
+struct RowDraws {
+  std::uint64_t seed;
+  std::uint32_t group, first_row, step, domain, samples;  ///< samples: 0 where all rows have one step
+  __device__ PhiloxBlock of_row(std::uint32_t output_row) const {
+    const bool by_step = samples != 0u;
+    const std::uint32_t row = by_step ? output_row / samples : output_row;
+    const std::uint32_t sample = by_step ? output_row % samples : 0u;
+    return random_block(draw_counter(group, first_row + row, step + sample, domain), seed);
+  }
+};
+__device__ inline RowDraws row_draws(const Draw& draw, std::int64_t samples, std::uint32_t group) {
+  return {draw.seed,
+          group,
+          draw.first_row,
+          step_of(draw),
+          domain_word(draw.domain, draw.layer),
+          draw.samples == SampleAddress::step ? static_cast<std::uint32_t>(samples) : 0u};
+}
+
 /// The 16 random bits of unit `index` of a group of eight: the low half of each word first.
 __device__ inline std::uint32_t half_word(const PhiloxBlock& block, int index) {
   return (block.word[index >> 1] >> (16 * (index & 1))) & 0xFFFFu;

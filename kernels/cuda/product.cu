@@ -96,7 +96,8 @@ Products::Products(Ops& ops, cudaStream_t stream, const BlasHandle& blas, TestEl
       left_(ops, outgrown),
       right_(ops, outgrown),
       sums_(ops, outgrown),
-      piece_(ops, outgrown) {}
+      piece_(ops, outgrown),
+      zeros_(ops, outgrown) {}
 
 void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   const Limbs& limbs = weights.limbs();
@@ -110,6 +111,7 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   }
   if (route_ == CudaRoute::fp16) left_.get<std::byte>(rows * limbs.stride * element);
 
+  zeros(column_sums_count(weights.receiving));
   left_.get<std::byte>(padded_to_16(weights.receiving) * rows_padded * element);
   right_.get<std::byte>(padded_to_16(weights.sending) * rows_padded * element);
   if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded,
@@ -153,9 +155,25 @@ void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gr
   const std::int64_t rows = padded_to_16(deltas.rows);
   void* left = left_.get<std::byte>(receiving * rows * element_bytes(route_));
   void* right = right_.get<std::byte>(sending * rows * element_bytes(route_));
-  transpose(stream_, route_, deltas, left, states, right, bias_gradient);
+  transpose(stream_, route_, deltas, left, states, right, bias_gradient,
+            zeros(column_sums_count(deltas.columns)));
   multiply({left, deltas.columns, rows}, {right, sending, rows}, rows,
            std::int64_t{largest_delta} * largest_state, {gradient, states.columns, states.columns});
+}
+
+void Products::bias_gradient(ConstDeltas deltas, std::int32_t* bias_gradient) {
+  transpose(stream_, route_, deltas, nullptr, {}, nullptr, bias_gradient,
+            zeros(column_sums_count(deltas.columns)));
+}
+
+std::int32_t* Products::zeros(std::int64_t count) {
+  std::int32_t* const memory = zeros_.get<std::int32_t>(count);
+  if (count > zeros_count_) {
+    WAKESLEEP_CUDA_CHECK(
+        cudaMemsetAsync(memory, 0, static_cast<std::size_t>(count) * sizeof(std::int32_t), stream_));
+    zeros_count_ = count;
+  }
+  return memory;
 }
 
 /// The padding of states holds anything: on the int8 route it meets the zeros that pad the weights.

@@ -51,6 +51,9 @@ class Products {
   void gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient, std::int32_t* bias_gradient,
                 std::int32_t largest_state);
 
+  /// The column sums alone.
+  void bias_gradient(ConstDeltas deltas, std::int32_t* bias_gradient);
+
   /// Multiplies random integers at the route's limits, with states up to largest_state, and compares with
   /// 64-bit sums; throws InternalError, naming route and device, where they differ. Done once per process,
   /// device, route and largest state. Blocks.
@@ -85,6 +88,8 @@ class Products {
                   const std::string& device);
 
   Operand as_operand(ConstStates states);
+  /// At least `count` zeros, which whoever changes them leaves as zeros.
+  std::int32_t* zeros(std::int64_t count);
   std::int64_t terms_at_once(std::int64_t largest_product) const;
   /// Whether one call of cuBLASLt can write the result itself.
   bool direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,
@@ -98,6 +103,8 @@ class Products {
   Workspace left_, right_;  ///< copies of operands in the form that the route multiplies
   Workspace sums_;          ///< what forward() returns
   Workspace piece_;         ///< sums of one call of cuBLASLt where they need another form
+  Workspace zeros_;
+  std::int64_t zeros_count_ = 0;
 };
 
 }  // namespace wakesleep::cuda

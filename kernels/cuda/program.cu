@@ -90,7 +90,7 @@ void Draft::add_forward(StageKind kind, const CudaWeights* weights, const float*
     const Limbs& limbs = weights->limbs();
     forward.high = static_cast<const std::int8_t*>(limbs.data);
     forward.low = limbs.count == 2 ? forward.high + limbs.rows * limbs.stride : nullptr;
-    forward.stride = limbs.stride;
+    forward.stride = static_cast<std::int32_t>(limbs.stride);
     forward.scales = weights->scales();
     forward.input = input;
     forward.chunks = static_cast<std::int32_t>(limbs.stride / chunk_units);
@@ -109,8 +109,8 @@ void Draft::sample(const CudaWeights* weights, const float* bias, ConstStates in
                    States output) {
   if (!accepts(output.rows)) return;
   ForwardStage forward;
-  forward.rows = output.rows;
-  forward.units = output.columns;
+  forward.rows = static_cast<std::int32_t>(output.rows);
+  forward.units = static_cast<std::int32_t>(output.columns);
   forward.draw = draw;
   forward.output = output;
   add_forward(StageKind::sample, weights, bias, input, forward, {{}, {range(output)}});
@@ -120,8 +120,8 @@ void Draft::delta(const CudaWeights* weights, const float* bias, ConstStates inp
                   const Draw& draw, float weight, Deltas deltas) {
   if (!accepts(deltas.rows)) return;
   ForwardStage forward;
-  forward.rows = deltas.rows;
-  forward.units = deltas.columns;
+  forward.rows = static_cast<std::int32_t>(deltas.rows);
+  forward.units = static_cast<std::int32_t>(deltas.columns);
   forward.draw = draw;
   forward.target = target;
   forward.deltas = deltas;
@@ -147,6 +147,8 @@ void Draft::update(const ParameterUpdate& update, const GradientPair<const std::
     refuse("an update of which the gradient does not come just before");
     return;
   }
+  if (optimizer_.value_or(optimizer.kind) != optimizer.kind) refuse("another optimiser");
+  optimizer_ = optimizer.kind;
   if (!accepts(latest->deltas.rows)) return;
   const auto floats = [](const float* first, std::int64_t count) {
     return range(first, count * static_cast<std::int64_t>(sizeof(float)));
@@ -216,6 +218,7 @@ Program Draft::program() const {
   Program program;
   program.clock = clock_;
   program.steps = steps_;
+  program.optimizer = optimizer_.value_or(OptimizerKind::sgd);
   return program;
 }
 

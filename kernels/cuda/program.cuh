@@ -8,10 +8,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "kernels/cuda/cooperative.cuh"
 #include "kernels/cuda/integers.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/product.cuh"
@@ -23,13 +25,13 @@ namespace wakesleep::cuda {
 inline constexpr int persistent_threads = 512;  ///< of a block; a multiprocessor has one
 inline constexpr int persistent_warps = persistent_threads / warp_lanes;
 
-inline constexpr std::int64_t tile_rows = 16;    ///< rows of the batch that a warp takes through a product
-inline constexpr std::int64_t tile_units = 8;    ///< and its receiving units
-inline constexpr std::int64_t chunk_units = 64;  ///< sending units that it multiplies at a time
-inline constexpr std::int64_t learn_units = 8;  ///< receiving units that a block takes through a whole update
-inline constexpr std::int64_t learn_sending = 32;  ///< sending units that a warp takes through a gradient
+inline constexpr std::int32_t tile_rows = 16;    ///< rows of the batch that a warp takes through a product
+inline constexpr std::int32_t tile_units = 8;    ///< and its receiving units
+inline constexpr std::int32_t chunk_units = 64;  ///< sending units that it multiplies at a time
+inline constexpr std::int32_t learn_units = 8;  ///< receiving units that a block takes through a whole update
+inline constexpr std::int32_t learn_sending = 32;  ///< sending units that a warp takes through a gradient
 /// Rows of a batch, whose deltas a block keeps at hand.
-inline constexpr std::int64_t most_learn_rows = 1024;
+inline constexpr std::int32_t most_learn_rows = 1024;
 
 /// Where a step's scalars stand. While a program runs, pointers into *now lead to the step's place in the
 /// table instead, so that nobody waits for `advance`.
@@ -52,12 +54,12 @@ struct GatherStage {
 struct ForwardStage {
   const std::int8_t* high = nullptr;  ///< the integer weights, as in Limbs
   const std::int8_t* low = nullptr;   ///< null: one limb
-  std::int64_t stride = 0;
+  std::int32_t stride = 0;
   const float* scales = nullptr;
   const float* bias = nullptr;
   ConstStates input;
-  std::int64_t rows = 0;
-  std::int64_t units = 0;
+  std::int32_t rows = 0;
+  std::int32_t units = 0;
   std::int32_t chunks = 0;
   std::int32_t splits = 1;  ///< warps that share a tile's chunks: a power of two up to persistent_warps
   Draw draw;
@@ -107,9 +109,11 @@ static_assert(std::is_trivially_copyable_v<Level> && sizeof(Level) <= 16 * persi
 
 struct Program {
   Clock clock;
+  GridBarrier barrier;
   const Level* levels = nullptr;
   std::int32_t level_count = 0;  ///< at least 1
   std::int32_t steps = 0;
+  OptimizerKind optimizer = OptimizerKind::sgd;  ///< of all that it learns
 };
 
 /// How many blocks run a program on the current device; 0 where it runs none.
@@ -189,6 +193,7 @@ class Draft {
   Clock clock_;
   std::int32_t steps_ = 0;
   std::string refused_;
+  std::optional<OptimizerKind> optimizer_;
   std::vector<Piece> pieces_;
   std::unique_ptr<Gradient> gradient_;
 };

@@ -25,8 +25,17 @@ PersistentKernel::PersistentKernel(Ops& ops, const Draft& draft, int blocks)
   const std::vector<Level> levels = draft.levels();
   levels_ = Buffer<Level>(ops, static_cast<std::int64_t>(levels.size()));
   levels_.copy_in(levels.data());
+  arrivals_ = Buffer<std::uint32_t>(ops, 1);
+  arrivals_.fill_zero();
+  program_.barrier.arrivals = arrivals_.data();
   program_.levels = levels_.data();
   program_.level_count = static_cast<std::int32_t>(levels.size());
+}
+
+void PersistentKernel::launch(cudaStream_t stream) {
+  run_persistent(stream, program_, blocks_);
+  program_.barrier.before +=
+      static_cast<std::uint32_t>(program_.level_count) * static_cast<std::uint32_t>(blocks_);
 }
 
 Replay::Replay(Ops& ops, cudaGraph_t graph, const Draft& draft, int blocks, CudaReplay wish,
@@ -46,7 +55,7 @@ Replay::Replay(Ops& ops, cudaGraph_t graph, const Draft& draft, int blocks, Cuda
   }
 }
 
-void Replay::launch(Form form, cudaStream_t stream) const {
+void Replay::launch(Form form, cudaStream_t stream) {
   if (form == Form::graph) {
     graph_.launch(stream);
   } else {

@@ -17,10 +17,11 @@ namespace wakesleep::cuda {
 class PersistentKernel {
  public:
   PersistentKernel(Ops& ops, const Draft& draft, int blocks);
-  void launch(cudaStream_t stream) const { run_persistent(stream, program_, blocks_); }
+  void launch(cudaStream_t stream);
 
  private:
   Buffer<Level> levels_;
+  Buffer<std::uint32_t> arrivals_;
   Program program_;
   int blocks_;
 };
@@ -44,7 +45,7 @@ class Replay {
 
  private:
   enum class Form { graph, persistent };
-  void launch(Form form, cudaStream_t stream) const;
+  void launch(Form form, cudaStream_t stream);
   void time(Form form, cudaStream_t stream);
 
   Graph graph_;

@@ -2,6 +2,7 @@
 // host code (device.cpp, blocks.cpp). docs/testing.md says what this shows and what it does not.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -93,6 +94,12 @@ inline T atomicMax(T* largest, T value) {
   if (value > old) *largest = value;
   return old;
 }
+inline int atomicExch(int* word, int value) {
+  const int old = *word;
+  *word = value;
+  return old;
+}
+inline void __threadfence() {}
 inline unsigned int atomicCAS(unsigned int* word, unsigned int expected, unsigned int value) {
   const unsigned int old = *word;
   if (old == expected) *word = value;
@@ -117,6 +124,13 @@ inline int __dp4a(int x, int y, int sum) {
   return sum;
 }
 #define __launch_bounds__(threads, blocks)
+
+/// x + y rounded down, of numbers whose sum a double holds exactly.
+inline float __fadd_rd(float x, float y) {
+  const double sum = static_cast<double>(x) + static_cast<double>(y);
+  const float nearest = static_cast<float>(sum);
+  return static_cast<double>(nearest) > sum ? std::nextafterf(nearest, -HUGE_VALF) : nearest;
+}
 
 // -------------------------------------------------------------------------------- the runtime
 enum cudaError_t {

@@ -4,13 +4,18 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/launch.cuh"
 
 namespace wakesleep::cuda {
 
-inline void grid_barrier() { ::emulation::grid_barrier(); }
+struct GridBarrier {
+  std::uint32_t* arrivals = nullptr;
+  std::uint32_t before = 0;
+};
+inline void grid_barrier(const GridBarrier&, std::uint32_t) { ::emulation::grid_barrier(); }
 
 template <class Memory>
 Memory& block_memory() {
