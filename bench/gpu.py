@@ -9,21 +9,27 @@ ratio, so that a GPU that changes its clock changes it for all. Plain SGD throug
 by reweighted wake-sleep with ten samples.
 
 The settings that are likely to be the fastest are tried and measured in turn first: that record says "provisional",
-and is replaced when a faster setting was found, or none. What was found so far is kept in OUT/progress-gpu.json: after
-`--budget` seconds the script stops with exit code 75, and goes on there when it is called again.
+and is replaced when a faster setting was found, or none; `--likeliest` ends with it, where time on a GPU is short. The
+peers of these settings are started at the beginning, those of all nets at the same time, and run until their net is
+done: the GPU's memory must hold them all, or the nets be measured in several calls. What was found so far is kept in
+OUT/progress-gpu.json: after `--budget` seconds the script stops with exit code 75, and goes on there when it is called
+again.
 
     bench/gpu.py --engine build/release/wakesleep --net a c d e
+    bench/gpu.py --engine build/release/wakesleep --likeliest --rounds 3 --seconds 0.3 --tuning-seconds 0.1
     bench/gpu.py --table bench/results/gpu-*.json
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import datetime
 import hashlib
 import json
 import os
 import pathlib
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,7 +46,8 @@ JAX = BENCH / "peers" / "jax_wake_sleep.py"
 UNFINISHED, NO_GPU = 75, 69
 START_SECONDS = 150  # a peer that compiles, searches or proves itself for longer is not waited for
 RUN_SECONDS = 200  # nor a measurement of the engine
-CHECKS_AT_ONCE = 6
+CHECKS_AT_ONCE = 8
+STARTS_AT_ONCE = 64  # more than all nets have peers
 
 NETS = {
     "a": ([784, 200, 200, 200], 100),
@@ -73,18 +80,69 @@ class Failed(Exception):
     """A program ended with an error or took too long."""
 
 
+class Interrupted(Exception):
+    """By the signal that is its argument."""
+
+
 # ---------------------------------------------------------------------------------------------------- programs
+
+
+running, stopping = set(), threading.Event()
+
+
+def begin(command, **streams):
+    """Starts a program, which ends with this script at the latest (end_all)."""
+    # In the process group of this script: whoever kills that, which nothing here can answer, ends the program as well.
+    try:
+        process = subprocess.Popen([str(word) for word in command], text=True, **streams)
+    except OSError as why_not:
+        raise Failed(f"cannot be started: {why_not.strerror}") from None
+    running.add(process)
+    if stopping.is_set():  # since this was begun
+        process.kill()
+    return process
+
+
+def end(process):
+    process.kill()
+    process.wait()
+    running.discard(process)
+
+
+def end_all():
+    stopping.set()
+    processes = list(running)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        end(process)
+
+
+def interrupt(number, frame):
+    """Once: what follows, the end of all programs, is not interrupted."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda *_: None)
+    raise Interrupted(number)
+
+
+def run(command, seconds):
+    """Exit code, output and error output of a program."""
+    process = begin(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"took over {seconds} s") from None
+    finally:
+        end(process)
+    return process.returncode, output, errors
 
 
 def run_json(command):
     """The last line that a command prints, which is JSON."""
-    try:
-        done = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=RUN_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"took over {RUN_SECONDS} s") from None
-    if done.returncode != 0:
-        raise Failed(f"ended with {done.returncode}: {last_line(done.stderr)}")
-    return json.loads(done.stdout.splitlines()[-1])
+    code, output, errors = run(command, RUN_SECONDS)
+    if code != 0:
+        raise Failed(f"ended with {code}: {last_line(errors)}")
+    return json.loads(output.splitlines()[-1])
 
 
 def last_line(text):
@@ -96,32 +154,41 @@ class Served:
     """A peer that has been started once and measures a round whenever it is told to."""
 
     def __init__(self, command):
-        self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(
-            [*command, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
-        )
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")
+        self.process = begin([*command, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         self.description = self.answer()
 
     def answer(self):
+        asked = time.monotonic()
         alarm = threading.Timer(START_SECONDS, self.process.kill)
         alarm.start()
-        line = self.process.stdout.readline()
-        alarm.cancel()
-        if line:
-            return json.loads(line)
-        code = self.process.wait()
+        try:
+            line = self.process.stdout.readline()
+            if line:
+                return json.loads(line)
+            code = self.process.wait()
+        except ValueError:
+            self.close()
+            raise Failed("answered with something else than JSON") from None
+        finally:
+            alarm.cancel()
+        self.close()
+        if time.monotonic() - asked >= START_SECONDS:
+            raise Failed(f"took over {START_SECONDS} s")
         self.errors.seek(0)
-        because = f"took over {START_SECONDS} s" if code == -9 else f"ended with {code}: {last_line(self.errors.read())}"
-        raise Failed(because)
+        raise Failed(f"ended with {code}: {last_line(self.errors.read())}")
 
     def measure(self, seconds):
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; `answer` says why
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
         return self.answer()
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        """Without waiting for an orderly end, which takes seconds that nothing can be measured in."""
+        end(self.process)
+        with contextlib.suppress(BrokenPipeError):  # of what it was asked and did not read
+            self.process.stdin.close()
 
 
 # ---------------------------------------------------------------------------------------------------- settings to try
@@ -139,11 +206,14 @@ def pytorch_settings(net, device):
     if device == "cpu":
         return
     graph = ["--graph", str(graph_steps(net))]
+    bf16 = [*graph, "--precision", "bf16", "--body", "compiled"]
+    if net == "a":  # 89.3 microseconds a step on an H200, and 90.9 without the second stream
+        yield "graph", [*bf16, "--branches", "2"]
     for precision in ("bf16", "tf32", "float32"):
         yield "graph", [*graph, "--precision", precision, "--body", "compiled"]
     yield "graph", [*graph, "--precision", "bf16"]
-    bf16 = [*graph, "--precision", "bf16", "--body", "compiled"]
-    yield "graph", [*bf16, "--branches", "2"]
+    if net != "a":
+        yield "graph", [*bf16, "--branches", "2"]
     if net not in SAMPLES:  # whose weights are all copied at a phase's end
         yield "graph", [*bf16, "--branches", "2", "--cast", "layer"]
         yield "graph", [*bf16, "--cast", "layer"]
@@ -158,10 +228,17 @@ def jax_settings(net):
                 yield "jax", ["--precision", precision, "--generator", generator]
 
 
+def name_of(kind, options):
+    return f"{kind} {' '.join(options)}"
+
+
 class Contest:
-    """One net: who takes part, what was found so far."""
+    """One net: who takes part, which peers run, what was found so far."""
+
+    starters = concurrent.futures.ThreadPoolExecutor(STARTS_AT_ONCE)
 
     def __init__(self, arguments, net, progress):
+        self.peers = {}  # by name_of their settings: the futures of what is Served
         self.arguments, self.net, self.progress = arguments, net, progress
         self.sizes, self.batch_size = NETS[net]
         self.found = progress.data.setdefault("nets", {}).setdefault(
@@ -190,17 +267,15 @@ class Contest:
         return ("int8", "float32") if self.arguments.device == "cpu" else ("int8", "fp16")
 
     def ways(self):
-        """(route, replay) of every setting of the engine that is tried."""
-        if not self.arguments.persistent:
-            yield from ((route, "graph") for route in self.routes())
-            return
-        yield from ((route, "fastest") for route in self.routes())
-        if self.net in ("a", "tiny") and self.arguments.device == "cuda":
-            yield from (("int8", "graph"), ("int8", "persistent"))
+        """(route, replay) of every setting of the engine that is tried, the likeliest first."""
+        ways = [(route, "fastest" if self.arguments.persistent else "graph") for route in self.routes()]
+        if self.arguments.persistent and self.net in ("a", "tiny") and self.arguments.device == "cuda":
+            ways += [("int8", "graph"), ("int8", "persistent")]
+        return ways[:1] if self.arguments.likeliest else ways
 
     def settings(self):
-        yield from pytorch_settings(self.net, self.arguments.device)
-        yield from jax_settings(self.net)
+        settings = [*pytorch_settings(self.net, self.arguments.device), *jax_settings(self.net)]
+        return self.likeliest(settings) if self.arguments.likeliest else settings
 
     def commands(self):
         for kind, options in self.settings():
@@ -225,48 +300,62 @@ class Contest:
         source = hashlib.sha256(self.source(kind).read_bytes()).hexdigest()[:16]
         return f"{source} {self.arguments.device} {' '.join([*options, *self.samples])}"
 
-    def check(self, settings):
-        """Several at a time: most of a check is the start of its interpreter, and what it compiles."""
+    def unchecked(self, settings):
+        """The commands of checks whose verdicts are not known, by their keys."""
         checks = self.progress.data.setdefault("checks", {})
+        keys = {self.check_key(*setting): [*self.peer(*setting), "--check"] for setting in settings}
+        return {key: command for key, command in keys.items() if key not in checks}
 
-        def outcome(setting):
-            try:
-                done = subprocess.run([*self.peer(*setting), "--check"], text=True, capture_output=True,
-                                      timeout=START_SECONDS)  # fmt: skip
-            except subprocess.TimeoutExpired:
-                return f"took over {START_SECONDS} s"
-            except OSError as why:
-                return str(why)
-            return "ok" if done.returncode == 0 else last_line(done.stderr)
+    def first_peers(self):
+        """Settings that this begins with, as far as they did not fail: none where others are being tried already."""
+        failed = lambda setting: "failed" in self.found["peers"].get(name_of(*setting), {})
+        if "file" in self.found:
+            return []
+        return [setting for setting in self.likeliest(self.settings()) if not failed(setting)]
 
-        unknown = [setting for setting in settings if self.check_key(*setting) not in checks]
-        self.progress.pause_if_spent()
-        with concurrent.futures.ThreadPoolExecutor(min(CHECKS_AT_ONCE, os.cpu_count() or 1)) as pool:
-            for setting, result in zip(unknown, pool.map(outcome, unknown)):
-                checks[self.check_key(*setting)] = result
-                self.progress.save()
+    def start(self, settings):
+        """Starts those of the peers that do not run, all at the same time. Returns what to wait for."""
+        for kind, options in settings:
+            name = name_of(kind, options)
+            if name not in self.peers:
+                self.peers[name] = self.starters.submit(Served, [*self.peer(kind, options), *self.shape()])
+        return [self.peers[name_of(*setting)] for setting in settings]
+
+    def close(self, names):
+        for future in [self.peers.pop(name) for name in names]:
+            if future.exception() is None:
+                future.result().close()
+
+    def close_slower(self):
+        """The peers that were tried and are not the fastest of their kind: whoever runs takes memory on the GPU."""
+        fastest = self.fastest(self.found["peers"].values(), "kind").values()
+        kept = {name_of(entry["kind"], entry["options"]) for entry in fastest}
+        self.close((self.peers.keys() & self.found["peers"].keys()) - kept)
 
     def try_peers(self, settings):
-        untried = [setting for setting in settings if f"{setting[0]} {' '.join(setting[1])}" not in self.found["peers"]]
-        self.check(untried)
+        untried = [setting for setting in settings if name_of(*setting) not in self.found["peers"]]
+        if not untried:
+            return
+        self.progress.pause_if_spent()
+        check(self.unchecked(untried), self.progress)
         for kind, options in untried:
-            key = f"{kind} {' '.join(options)}"
+            name = name_of(kind, options)
             self.progress.pause_if_spent()
             entry = {"kind": kind, "options": options}
             try:
                 verdict = self.progress.data["checks"][self.check_key(kind, options)]
                 if verdict != "ok":
                     raise Failed(f"is not correct or does not run: {verdict}")
-                served = Served([*self.peer(kind, options), *self.shape()])
+                served = self.start([(kind, options)])[0].result()
                 entry.update(served.measure(self.arguments.tuning_seconds))
                 entry["setting"] = served.description
-                served.close()
-                print(f"  {key}: {entry['images_per_second']:,.0f} images/s", flush=True)
+                print(f"  {name}: {entry['images_per_second']:,.0f} images/s", flush=True)
             except Failed as why:
                 entry["failed"] = str(why)
-                print(f"  {key}: {why}", flush=True)
-            self.found["peers"][key] = entry
+                print(f"  {name}: {why}", flush=True)
+            self.found["peers"][name] = entry
             self.progress.save()
+            self.close_slower()
 
     def try_engine(self, ways):
         for bits in self.arguments.weight_bits:
@@ -299,7 +388,11 @@ class Contest:
 
     def kept(self):
         """The fastest setting of each kind of peer, and of the engine for each number of weight bits."""
-        engines = self.fastest(self.found["engine"].values(), "bits")
+        if self.arguments.likeliest:  # has no rival; a trial would take another start, which is most of a short round
+            [(route, replay)] = self.ways()
+            engines = {bits: {"bits": bits, "route": route, "replay": replay} for bits in self.arguments.weight_bits}
+        else:
+            engines = self.fastest(self.found["engine"].values(), "bits")
         if not engines:
             raise Failed(f"the engine ran net {self.net} in no setting")
         peers = self.fastest(self.found["peers"].values(), "kind")
@@ -316,10 +409,13 @@ class Contest:
         if len(self.found["rounds"]) >= self.arguments.rounds:
             return
         self.progress.pause_if_spent()
+        settings = {kind: (kind, entry["options"]) for kind, entry in kept["peers"].items()}
+        concurrent.futures.wait(self.start(settings.values()))
+        self.progress.owes_a_piece = True
         served = {}
-        for kind, entry in kept["peers"].items():
+        for kind, setting in settings.items():
             try:
-                served[kind] = Served([*self.peer(kind, entry["options"]), *self.shape()])
+                served[kind] = self.start([setting])[0].result()
             except Failed as why:
                 print(f"  {kind} takes no part: {why}", flush=True)
         while len(self.found["rounds"]) < self.arguments.rounds:
@@ -337,18 +433,22 @@ class Contest:
                 except Failed as why:
                     print(f"  {kind} takes part no longer: {why}", flush=True)
                     del served[kind]
+                    self.close([name_of(*settings[kind])])  # so that it may be started again
             if not turn["engine"]:
                 raise Failed("the engine took part in no setting")
             self.found["rounds"].append(turn)
             self.progress.save()
             print("  " + ", ".join(f"{name} {value:.3f}" for name, value in ratios(turn).items()), flush=True)
-        for peer in served.values():
-            peer.close()
 
     def measure(self):
-        """Yields a provisional measurement, if that is not the last one, and the last one."""
+        """Yields a provisional measurement, if that is not the last one or all that is asked for, and the last one."""
         print(f"net {self.net}: {len(self.sizes)} layers, batch {self.batch_size}", flush=True)
-        settings, ways = list(self.settings()), list(self.ways())
+        settings, ways = self.settings(), self.ways()
+        if self.arguments.likeliest:
+            self.try_peers(settings)
+            self.alternate(self.kept())
+            yield self.measurement(provisional=True)
+            return
         if "file" not in self.found:  # not again in a later call
             self.try_peers(self.likeliest(settings))
             self.try_engine(ways[:1])
@@ -377,6 +477,39 @@ class Contest:
         }
 
 
+def check(commands, progress):
+    """Several at a time: most of a check is the start of its interpreter, and what it compiles."""
+
+    def outcome(command):
+        try:
+            code, _, errors = run(command, START_SECONDS)
+        except Failed as why:
+            return str(why)
+        return "ok" if code == 0 else last_line(errors)
+
+    pool = concurrent.futures.ThreadPoolExecutor(min(CHECKS_AT_ONCE, os.cpu_count() or 1))
+    try:
+        for key, result in zip(commands, pool.map(outcome, commands.values())):
+            progress.data["checks"][key] = result
+            progress.save()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # what runs yet is ended by end_all
+
+
+def prepare(contests, progress):
+    """Starts the peers that the contests begin with, and checks their settings meanwhile: a start is mostly that of an
+    interpreter and of what it compiles, which takes one peer as long as all of them. Nothing is measured beside it."""
+    starts, unchecked = [], {}
+    for contest in contests:
+        starts += contest.start(contest.first_peers())
+        unchecked.update(contest.unchecked(contest.first_peers()))
+    if starts:
+        print(f"starting {len(starts)} peers and checking {len(unchecked)} settings", flush=True)
+    check(unchecked, progress)
+    concurrent.futures.wait(starts)
+    progress.owes_a_piece = bool(starts)
+
+
 def ratios(turn):
     result = {}
     for bits, engine in turn["engine"].items():
@@ -396,6 +529,8 @@ class Progress:
 
     def __init__(self, path, budget, identity):
         self.path, self.end = path, time.monotonic() + budget
+        # What peers were just started for is measured once, or no call would ever get beyond a start that takes long.
+        self.owes_a_piece = False
         self.data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if self.data.get("identity") != identity:
             self.data = {"identity": identity}
@@ -404,9 +539,10 @@ class Progress:
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps(self.data), encoding="utf-8")
         temporary.replace(self.path)
+        self.owes_a_piece = False
 
     def pause_if_spent(self):
-        if time.monotonic() > self.end:
+        if time.monotonic() > self.end and not self.owes_a_piece:
             raise Unfinished
 
 
@@ -476,6 +612,8 @@ def parse_arguments():
     parser.add_argument("--peer-python", default="python3", help="interpreter that has PyTorch")
     parser.add_argument("--jax-python", default="python3", help="interpreter that has JAX")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for trying the script")
+    parser.add_argument("--likeliest", action="store_true",
+                        help="only the settings that are likely to be the fastest; the record stays provisional")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="rounds in turn")
     parser.add_argument("--seconds", type=float, default=2, help="of a round, about, for each that takes part")
     parser.add_argument("--tuning-seconds", type=float, default=1, help="for each setting that is tried")
@@ -502,23 +640,45 @@ def main():
                 print(shlex.join(map(str, command)))
         return
     device = gpu() if arguments.device == "cuda" else compare.device()
-    settings = {name: str(getattr(arguments, name)) for name in ("weight_bits", "rounds", "seconds", "device", "persistent")}
+    names = ("weight_bits", "rounds", "seconds", "device", "persistent", "likeliest")
+    settings = {name: str(getattr(arguments, name)) for name in names}
     # Nothing is continued on another card, nor with other settings.
     card = {"card": device["name"], "driver": device.get("driver_version")}
     arguments.out.mkdir(parents=True, exist_ok=True)
     progress = Progress(arguments.out / "progress-gpu.json", arguments.budget, {"commit": commit(), **card, **settings})
-    for net in arguments.net:
-        contest = Contest(arguments, net, progress)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, interrupt)
+    try:
+        hold(arguments, progress, lambda contest, measurement: record(contest, measurement, device, settings))
+    except Interrupted as by:
+        print(f"gpu.py: interrupted by {signal.Signals(by.args[0]).name}; call again to go on.", file=sys.stderr)
+        sys.exit(128 + by.args[0])
+    finally:
+        end_all()
+
+
+def hold(arguments, progress, keep):
+    """The contests of all the nets; `keep` is given every measurement."""
+    nets = progress.data.setdefault("nets", {})
+    over = lambda net: nets.get(net, {}).get("over", False)
+    if all(over(net) for net in arguments.net):  # measured anew when asked for anew
+        for net in arguments.net:
+            nets.pop(net, None)
+    contests = [Contest(arguments, net, progress) for net in arguments.net if not over(net)]
+    prepare(contests, progress)
+    for contest in contests:
         try:
             for measurement in contest.measure():
-                record(contest, measurement, device, settings)
+                keep(contest, measurement)
         except Unfinished:
-            print(f"gpu.py: {arguments.budget:.0f} s are over; call again to go on with net {net}.", file=sys.stderr)
+            print(f"gpu.py: {arguments.budget:.0f} s are over; call again to go on with net {contest.net}.",
+                  file=sys.stderr)  # fmt: skip
             sys.exit(UNFINISHED)
         except Failed as why:
-            sys.exit(f"gpu.py: net {net}: {why}.")
-        # Measured anew when asked for anew.
-        progress.data["nets"].pop(net)
+            sys.exit(f"gpu.py: net {contest.net}: {why}.")
+        contest.close(list(contest.peers))
+        contest.found["over"] = True
         progress.save()
 
 

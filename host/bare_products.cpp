@@ -27,19 +27,6 @@ std::vector<std::uint8_t> coin_flips(std::int64_t count, std::uint32_t purpose) 
   return flips;
 }
 
-/// Uniform within +-1; another `purpose`, others.
-std::vector<float> uniform_weights(std::int64_t count, std::uint32_t purpose) {
-  std::vector<float> weights(static_cast<std::size_t>(count));
-  PhiloxBlock random{};
-  for (std::size_t j = 0; j < weights.size(); ++j) {
-    if (j % 4 == 0) {
-      random = philox4x32_10(draw_counter(static_cast<std::uint32_t>(j / 4), purpose, 1, 0), seed);
-    }
-    weights[j] = 0x1p-31f * static_cast<float>(static_cast<std::int32_t>(random.word[j % 4]));
-  }
-  return weights;
-}
-
 /// Elements of the largest weight gradient.
 std::int64_t largest_gradient(const std::vector<std::int64_t>& sizes, Prior prior) {
   std::int64_t largest = prior == Prior::autoregressive ? sizes.back() * sizes.back() : 0;
@@ -114,18 +101,11 @@ class StepProducts {
     }
   }
 
-  /// One matrix of random weights for all pairs, as far as each needs: products of any random weights take
-  /// the same time, and to draw as many as a deep machine has takes long.
+  /// Uniform within +-1, drawn where they are kept: of a wide machine, there are too many for the host to draw.
   void fill_weights(Ops& ops) {
-    std::int64_t largest = 0;
-    for (int l = 1; l <= machine_.layers(); ++l) {
-      largest = std::max(largest, machine_.size(l) * machine_.size(l - 1));
-    }
-    const std::vector<float> weights = uniform_weights(largest, 0);
     for (int l = 1; l <= machine_.layers(); ++l) {
       for (const Conditional* c : {&machine_.recognition(l), &machine_.generative(l)}) {
-        const std::size_t count = static_cast<std::size_t>(c->receiving * c->sending);
-        ops.copy_in(c->weight.data, weights.data(), count * sizeof(float));
+        ops.draw_weights(*c, Draw{.seed = seed, .layer = static_cast<std::uint32_t>(l)}, 1.0f);
         ops.quantize(*c, nullptr, nullptr);
       }
     }
@@ -230,7 +210,7 @@ class SquareProduct {
     conditional_.receiving = width;
     conditional_.sending = width;
     conditional_.integers = integers_.get();
-    upload_weights();
+    ops.draw_weights(conditional_, Draw{.seed = seed}, 1.0f);  // uniform within +-1
     ops.quantize(conditional_, nullptr, nullptr);
     states_.copy_in(coin_flips(states_.size(), 0).data());
   }
@@ -241,14 +221,6 @@ class SquareProduct {
   }
 
  private:
-  /// Uniform within +-1, a row at a time, so that the host holds no second copy.
-  void upload_weights() {
-    for (std::int64_t i = 0; i < conditional_.receiving; ++i) {
-      const std::vector<float> row = uniform_weights(conditional_.sending, static_cast<std::uint32_t>(i));
-      ops_.copy_in(conditional_.weight.row(i), row.data(), row.size() * sizeof(float));
-    }
-  }
-
   Ops& ops_;
   Buffer<float> weight_;
   Buffer<float> bias_;

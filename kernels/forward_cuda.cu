@@ -3,7 +3,6 @@
 // the others.
 #include "kernels/cuda/approximate.cuh"
 #include "kernels/cuda/copies.cuh"
-#include "kernels/cuda/four_by_four.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/mma.cuh"
