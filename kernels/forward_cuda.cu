@@ -378,10 +378,12 @@ void queue_fitting(cudaStream_t stream, const ForwardOperation& operation, const
 }  // namespace
 
 bool fits_one_kernel(std::int64_t rows, const Limbs& limbs) {
-  // A thousand rows and units each way take it 5 microseconds; larger products keep the device busy by
-  // themselves.
+  // A thousand rows and units each way are over in some microseconds; larger products keep the device busy by
+  // themselves. Nor is the sum over many sending units, which one block makes from end to end, shared out.
   constexpr std::int64_t most = std::int64_t{1} << 31;
-  return limbs.route == CudaRoute::int8 && rows * limbs.count * limbs.rows <= most / limbs.stride;
+  constexpr std::int64_t most_sending = 4096;
+  return limbs.route == CudaRoute::int8 && limbs.stride <= most_sending &&
+         rows * limbs.count * limbs.rows <= most / limbs.stride;
 }
 
 void forward_sample(cudaStream_t stream, const ForwardOperation& operation, States output) {

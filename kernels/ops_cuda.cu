@@ -1,5 +1,5 @@
 // The CUDA backend: lets cuBLASLt make the sums and queues the kernels that turn them into states, deltas and
-// log-probabilities. The main line and every branch have a stream each; only copy_out, synchronize, a
+// log-probabilities, or, of small products, one kernel that does both. The main line and every branch have a stream each; only copy_out, synchronize, a
 // readback's result, filling an upload, copy_in of more than a staging slot and the first use of a shape
 // block.
 #include <algorithm>
@@ -545,6 +545,7 @@ class CudaOps final : public Ops {
     require_shapes_of_score(conditional, input, target, errors);
     const std::int64_t rows = conditional.has_input() ? input.rows : target.rows;
     if (rows == 0) return;
+    require_lines(target);
     const CurrentDevice current(ordinal_);
     if (fits_one_kernel(conditional, input)) {
       ForwardOperation operation = forward_operation(conditional, input);

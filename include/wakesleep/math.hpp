@@ -80,21 +80,6 @@ WAKESLEEP_HOST_DEVICE float exp_nonpositive(float x) { return exp_in_range(x < -
 /// e^x for every x. NaN gives NaN.
 WAKESLEEP_HOST_DEVICE float exp(float x) { return x > 90.0f ? infinity : exp_nonpositive(x); }
 
-/// n / d for n = 0 or in [2^-64, 1] and d in [1, 4], correctly rounded: the division of a GPU without its
-/// guard against quotients that leave the normal range, which there are none of.
-WAKESLEEP_HOST_DEVICE float quotient(float n, float d) {
-#if defined(__CUDA_ARCH__)
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
-  inverse = fma(fma(-d, inverse, 1.0f), inverse, inverse);
-  float q = n * inverse;
-  q = fma(fma(-d, q, n), inverse, q);
-  return fma(fma(-d, q, n), inverse, q);
-#else
-  return n / d;
-#endif
-}
-
 /// log(1 + e) for e = 0 or in [2^-64, 1]: 2 atanh(t), t = e / (2 + e) <= 1/3, by its series.
 WAKESLEEP_HOST_DEVICE float log1p_unit(float e) {
   const float t = quotient(e, 2.0f + e);

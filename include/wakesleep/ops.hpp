@@ -395,7 +395,7 @@ class Ops {
   virtual void probabilities(const Conditional& conditional, ConstStates input,
                              Matrix<float> probabilities) = 0;
 
-  /// The forward product of `input` alone, its sums thrown away: for measuring what a step cannot do without.
+  /// The forward product of `input` alone, its sums thrown away: for measuring products by themselves.
   virtual void multiply(const Conditional& conditional, ConstStates input) = 0;
 
   /// counts[unit] += number of rows in which the unit is on.
@@ -491,7 +491,7 @@ std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options = {});
 
 /// How the GPU multiplies.
 enum class CudaRoute {
-  int8,  ///< cuBLASLt int8 x int8 -> int32, weights as one or two limbs
+  int8,  ///< int8 x int8 -> int32 by cuBLASLt, small products by a kernel of the engine's own; weights as one or two limbs
   fp16,  ///< fp16 carrying integers, float32 sums kept below 2^24
 };
 

@@ -12,8 +12,8 @@
 
 namespace wakesleep::cuda {
 
-/// The hardware's 2^x and 1 / x, with relative errors of at most 2^-22 and 2^-23 (PTX, ex2.approx and
-/// rcp.approx).
+/// The hardware's 2^x and 1 / x, at most 2 and 1 units in the last place from the correctly rounded ones (PTX,
+/// ex2.approx and rcp.approx).
 __device__ inline float approximate_power_of_two(float x) {
 #if defined(__CUDA_ARCH__)
   float y;
@@ -33,8 +33,7 @@ __device__ inline float approximate_inverse(float x) {
 #endif
 }
 
-/// sigma(a) within sigmoid_error of the exact arithmetic's; NaN of NaN. The hardware's functions add 1.7e-7
-/// and the roundings 0.8e-7 to 1.5e-7 of the exact arithmetic against sigma itself.
+/// sigma(a) within sigmoid_error of the exact arithmetic's (docs/numerics.md adds the errors up); NaN of NaN.
 inline constexpr float sigmoid_error = 0x1p-21f;
 __device__ inline float approximate_sigmoid(float a) {
   return approximate_inverse(1.0f + approximate_power_of_two(-1.44269504f * a));

@@ -167,8 +167,10 @@ void Products::bias_gradient(ConstDeltas deltas, std::int32_t* bias_gradient) {
 }
 
 std::int32_t* Products::zeros(std::int64_t count) {
+  const bool grows = count > zeros_count_;
+  if (grows) zeros_count_ = 0;  // until they are zeros: either of what follows may fail
   std::int32_t* const memory = zeros_.get<std::int32_t>(count);
-  if (count > zeros_count_) {
+  if (grows) {
     WAKESLEEP_CUDA_CHECK(
         cudaMemsetAsync(memory, 0, static_cast<std::size_t>(count) * sizeof(std::int32_t), stream_));
     zeros_count_ = count;
