@@ -491,7 +491,9 @@ std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options = {});
 
 /// How the GPU multiplies.
 enum class CudaRoute {
-  int8,  ///< int8 x int8 -> int32 by cuBLASLt, small products by a kernel of the engine's own; weights as one or two limbs
+  /// int8 x int8 -> int32 by cuBLASLt, small products by a kernel of the engine's own; weights as one or two
+  /// limbs.
+  int8,
   fp16,  ///< fp16 carrying integers, float32 sums kept below 2^24
 };
 

@@ -22,7 +22,7 @@ struct GridBarrier {
 /// of the grid must call it.
 ///
 /// That of cooperative_groups waits for what its arrival brings back before it looks whether others have
-/// arrived, which takes half as long again.
+/// arrived; this one does not wait for an answer.
 __device__ inline void grid_barrier(const GridBarrier& barrier, std::uint32_t times) {
   __syncthreads();
   if (threadIdx.x == 0) {
