@@ -116,35 +116,50 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
                       ConstDeltas deltas, ConstStates input) {
   const Conditional& conditional = machine_.conditional(index);
   const Working& of_branch = working_[static_cast<std::size_t>(branch)];
+  const OptimizerState& state = optimizer_state_[static_cast<std::size_t>(index)].view;
   const Gradient& working = of_branch.gradient;
   std::int32_t* gradient = conditional.has_input() ? working.weight.data() : nullptr;
-  ops_.gradient(deltas, input, gradient, working.bias.data(), conditional.largest_input);
+  std::int32_t* bias_gradient = working.bias.data();
+  std::uint32_t* diverged = diverged_.data() + index;
+  if (!changes_gradient(index)) {
+    ops_.learn(conditional, deltas, input, state, optimizer_, rates, gradient, bias_gradient, diverged, step);
+    return;
+  }
+  ops_.gradient(deltas, input, gradient, bias_gradient, conditional.largest_input);
   if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
-  if (!held_.empty() && held_[static_cast<std::size_t>(index)].pending) {
+  if (has_held(index)) {
     Held& held = held_[static_cast<std::size_t>(index)];
     ops_.add(gradient, held.gradient.weight.data(), held.gradient.weight.size());
-    ops_.add(working.bias.data(), held.gradient.bias.data(), held.gradient.bias.size());
+    ops_.add(bias_gradient, held.gradient.bias.data(), held.gradient.bias.size());
     held.pending = false;
   }
   const std::int32_t*& bias_terms = bias_terms_[static_cast<std::size_t>(index)];
-  if (bias_terms != nullptr) ops_.add(working.bias.data(), bias_terms, conditional.receiving);
+  if (bias_terms != nullptr) ops_.add(bias_gradient, bias_terms, conditional.receiving);
   bias_terms = nullptr;
   if (clip_limit_ > 0.0f) {
     Rates* const clipped = of_branch.clipped_rates.data();
-    ops_.clip(conditional, gradient, working.bias.data(), clip_limit_, rates, clipped);
+    ops_.clip(conditional, gradient, bias_gradient, clip_limit_, rates, clipped);
     rates = clipped;
   }
-  const OptimizerState& state = optimizer_state_[static_cast<std::size_t>(index)].view;
-  std::uint32_t* diverged = diverged_.data() + index;
   if (natural_gradient_ == nullptr) {
-    ops_.update(conditional, state, optimizer_, rates, gradient, working.bias.data(), diverged, step);
+    ops_.update(conditional, state, optimizer_, rates, gradient, bias_gradient, diverged, step);
     return;
   }
   float* natural = of_branch.natural_weight.data();
   float* natural_bias = of_branch.natural_bias.data();
-  ops_.natural_gradient(conditional, natural_gradient_->inverse(index), rates, gradient, working.bias.data(),
+  ops_.natural_gradient(conditional, natural_gradient_->inverse(index), rates, gradient, bias_gradient,
                         natural, natural_bias);
   ops_.update(conditional, state, optimizer_, rates, natural, natural_bias, diverged, step);
+}
+
+bool DeltaRule::has_held(int index) const {
+  return !held_.empty() && held_[static_cast<std::size_t>(index)].pending;
+}
+
+bool DeltaRule::changes_gradient(int index) const {
+  return machine_.conditional(index).autoregressive || has_held(index) ||
+         bias_terms_[static_cast<std::size_t>(index)] != nullptr || clip_limit_ > 0.0f ||
+         natural_gradient_ != nullptr;
 }
 
 void DeltaRule::follow(const NaturalGradient& natural_gradient) {

@@ -4,6 +4,7 @@
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/four_by_four.cuh"
 #include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/last_block.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/several.cuh"
 
@@ -51,17 +52,9 @@ __device__ void add_column_sums(const ColumnSums& column_sums, unsigned int down
     if (has_column) column_sums.result[own_column] = sum;
     return;
   }
-  __shared__ bool is_last;
   if (has_column) atomic_add(column_sums.partial + own_column, sum);
-  __threadfence();
-  __syncthreads();
-  std::uint32_t* const arrivals = column_sums.arrivals + column_of_tiles;
-  if (threadIdx.x == 0) is_last = atomicAdd(arrivals, 1u) == down - 1;
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
+  if (!is_last_block(column_sums.arrivals + column_of_tiles, down)) return;
   if (has_column) column_sums.result[own_column] = atomicExch(column_sums.partial + own_column, 0);
-  if (threadIdx.x == 0) *arrivals = 0;
 }
 
 /// A block for every tile: first those of the deltas, whose columns it adds up unless there is nowhere for

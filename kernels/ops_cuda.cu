@@ -442,8 +442,7 @@ class CudaOps final : public Ops {
     require_lines(deltas);
     const CurrentDevice current(ordinal_);
     const Drafted drafted(*this, [&](Draft& draft) {
-      if (largest_state > 1) draft.refuse("a gradient of fixed-point states");
-      draft.gradient(deltas, states, gradient, bias_gradient);
+      note_gradient(draft, deltas, states, gradient, bias_gradient, largest_state);
     });
     if (gradient != nullptr) {
       require_lines(states);
@@ -473,11 +472,8 @@ class CudaOps final : public Ops {
     const CurrentDevice current(ordinal_);
     const ParameterUpdate update = update_of(conditional, state, diverged, step);
     const GradientPair<const std::int32_t> gradients = {gradient, bias_gradient};
-    const Drafted drafted(*this, [&](Draft& draft) {
-      if (update.units.weight != 1.0f || update.units.bias != 1.0f)
-        draft.refuse("an update of Gaussian units or fixed-point states");
-      draft.update(update, gradients, optimizer, rates);
-    });
+    const Drafted drafted(*this,
+                          [&](Draft& draft) { note_update(draft, update, gradients, optimizer, rates); });
     cuda::update(stream(), update, gradients, optimizer, rates);
   }
 
@@ -488,6 +484,29 @@ class CudaOps final : public Ops {
     const CurrentDevice current(ordinal_);
     const GradientPair<const float> gradients = {gradient, bias_gradient};
     cuda::update(stream(), update_of(conditional, state, diverged, step), gradients, optimizer, rates);
+  }
+
+  void learn(const Conditional& conditional, ConstDeltas deltas, ConstStates states,
+             const OptimizerState& state, const Optimizer& optimizer, const Rates* rates,
+             std::int32_t* gradient_memory, std::int32_t* bias_gradient_memory, std::uint32_t* diverged,
+             const std::uint32_t* step) override {
+    if (!learns_in_one_kernel(conditional, deltas)) {
+      Ops::learn(conditional, deltas, states, state, optimizer, rates, gradient_memory, bias_gradient_memory,
+                 diverged, step);
+      return;
+    }
+    require_shapes_of_gradient(deltas, states, gradient_memory, conditional.largest_input);
+    require_shapes_of_update(conditional, state, optimizer, gradient_memory, bias_gradient_memory);
+    require_lines(deltas);
+    require_lines(states);
+    const CurrentDevice current(ordinal_);
+    const ParameterUpdate update = update_of(conditional, state, diverged, step);
+    const Drafted drafted(*this, [&](Draft& draft) {
+      note_gradient(draft, deltas, states, gradient_memory, bias_gradient_memory, conditional.largest_input);
+      note_update(draft, update, {gradient_memory, bias_gradient_memory}, optimizer, rates);
+    });
+    cuda::learn(stream(), deltas, states, update, optimizer, rates,
+                products().zeros(learn_zeros_count(conditional.receiving)));
   }
 
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
@@ -669,6 +688,20 @@ class CudaOps final : public Ops {
     CudaOps& ops_;
   };
 
+  static void note_gradient(Draft& draft, ConstDeltas deltas, ConstStates states,
+                            const std::int32_t* gradient, const std::int32_t* bias_gradient,
+                            std::int32_t largest_state) {
+    if (largest_state > 1) draft.refuse("a gradient of fixed-point states");
+    draft.gradient(deltas, states, gradient, bias_gradient);
+  }
+  static void note_update(Draft& draft, const ParameterUpdate& update,
+                          const GradientPair<const std::int32_t>& gradient, const Optimizer& optimizer,
+                          const Rates* rates) {
+    if (update.units.weight != 1.0f || update.units.bias != 1.0f)
+      draft.refuse("an update of Gaussian units or fixed-point states");
+    draft.update(update, gradient, optimizer, rates);
+  }
+
   void refuse_draft_of_others() {
     if (draft_ != nullptr && !drafted_) {
       draft_->refuse("an operation other than advance, gather, sample, delta, gradient and update");
@@ -761,6 +794,11 @@ class CudaOps final : public Ops {
   bool fits_one_kernel(const Conditional& conditional, ConstStates input) const {
     return conditional.has_input() && !conditional.is_gaussian() &&
            cuda::fits_one_kernel(input.rows, weights_of(conditional).limbs());
+  }
+
+  bool learns_in_one_kernel(const Conditional& conditional, ConstDeltas deltas) const {
+    return conditional.has_input() && deltas.rows > 0 &&
+           cuda::learns_in_one_kernel(deltas.rows, weights_of(conditional).limbs());
   }
 
   ForwardOperation forward_operation(const Conditional& conditional, ConstStates input) const {

@@ -17,10 +17,19 @@
 namespace wakesleep::cuda {
 namespace {
 
+/// Weights whose gradient a block has at hand: as many as its threads keep, a few to each, and a little
+/// between those of different units.
+constexpr int kept_fours = 2;  ///< of weights, by a thread
+constexpr int unit_gap = 4;
+constexpr int most_gradients = 4 * kept_fours * persistent_threads + unit_gap * learn_units;
+
 /// What the threads of a block share.
 struct BlockMemory {
-  Level level[2];                                                   ///< the one that runs, and the next
-  Several<std::uint32_t, 4> partial[persistent_warps][warp_lanes];  ///< sums of warps that share a tile
+  Level level[2];  ///< the one that runs, and the next
+  union {
+    Several<std::uint32_t, 4> partial[persistent_warps][warp_lanes];  ///< sums of warps that share a tile
+    alignas(16) std::int32_t gradient[most_gradients];  ///< of the weights that the block learns
+  };
   /// Of the units that the block learns. A row is four words longer than a multiple of the 32 banks, so that
   /// the words that a warp reads, four of each unit, lie in different ones.
   alignas(4) std::int8_t deltas[learn_units][most_learn_rows + 16];
@@ -281,19 +290,27 @@ constexpr int rows_of_product = 32;  ///< summed over by one product
 constexpr int products_ahead = 4;    ///< whose states are on their way together
 constexpr int rows_ahead = rows_of_product * products_ahead;
 
-/// Brings the deltas of learn_units units into the block's memory, with the rows of a unit side by side and
+/// How the threads of a block share a few receiving units: some warps have one of them, with all its weights.
+struct UnitShare {
+  std::int32_t unit;     ///< of the item's
+  std::int32_t thread;   ///< among those of the unit
+  std::int32_t threads;  ///< of the unit
+};
+__device__ UnitShare unit_share(std::int32_t units, const Place& place) {
+  const std::int32_t warps = persistent_warps / units;
+  return {place.warp / warps, place.warp % warps * warp_lanes + place.lane, warps * warp_lanes};
+}
+
+/// Brings the deltas of the item's units into the block's memory, with the rows of a unit side by side and
 /// zeros behind the last row. All threads of the block must call it, and wait before they read.
-__device__ void fetch_deltas(const ConstDeltas& deltas, std::int32_t first_unit, BlockMemory& memory) {
+__device__ void fetch_deltas(const ConstDeltas& deltas, std::int32_t first_unit, std::int32_t units,
+                             const UnitShare& share, BlockMemory& memory) {
+  if (share.unit >= units) return;
   const auto rows = static_cast<std::int32_t>(deltas.rows);
-  for (std::int32_t row = threadIdx.x; row < (rows + rows_ahead - 1) / rows_ahead * rows_ahead;
-       row += persistent_threads) {
-    // Rows are whole 64-byte lines, so eight bytes are always there to be read.
-    const std::uint64_t eight =
-        row < rows ? *reinterpret_cast<const std::uint64_t*>(element(deltas, row, first_unit)) : 0u;
-#pragma unroll
-    for (int i = 0; i < learn_units; ++i) {
-      memory.deltas[i][row] = static_cast<std::int8_t>(static_cast<std::uint8_t>(eight >> (8 * i)));
-    }
+  for (std::int32_t row = share.thread; row < (rows + rows_ahead - 1) / rows_ahead * rows_ahead;
+       row += share.threads) {
+    memory.deltas[share.unit][row] =
+        row < rows ? *element(deltas, row, first_unit + share.unit) : std::int8_t{0};
   }
 }
 
@@ -354,168 +371,117 @@ struct GradientTile {
       for (int i = 0; i < 2; ++i) bias = plus_bytes(bias, b[i]);
     }
   }
-  __device__ std::int32_t sum(int receiving, int sending) const {
-    return of_pair[sending / 2][2 * (sending % 2) + receiving];
+  /// Of receiving unit 2 member + i, with respect to the lane's sending units.
+  __device__ Several<std::int32_t, 4> four(int i) const {
+    return {{of_pair[0][i], of_pair[0][2 + i], of_pair[1][i], of_pair[1][2 + i]}};
   }
 };
 
-/// `count` of four neighbouring values, and zeros behind them.
-WAKESLEEP_RARELY Several<float, 4> load_some(const float* values, std::int32_t count) {
-  Several<float, 4> some = {};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i < count) some.element[i] = values[i];
-  }
-  return some;
-}
-WAKESLEEP_RARELY void store_some(float* values, const Several<float, 4>& some, std::int32_t count) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i < count) values[i] = some.element[i];
-  }
-}
-__device__ Several<float, 4> load_four(const float* values, std::int32_t count, bool fours) {
-  return fours ? load<4>(values) : load_some(values, count);
-}
-__device__ void store_four(float* values, const Several<float, 4>& four, std::int32_t count, bool fours) {
-  if (fours) {
-    store(values, four);
-  } else {
-    store_some(values, four, count);
-  }
-}
-
-/// Moves `count` of a unit's weights, from `place` on among all of its conditional's, along their gradient,
-/// and returns the new ones, with zeros behind them. Raises `largest` to the largest of their magnitude_bits.
-template <OptimizerKind kind>
-__device__ Several<float, 4> ascend_four(const LearnStage& stage, const Rates& rates, std::int32_t unit,
-                                         std::int32_t first_weight, Several<float, 4> weights,
-                                         const Several<std::int32_t, 4>& gradient, std::uint32_t& largest) {
-  constexpr bool has_first = kind != OptimizerKind::sgd;
-  constexpr bool has_second = kind == OptimizerKind::adam;
-  Optimizer optimizer = stage.optimizer;
-  optimizer.kind = kind;  // as the compiler is to know
-  const auto sending = static_cast<std::int32_t>(stage.update.weight.columns);
-  const std::int32_t count = sending - first_weight;
-  const std::int32_t dense = unit * sending + first_weight;
-  Several<float, 4> first = {};
-  Several<float, 4> second = {};
-  if constexpr (has_first) first = load_four(stage.update.state.weight_first + dense, count, stage.fours);
-  if constexpr (has_second) second = load_four(stage.update.state.weight_second + dense, count, stage.fours);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float moved = updated_parameter(weights.element[i], gradient.element[i], true, optimizer, rates,
-                                          first.element[i], second.element[i]);
-    weights.element[i] = i < count ? moved : 0.0f;
-    largest = Larger{}(largest, magnitude_bits(weights.element[i]));
-  }
-  store_four(element(stage.update.weight, unit, first_weight), weights, count, stage.fours);
-  if constexpr (has_first) store_four(stage.update.state.weight_first + dense, first, count, stage.fours);
-  if constexpr (has_second) store_four(stage.update.state.weight_second + dense, second, count, stage.fours);
-  return weights;
-}
-
-/// One block: learn_units receiving units, with all their weights, since a unit's largest weight decides on
-/// the shift of its integers. Everything that a warp's first tile reads is asked for at once, and the weights
-/// that it writes stay in registers until the largest are known; so do those of its second.
+/// One block: a few receiving units with all their weights, since a unit's largest weight decides on the shift
+/// of its integers. Warps make the gradient in tiles, of so many sending units as there is memory for; then
+/// each thread moves weights of one unit, which it has asked for before, and keeps them until the largest is
+/// known. Where rows are longer, it reads them again.
 template <OptimizerKind kind>
 __device__ void learn(const LearnStage& stage, const Rates& rates_in_memory, const std::uint32_t* step,
                       std::int32_t item, BlockMemory& memory) {
-  constexpr std::int32_t sending_at_once = learn_sending * persistent_warps;
+  constexpr std::int32_t next_tile = learn_sending * persistent_warps;
   const Place place = place_in_block();
-  const std::int32_t first_unit = item * learn_units;
-  const auto units = static_cast<std::int32_t>(stage.update.receiving);
+  const UnitShare share = unit_share(stage.units_at_once, place);
+  const std::int32_t first_unit = item * stage.units_at_once;
+  const std::int32_t units_left = static_cast<std::int32_t>(stage.update.receiving) - first_unit;
+  const std::int32_t units = stage.units_at_once < units_left ? stage.units_at_once : units_left;
   const auto sending = static_cast<std::int32_t>(stage.update.weight.columns);
   const auto rows = static_cast<std::int32_t>(stage.deltas.rows);
-  const std::int32_t first_own = learn_sending * place.warp + 4 * place.group;  // sending unit
-  // Lanes have all of two receiving units' part of a tile.
-  const std::int32_t own_unit = first_unit + 2 * place.member;
+  const std::int32_t at_once = 4 * kept_fours * share.threads;  // sending units
+  const std::int32_t unit_stride = at_once + unit_gap;
   const Rates rates = rates_in_memory;
+  const auto own_place = [&](std::int32_t begin, int k) {
+    return begin + 4 * (share.thread + k * share.threads);
+  };
+  const auto load_own = [&](std::int32_t own) {
+    return load_four(weight_at(stage.update, first_unit + share.unit, own), sending - own, stage.fours);
+  };
 
-  std::uint32_t largest[2] = {0, 0};
-  Several<float, 4> kept[2][2] = {};  // of the first tile and of the second
-  bool fetched = false;
-  // All warps go round as often, to wait for each other.
-  for (std::int32_t begin = 0; begin < sending; begin += sending_at_once) {
-    const std::int32_t first = begin + learn_sending * place.warp;
-    const std::int32_t own = begin + first_own;
-    const bool has_tile = first < sending;  // the same for all lanes of a warp
-    Several<float, 4> weights[2] = {};
-    if (own < sending) {
+  std::uint32_t largest = 0;
+  Several<float, 4> weights[kept_fours] = {};
+  for (std::int32_t begin = 0; begin < sending; begin += at_once) {
+    const std::int32_t end = begin + at_once < sending ? begin + at_once : sending;
+    std::int32_t first = begin + learn_sending * place.warp;  // of the warp's tile: the same for all lanes
+    std::int32_t first_row = 0;
+    StatesAhead ahead;
+    if (first < end) ahead = states_ahead(stage.input, first_row, first + 4 * place.group, place);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (own_unit + i < units) {
-          weights[i] = load_four(element(stage.update.weight, own_unit + i, own), sending - own, stage.fours);
-        }
-      }
+    for (int k = 0; k < kept_fours; ++k) {
+      const std::int32_t own = own_place(begin, k);
+      if (share.unit < units && own < end) weights[k] = load_own(own);
+    }
+    __syncthreads();  // what was there before, of an item or of a turn, may still be read
+    if (begin == 0) {
+      if (place.thread < learn_units) memory.largest[place.thread] = 0;
+      fetch_deltas(stage.deltas, first_unit, units, share, memory);
+      __syncthreads();
     }
     GradientTile tile;
-    for (std::int32_t first_row = 0; first_row < rows; first_row += rows_ahead) {
-      StatesAhead ahead;
-      if (has_tile) ahead = states_ahead(stage.input, first_row, own, place);
-      if (!fetched) {
-        __syncthreads();  // an item before this one may still be reading
-        if (place.thread < learn_units) memory.largest[place.thread] = 0;
-        fetch_deltas(stage.deltas, first_unit, memory);
-        __syncthreads();
-        fetched = true;
+    while (first < end) {
+      const StatesAhead now = ahead;
+      const std::int32_t row_now = first_row;
+      const std::int32_t first_now = first;
+      first_row += rows_ahead;
+      if (first_row >= rows) {
+        first_row = 0;
+        first += next_tile;
       }
+      if (first < end) ahead = states_ahead(stage.input, first_row, first + 4 * place.group, place);
       __syncwarp();  // lanes may come from work that only some of them had
-      if (has_tile) tile.add(ahead, first_row, place, memory);
-    }
-    if (first == 0) {
-      std::int32_t bias_gradient = tile.bias;
-      bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 1);
-      bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 2);
-      const std::int32_t unit = first_unit + place.group;
-      if (place.member == 0 && unit < units) {
-        ascend_bias(stage.update, step, unit, bias_gradient, stage.optimizer, rates);
+      tile.add(now, row_now, place, memory);
+      if (first_row != 0) continue;
+      if (first_now == 0) {
+        std::int32_t bias_gradient = tile.bias;
+        bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 1);
+        bias_gradient += __shfl_xor_sync(0xFFFFFFFFu, bias_gradient, 2);
+        if (place.member == 0 && place.group < units) {
+          ascend_bias(stage.update, step, first_unit + place.group, bias_gradient, stage.optimizer, rates);
+        }
       }
-    }
-    if (own >= sending) continue;
+      const std::int32_t own = first_now - begin + 4 * place.group;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (own_unit + i >= units) continue;
-      const Several<std::int32_t, 4> gradient = {
-          {tile.sum(i, 0), tile.sum(i, 1), tile.sum(i, 2), tile.sum(i, 3)}};
-      const Several<float, 4> moved =
-          ascend_four<kind>(stage, rates, own_unit + i, own, weights[i], gradient, largest[i]);
-      if (begin == 0) kept[0][i] = moved;
-      if (begin == sending_at_once) kept[1][i] = moved;
+      for (int i = 0; i < 2; ++i) {
+        const std::int32_t unit = 2 * place.member + i;
+        if (unit < units && own < at_once) {
+          store(memory.gradient + (unit * unit_stride + own), tile.four(i));
+        }
+      }
+      tile = {};
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kept_fours; ++k) {
+      const std::int32_t own = own_place(begin, k);
+      if (share.unit >= units || own >= end) continue;
+      const Several<std::int32_t, 4> gradient =
+          load<4>(memory.gradient + (share.unit * unit_stride + own - begin));
+      weights[k] = ascend_four<kind>(stage.update, stage.optimizer, rates, stage.fours,
+                                     first_unit + share.unit, own, weights[k], gradient, largest);
     }
   }
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    // Over the lanes that have the same receiving units.
-    for (int distance = 4; distance < warp_lanes; distance *= 2) {
-      largest[i] = Larger{}(largest[i], __shfl_xor_sync(0xFFFFFFFFu, largest[i], distance));
-    }
-    if (place.group == 0) atomicMax(&memory.largest[2 * place.member + i], largest[i]);
-  }
+  largest = warp_reduce(largest, Larger{});
+  if (place.lane == 0 && share.unit < units) atomicMax(&memory.largest[share.unit], largest);
   __syncthreads();
 
+  if (share.unit >= units) return;
+  const std::int32_t unit = first_unit + share.unit;
+  Integers<std::int8_t> integers = stage.integers;
+  integers.step = step;
+  const IntegerScale scale = scale_of_unit(integers, unit, memory.largest[share.unit], share.thread == 0);
+  if (!scale.fits) return;
+  for (std::int32_t begin = 0; begin < sending; begin += at_once) {
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const std::int32_t unit = own_unit + i;
-    if (unit >= units) continue;
-    const bool speaks = place.warp == 0 && place.group == 0;
-    const std::int32_t shift =
-        weight_shift(float_from_bits(memory.largest[2 * place.member + i]), stage.integers.bits);
-    if (shift == shift_overflow) {  // keeps its last integers, as in scale_of_integers
-      if (speaks) mark_diverged(stage.integers.diverged, step);
-      continue;
-    }
-    if (speaks) stage.integers.scales[unit] = scale_of_sum(shift, stage.integers.largest_input);
-    for (std::int32_t begin = 0; begin + first_own < sending; begin += sending_at_once) {
-      const std::int32_t own = begin + first_own;
-      // Each thread reads the weights that it has written. Rows of integers are padded, with zeros.
-      const Several<float, 4> moved =
-          begin == 0 ? kept[0][i]
-          : begin == sending_at_once
-              ? kept[1][i]
-              : load_four(element(stage.update.weight, unit, own), sending - own, stage.fours);
-      store_integers<4>(stage.integers, unit, own, moved, power_of_two(shift));
+    for (int k = 0; k < kept_fours; ++k) {
+      const std::int32_t own = own_place(begin, k);
+      if (own >= sending) continue;
+      if (sending > at_once) weights[k] = load_own(own);  // which this thread has written
+      // Rows of integers are padded, with zeros.
+      store_integers<4>(integers, unit, own, weights[k], scale.two_to_shift);
     }
   }
 }

@@ -864,6 +864,98 @@ TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
   }
 }
 
+/// What a conditional and its optimiser hold.
+struct Learnt {
+  Learnt(Ops& ops, const Size& size, int bits)
+      : conditional(ops, size.receiving, size.sending, bits),
+        states{to_device(ops, std::vector<float>(conditional.weights.size(), 0.0625f)),
+               to_device(ops, std::vector<float>(conditional.weights.size(), 0.5f)),
+               to_device(ops, std::vector<float>(conditional.biases.size(), -0.25f)),
+               to_device(ops, std::vector<float>(conditional.biases.size(), 0.25f))},
+        diverged(to_device(ops, std::vector<std::uint32_t>{0})) {}
+  OptimizerState state() { return {states[0].data(), states[1].data(), states[2].data(), states[3].data()}; }
+  /// All of it, and the logits of 0/1 states, which have every bit of the integers.
+  std::vector<std::vector<float>> found(Ops& ops, const Size& size) const {
+    std::vector<std::vector<float>> all = {to_host(conditional.weight_buffer),
+                                           to_host(conditional.bias_buffer)};
+    for (const Buffer<float>& buffer : states) all.push_back(to_host(buffer));
+    all.push_back({static_cast<float>(to_host(diverged)[0])});
+    const std::int64_t rows = 5;
+    const TestStates input(ops, rows, size.sending, 8);
+    const TestStates output(ops, rows, size.receiving, 9);
+    const Buffer<float> logits(ops, rows * size.receiving);
+    ops.sample(conditional.view, input.view(), {}, 1, output.view(), {},
+               {logits.data(), rows, size.receiving, size.receiving});
+    all.push_back(to_host(logits));
+    return all;
+  }
+  TestConditional conditional;
+  Buffer<float> states[4];
+  Buffer<std::uint32_t> diverged;
+};
+
+// Small gradients and large ones are made and followed in different ways.
+TEST_P(OpsTest, LearnFollowsTheExactSum) {
+  std::vector<Size> sizes = gradient_sizes();
+  for (const Size& size :
+       {Size{100, 200, 784}, Size{65, 784, 200}, Size{130, 1030, 530}, Size{4100, 40, 70}}) {
+    sizes.push_back(size);
+  }
+  const OptimizerKind kinds[] = {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam};
+  int number = 0;
+  for (const Size& size : sizes) {
+    Optimizer optimizer;
+    optimizer.kind = kinds[number % 3];
+    const int bits = number % 2 == 0 ? 8 : 16;
+    ++number;
+    const TestStates states(ops(), size.rows, size.sending, 4);
+    const GivenDeltas deltas(ops(), size.rows, size.receiving);
+    const auto integers = [&](const std::vector<std::int64_t>& sums) {
+      return to_device(ops(), std::vector<std::int32_t>(sums.begin(), sums.end()));
+    };
+    const auto gradient = integers(deltas.sums_times(states));
+    const auto bias_gradient = integers(deltas.sums());
+    Rates host_rates;
+    host_rates.rate = 0.05f;
+    host_rates.decay = 0.001f;
+    host_rates.mean = 1.0f / (127 * 20);
+    host_rates.second_correction = 1.7f;
+    const auto rates = to_device(ops(), std::vector<Rates>{host_rates});
+    const auto step = to_device(ops(), std::vector<std::uint32_t>{11});
+
+    Learnt apart(ops(), size, bits), at_once(ops(), size, bits);
+    WrittenIntegers memory(ops(), size.receiving * size.sending), bias_memory(ops(), size.receiving);
+    for (int times = 0; times < 2; ++times) {
+      ops().update(apart.conditional.view, apart.state(), optimizer, rates.data(), gradient.data(),
+                   bias_gradient.data(), apart.diverged.data(), step.data());
+      ops().learn(at_once.conditional.view, deltas.view(), states.view(), at_once.state(), optimizer,
+                  rates.data(), memory.data(), bias_memory.data(), at_once.diverged.data(), step.data());
+    }
+    ASSERT_EQ(at_once.found(ops(), size), apart.found(ops(), size))
+        << size.rows << " rows, " << size.sending << " -> " << size.receiving << ", " << bits
+        << " bits, optimiser " << static_cast<int>(optimizer.kind);
+  }
+}
+
+TEST_P(OpsTest, LearnOfAUnitThatDivergesKeepsItsIntegers) {
+  const Size size{33, 37, 300};
+  const TestStates states(ops(), size.rows, size.sending, 4);
+  const GivenDeltas deltas(ops(), size.rows, size.receiving);
+  const auto rates = to_device(ops(), std::vector<Rates>(1));
+  const auto step = to_device(ops(), std::vector<std::uint32_t>{6});
+  Learnt learnt(ops(), size, 8);
+  const std::vector<float> before = learnt.found(ops(), size).back();
+  learnt.conditional.weights[static_cast<std::size_t>(5 * size.sending + 299)] = 1e20f;
+  learnt.conditional.weight_buffer.copy_in(learnt.conditional.weights.data());
+  WrittenIntegers memory(ops(), size.receiving * size.sending), bias_memory(ops(), size.receiving);
+  ops().learn(learnt.conditional.view, deltas.view(), states.view(), learnt.state(), {}, rates.data(),
+              memory.data(), bias_memory.data(), learnt.diverged.data(), step.data());
+  EXPECT_EQ(to_host(learnt.diverged)[0], 7u);
+  const auto found = learnt.found(ops(), size);
+  const std::vector<float>&biases = found[1], &logits = found.back();
+  EXPECT_NEAR(logits[5] - biases[5], before[5] - learnt.conditional.biases[5], 1e-4);
+}
+
 TEST_P(OpsTest, DivergenceIsNotedOnceWithItsStep) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), 1e20f}) {

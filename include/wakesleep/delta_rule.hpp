@@ -78,6 +78,9 @@ class DeltaRule {
     Buffer<Rates> clipped_rates;                 ///< of the latest learn(), where gradients are clipped
     Buffer<float> natural_weight, natural_bias;  ///< empty but for natural gradients
   };
+  bool has_held(int index) const;
+  /// Whether something comes between the gradient of deltas and the update.
+  bool changes_gradient(int index) const;
   void throw_if_any(const std::uint32_t* diverged) const;
 
   Machine& machine_;

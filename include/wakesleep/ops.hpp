@@ -340,6 +340,16 @@ class Ops {
                       const Rates* rates, const float* gradient, const float* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
 
+  /// `gradient`, with states up to the conditional's largest_input, and then `update` along it. The memory of
+  /// the gradients is needed for both, but what it holds afterwards is not specified.
+  virtual void learn(const Conditional& conditional, ConstDeltas deltas, ConstStates states,
+                     const OptimizerState& state, const Optimizer& optimizer, const Rates* rates,
+                     std::int32_t* gradient_memory, std::int32_t* bias_gradient_memory,
+                     std::uint32_t* diverged, const std::uint32_t* step) {
+    gradient(deltas, states, gradient_memory, bias_gradient_memory, conditional.largest_input);
+    update(conditional, state, optimizer, rates, gradient_memory, bias_gradient_memory, diverged, step);
+  }
+
   /// (natural, natural_bias) of receiving unit i = P_i (mean gradient, mean bias gradient) of that unit, in
   /// the shapes of the integer gradients; `rates` is read when the operation runs. For a prior pass null
   /// gradients but those of the bias, and the diagonal form. Sums are made in float32 in ascending order

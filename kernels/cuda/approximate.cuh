@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/rarely.hpp"
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/philox.hpp"
 
@@ -70,13 +71,6 @@ __device__ inline Approximate<std::uint32_t> approximate_delta(std::uint32_t sta
   const float fraction = sum - (shifted - no_fraction);
   return {float_bits(shifted) & 0xFFu, absolute(fraction - 0.5f) < 0.5f - margin};
 }
-
-/// What is rarely needed stays out of the way of what is not: it is called.
-#if defined(__CUDACC__)
-#define WAKESLEEP_RARELY __device__ __noinline__ static
-#else
-#define WAKESLEEP_RARELY static
-#endif
 
 WAKESLEEP_RARELY std::uint32_t exact_state(float a, std::uint32_t random_word) {
   return sample_state(a, random_word);

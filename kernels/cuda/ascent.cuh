@@ -6,6 +6,9 @@
 #include "kernels/cuda/divergence.cuh"
 #include "kernels/cuda/integers.cuh"
 #include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/rarely.hpp"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/several.cuh"
 
 namespace wakesleep::cuda {
 
@@ -67,6 +70,69 @@ inline bool in_fours(const ParameterUpdate& update) {
   return update.weight.columns % 4 == 0 && update.weight.stride % 4 == 0 &&
          fours_aligned(update.weight.data) && fours_aligned(update.state.weight_first) &&
          fours_aligned(update.state.weight_second);
+}
+
+/// Four neighbouring values of which `count` exist, and zeros behind them; `fours` as of in_fours().
+WAKESLEEP_RARELY Several<float, 4> load_some(const float* values, std::int32_t count) {
+  Several<float, 4> some = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) some.element[i] = values[i];
+  }
+  return some;
+}
+WAKESLEEP_RARELY void store_some(float* values, const Several<float, 4>& some, std::int32_t count) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) values[i] = some.element[i];
+  }
+}
+__device__ inline Several<float, 4> load_four(const float* values, std::int32_t count, bool fours) {
+  return fours ? load<4>(values) : load_some(values, count);
+}
+__device__ inline void store_four(float* values, const Several<float, 4>& four, std::int32_t count,
+                                  bool fours) {
+  if (fours) {
+    store(values, four);
+  } else {
+    store_some(values, four, count);
+  }
+}
+
+/// A conditional's weights where 32 bits are enough for places among them, and arithmetic in them is shorter.
+__device__ inline float* weight_at(const ParameterUpdate& update, std::int32_t unit, std::int32_t sending) {
+  return update.weight.data + (unit * static_cast<std::int32_t>(update.weight.stride) + sending);
+}
+
+/// Moves four of a unit's weights, from `first` on, whose values are `weights`, along their gradient by an
+/// optimiser of this kind, and returns the new ones, with zeros in the place of those that do not exist.
+/// Raises `largest` to the largest of their magnitude_bits.
+template <OptimizerKind kind>
+__device__ Several<float, 4> ascend_four(const ParameterUpdate& update, Optimizer optimizer,
+                                         const Rates& rates, bool fours, std::int32_t unit,
+                                         std::int32_t first, Several<float, 4> weights,
+                                         const Several<std::int32_t, 4>& gradient, std::uint32_t& largest) {
+  constexpr bool has_first = kind != OptimizerKind::sgd;
+  constexpr bool has_second = kind == OptimizerKind::adam;
+  optimizer.kind = kind;  // as the compiler is to know
+  const auto sending = static_cast<std::int32_t>(update.weight.columns);
+  const std::int32_t count = sending - first;
+  const std::int32_t dense = unit * sending + first;
+  Several<float, 4> first_moment = {};
+  Several<float, 4> second_moment = {};
+  if constexpr (has_first) first_moment = load_four(update.state.weight_first + dense, count, fours);
+  if constexpr (has_second) second_moment = load_four(update.state.weight_second + dense, count, fours);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float moved = updated_parameter(weights.element[i], gradient.element[i], true, optimizer, rates,
+                                          first_moment.element[i], second_moment.element[i]);
+    weights.element[i] = i < count ? moved : 0.0f;
+    largest = Larger{}(largest, magnitude_bits(weights.element[i]));
+  }
+  store_four(weight_at(update, unit, first), weights, count, fours);
+  if constexpr (has_first) store_four(update.state.weight_first + dense, first_moment, count, fours);
+  if constexpr (has_second) store_four(update.state.weight_second + dense, second_moment, count, fours);
+  return weights;
 }
 
 }  // namespace wakesleep::cuda

@@ -18,6 +18,17 @@ __device__ inline void begin_copy(void* to, const void* from) {
 #endif
 }
 
+/// The same where `exists`; zeros elsewhere, and `from` is not read.
+__device__ inline void begin_copy_or_zeros(void* to, const void* from, bool exists) {
+#if __CUDA_ARCH__ >= 800
+  const auto shared = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(exists ? 16 : 0)
+               : "memory");
+#else
+  *static_cast<uint4*>(to) = exists ? *static_cast<const uint4*>(from) : uint4{};
+#endif
+}
+
 /// What the calling thread has begun since the last call becomes a group.
 __device__ inline void close_group() {
 #if __CUDA_ARCH__ >= 800
@@ -38,6 +49,17 @@ __device__ void await_groups() {
 __device__ inline void load_matrices(std::uint32_t (&words)[4], const void* row) {
   const auto shared = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(shared)
+               : "memory");
+}
+
+/// The same matrices as columns: every lane receives of each matrix the bytes 2 group and 2 group + 1 of the
+/// rows 2 member and 2 member + 1, group = lane / 4 and member = lane % 4; in a word, those of the first row
+/// are the lower ones.
+__device__ inline void load_matrices_transposed(std::uint32_t (&words)[4], const void* row) {
+  const auto shared = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                : "r"(shared)
                : "memory");

@@ -60,20 +60,26 @@ struct IntegerScale {
   float two_to_shift = 0.0f;
 };
 
-/// That of a unit, given the calling thread's part of its weights' largest magnitude_bits, which goes to
-/// integers.scales. All threads of the block must call it. A unit that has diverged, whose weights do not
-/// fit, keeps its last integers: its run is about to stop.
+/// That of a unit with this largest magnitude_bits, which the one caller that `speaks` writes to
+/// integers.scales. A unit that has diverged, whose weights do not fit, keeps its last integers: its run is
+/// about to stop.
+template <class Element>
+__device__ IntegerScale scale_of_unit(const Integers<Element>& integers, std::int64_t unit,
+                                      std::uint32_t largest, bool speaks) {
+  const std::int32_t shift = weight_shift(float_from_bits(largest), integers.bits);
+  if (shift == shift_overflow) {
+    if (speaks) mark_diverged(integers.diverged, integers.step);
+    return {};
+  }
+  if (speaks) integers.scales[unit] = scale_of_sum(shift, integers.largest_input);
+  return {true, power_of_two(shift)};
+}
+
+/// The same, given the calling thread's part of the largest. All threads of the block must call it.
 template <class Element>
 __device__ IntegerScale scale_of_integers(const Integers<Element>& integers, std::int64_t unit,
                                           std::uint32_t largest) {
-  const float magnitude = float_from_bits(block_reduce(largest, Larger{}));
-  const std::int32_t shift = weight_shift(magnitude, integers.bits);
-  if (shift == shift_overflow) {
-    if (threadIdx.x == 0) mark_diverged(integers.diverged, integers.step);
-    return {};
-  }
-  if (threadIdx.x == 0) integers.scales[unit] = scale_of_sum(shift, integers.largest_input);
-  return {true, power_of_two(shift)};
+  return scale_of_unit(integers, unit, block_reduce(largest, Larger{}), threadIdx.x == 0);
 }
 
 /// Writes the integers of one unit's weights, `width` at a time. All threads of the block must call it, as

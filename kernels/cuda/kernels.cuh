@@ -117,6 +117,14 @@ void update(cudaStream_t stream, const ParameterUpdate& update,
 void update(cudaStream_t stream, const ParameterUpdate& update, const GradientPair<const float>& gradient,
             const Optimizer& optimizer, const Rates* rates);
 
+/// The gradient of deltas and states, and the update along it, in one kernel. `zeros` are
+/// learn_zeros_count(update.receiving) zeros, and are zeros again afterwards.
+void learn(cudaStream_t stream, ConstDeltas deltas, ConstStates states, const ParameterUpdate& update,
+           const Optimizer& optimizer, const Rates* rates, std::int32_t* zeros);
+std::int64_t learn_zeros_count(std::int64_t receiving);
+/// Whether a gradient of so many rows is so small that this pays.
+bool learns_in_one_kernel(std::int64_t rows, const Limbs& limbs);
+
 /// Of a conditional of `receiving` x `sending` weights; `inverse` as in Ops::natural_gradient.
 void natural_gradient(cudaStream_t stream, const FisherInverse& inverse, std::int64_t receiving,
                       std::int64_t sending, const Rates* rates,

@@ -2,6 +2,7 @@
 
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <mutex>
 #include <set>
 #include <tuple>
@@ -111,7 +112,7 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   }
   if (route_ == CudaRoute::fp16) left_.get<std::byte>(rows * limbs.stride * element);
 
-  zeros(column_sums_count(weights.receiving));
+  zeros(std::max(column_sums_count(weights.receiving), learn_zeros_count(weights.receiving)));
   left_.get<std::byte>(padded_to_16(weights.receiving) * rows_padded * element);
   right_.get<std::byte>(padded_to_16(weights.sending) * rows_padded * element);
   if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded,

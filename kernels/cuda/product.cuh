@@ -54,6 +54,9 @@ class Products {
   /// The column sums alone.
   void bias_gradient(ConstDeltas deltas, std::int32_t* bias_gradient);
 
+  /// At least `count` zeros, which whoever changes them leaves as zeros.
+  std::int32_t* zeros(std::int64_t count);
+
   /// Multiplies random integers at the route's limits, with states up to largest_state, and compares with
   /// 64-bit sums; throws InternalError, naming route and device, where they differ. Done once per process,
   /// device, route and largest state. Blocks.
@@ -88,8 +91,6 @@ class Products {
                   const std::string& device);
 
   Operand as_operand(ConstStates states);
-  /// At least `count` zeros, which whoever changes them leaves as zeros.
-  std::int32_t* zeros(std::int64_t count);
   std::int64_t terms_at_once(std::int64_t largest_product) const;
   /// Whether one call of cuBLASLt can write the result itself.
   bool direct(const Operand& right, std::int64_t terms, std::int64_t largest_product,

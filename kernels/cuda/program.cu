@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 
 #include "kernels/cuda/ascent.cuh"
 
@@ -159,7 +160,13 @@ void Draft::update(const ParameterUpdate& update, const GradientPair<const std::
                   {floats(update.bias, units), floats(update.state.bias_first, units),
                    floats(update.state.bias_second, units),
                    range(update.diverged, static_cast<std::int64_t>(sizeof(std::uint32_t)))}};
-  LearnStage learn{latest->deltas, latest->input, update, {}, optimizer, rates, in_fours(update)};
+  LearnStage learn;
+  learn.deltas = latest->deltas;
+  learn.input = latest->input;
+  learn.update = update;
+  learn.optimizer = optimizer;
+  learn.rates = rates;
+  learn.fours = in_fours(update);
   if (update.limbs.data != nullptr) {
     learn.integers =
         integers_in<std::int8_t>(update.limbs, update.bits, update.scales, update.diverged, update.step);
@@ -211,7 +218,32 @@ std::vector<Level> Draft::levels() const {
     joined.stage[joined.stages++] = piece.stage;
     joined.items += piece.stage.items;
   }
+  for (Level& level : levels) share_out(level);
   return levels;
+}
+
+/// Divides what a level learns into the smallest items for which no block has more turns than it has with
+/// learn_units each: levels wait for the few blocks that have most to do.
+void Draft::share_out(Level& level) const {
+  const std::int64_t most_items = pieces_of(level.items, blocks_) * blocks_;
+  for (std::int32_t units_at_once = 1; units_at_once <= learn_units; ++units_at_once) {
+    const auto items_of = [&](const Stage& stage) {
+      return stage.kind != StageKind::learn
+                 ? stage.items
+                 : static_cast<std::int32_t>(pieces_of(stage.learn.update.receiving, units_at_once));
+    };
+    Stage* const end = level.stage + level.stages;
+    const std::int64_t items =
+        std::accumulate(level.stage, end, std::int64_t{0},
+                        [&](std::int64_t sum, const Stage& stage) { return sum + items_of(stage); });
+    if (items > most_items) continue;
+    level.items = static_cast<std::int32_t>(items);
+    for (Stage* stage = level.stage; stage != end; ++stage) {
+      stage->items = items_of(*stage);
+      stage->learn.units_at_once = units_at_once;
+    }
+    return;
+  }
 }
 
 Program Draft::program() const {

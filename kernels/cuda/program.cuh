@@ -25,10 +25,10 @@ namespace wakesleep::cuda {
 inline constexpr int persistent_threads = 512;  ///< of a block; a multiprocessor has one
 inline constexpr int persistent_warps = persistent_threads / warp_lanes;
 
-inline constexpr std::int32_t tile_rows = 16;    ///< rows of the batch that a warp takes through a product
-inline constexpr std::int32_t tile_units = 8;    ///< and its receiving units
-inline constexpr std::int32_t chunk_units = 64;  ///< sending units that it multiplies at a time
-inline constexpr std::int32_t learn_units = 8;  ///< receiving units that a block takes through a whole update
+inline constexpr std::int32_t tile_rows = 16;      ///< rows of the batch that a warp takes through a product
+inline constexpr std::int32_t tile_units = 8;      ///< and its receiving units
+inline constexpr std::int32_t chunk_units = 64;    ///< sending units that it multiplies at a time
+inline constexpr std::int32_t learn_units = 8;     ///< most receiving units that a block learns at a time
 inline constexpr std::int32_t learn_sending = 32;  ///< sending units that a warp takes through a gradient
 /// Rows of a batch, whose deltas a block keeps at hand.
 inline constexpr std::int32_t most_learn_rows = 1024;
@@ -77,7 +77,8 @@ struct LearnStage {
   Integers<std::int8_t> integers;
   Optimizer optimizer;
   const Rates* rates = nullptr;
-  bool fours = false;  ///< in_fours(update)
+  bool fours = false;                        ///< in_fours(update)
+  std::int32_t units_at_once = learn_units;  ///< receiving units of an item
 };
 
 enum class StageKind : std::int32_t {
@@ -184,6 +185,7 @@ class Draft {
   };
 
   bool accepts(std::int64_t rows);
+  void share_out(Level& level) const;
   void add(StageKind kind, const Stage& stage, std::int64_t items, Touched touched);
   void add_forward(StageKind kind, const CudaWeights* weights, const float* bias, ConstStates input,
                    ForwardStage stage, Touched touched);

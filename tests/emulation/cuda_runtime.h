@@ -33,6 +33,16 @@ inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, unsigned
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 void __syncthreads();
+/// Whether any of the block's threads says so. Blocks that run at the same time must not call it.
+inline int __syncthreads_or(int of_thread) {
+  static int any;
+  __syncthreads();
+  any = 0;
+  __syncthreads();
+  if (of_thread != 0) any = 1;
+  __syncthreads();
+  return any;
+}
 inline void __syncwarp() {}  // threads that take turns meet at the next exchange
 
 namespace emulation {
@@ -94,8 +104,9 @@ inline T atomicMax(T* largest, T value) {
   if (value > old) *largest = value;
   return old;
 }
-inline int atomicExch(int* word, int value) {
-  const int old = *word;
+template <class T>
+inline T atomicExch(T* word, T value) {
+  const T old = *word;
   *word = value;
   return old;
 }
