@@ -15,7 +15,7 @@ void BidirectionalHelmholtz::reserve(std::int64_t rows) {
 }
 
 void BidirectionalHelmholtz::step(const Batch& batch) {
-  posterior_.draw(batch);
+  posterior_.draw(batch, delta_rule_);
   const int halved = log_fraction_bits + 1;  // the same integers, in units half as large
   SampleWeights weights = importance_weights_.normalize(posterior_.log_weights(batch), halved);
   posterior_.learn_generative(batch, delta_rule_, weights);

@@ -38,7 +38,7 @@ void JointStochasticApproximation::reserve(std::int64_t rows) {
 }
 
 void JointStochasticApproximation::step(const Batch& batch) {
-  posterior_.draw(batch, &memory_);
+  posterior_.draw(batch, delta_rule_, &memory_);
   const Draw draw{seed_, Domain::chain_acceptance, 0, 0, 0, &batch.now->step, SampleAddress::row};
   ops_.metropolis(posterior_.log_weights(batch), draw, visits_.data(), totals_.data(), last_.data(),
                   counts_.data());

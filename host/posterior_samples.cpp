@@ -58,7 +58,9 @@ Draw PosteriorSamples::draw_at(Domain domain, int layer, const std::uint32_t* st
   return {.seed = seed_, .domain = domain, .layer = static_cast<std::uint32_t>(layer), .step = step};
 }
 
-void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {
+// A layer's states are all that its generative score and the layer above need, so the score is made on a branch
+// while the chain goes on. Log-probabilities are integers, which add up to the same in any order.
+void PosteriorSamples::draw(const Batch& batch, DeltaRule& delta_rule, const ChainMemory* memory) {
   const StepScalars* now = batch.now;
   machine_.gather_visible(batch.data, batch.order, &now->first,
                           draw_at(Domain::binarize_dynamic, 0, &now->epoch), states(0, batch.rows));
@@ -79,12 +81,15 @@ void PosteriorSamples::draw(const Batch& batch, const ChainMemory* memory) {
       memory->recall(batch, l, {h.data, batch.rows, h.columns, h.stride * samples_});
       ops_.score_kept(logits, h, {log_weights, -1}, errors);
     }
-    ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_errors(l - 1, batch.rows));
+    ops_.on_branch(l % delta_rule.branches(), [&] {
+      ops_.score(machine_.generative(l), h, below, {log_weights, 1}, generative_errors(l - 1, batch.rows));
+    });
   }
   const int top = machine_.layers();
   const States h = states(top, batch.rows);
   ops_.score(machine_.prior(), machine_.prior_input(h), h, {log_weights, 1},
              generative_errors(top, batch.rows));
+  delta_rule.await_branches();
 }
 
 // dG_l = sum_k w_k (h_{l-1}^k - sigma(G_l h_l^k + b_{l-1})) h_l^k^T,   da = sum_k w_k (h_L^k - sigma(a)).

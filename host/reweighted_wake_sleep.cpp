@@ -26,7 +26,7 @@ void ReweightedWakeSleep::reserve(std::int64_t rows) {
 }
 
 void ReweightedWakeSleep::step(const Batch& batch) {
-  posterior_.draw(batch);
+  posterior_.draw(batch, delta_rule_);
   SampleWeights weights = importance_weights_.normalize(posterior_.log_weights(batch));
   samples_weighted(batch, posterior_, weights);
 

@@ -17,7 +17,7 @@ void Vimco::reserve(std::int64_t rows) {
 }
 
 void Vimco::step(const Batch& batch) {
-  posterior_.draw(batch);
+  posterior_.draw(batch, delta_rule_);
   const Matrix<const std::int64_t> log_weights = posterior_.log_weights(batch);
   const SampleWeights weights = importance_weights_.normalize(log_weights);
   ops_.vimco_weights(log_weights, coefficients_.data(), &batch.now->recognition, recognition_rates_.data());

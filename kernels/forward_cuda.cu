@@ -186,7 +186,7 @@ __device__ void store_words(Byte* bytes, std::int32_t units, const std::uint32_t
 }
 
 /// What is made of the logits.
-enum class Following { samples, scored_samples, scores, deltas };
+enum class Following { samples, scored_samples, scores, deltas, nothing };
 
 /// The log-probability of four units' states, and their errors where they are wanted. `left` units exist from
 /// `unit` on.
@@ -205,11 +205,12 @@ __device__ std::int64_t score_four(const ForwardOperation& operation, std::int32
   return log_probability;
 }
 
-/// `output` are the states of samples or the bytes of deltas.
-template <class Shape, int limbs, Following following, class Byte>
+/// `output` are the states of samples, the bytes of deltas, or the logits themselves.
+template <class Shape, int limbs, Following following, class Element>
 __global__ void __launch_bounds__(Shape::threads, 1)
-    forward_kernel(ForwardOperation operation, Matrix<Byte> output) {
-  constexpr bool draws = following != Following::scores;
+    forward_kernel(ForwardOperation operation, Matrix<Element> output) {
+  constexpr bool keeps_logits = following == Following::nothing;
+  constexpr bool draws = following != Following::scores && !keeps_logits;
   constexpr bool of_deltas = following == Following::deltas;
   constexpr bool has_target = of_deltas || following == Following::scores;
   constexpr bool scored = following == Following::scores || following == Following::scored_samples;
@@ -318,7 +319,12 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         a[k] = pre_activation(static_cast<std::int32_t>(sum[k]), scale[j][k], bias[j][k]);
       }
       const std::int32_t unit = tile_unit + 8 * j + 4 * (member / 2);
-      if constexpr (of_deltas) {
+      if constexpr (keeps_logits) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          if (exists && unit + k < operation.units) output.data[row * output.stride + unit + k] = a[k];
+        }
+      } else if constexpr (of_deltas) {
         const std::uint32_t bits[4] = {low_words[j] & 0xFFFFu, low_words[j] >> 16, high_words[j] & 0xFFFFu,
                                        high_words[j] >> 16};
         result[j] = deltas_of(a, target[j], operation.weight, bits);
@@ -356,17 +362,17 @@ std::int64_t blocks_of(const ForwardOperation& operation) {
   return pieces(operation.rows, Shape::rows) * pieces(operation.units, Shape::units);
 }
 
-template <class Shape, Following following, class Byte>
-void queue(cudaStream_t stream, const ForwardOperation& operation, const Matrix<Byte>& output) {
-  launch(operation.limb_count == 2 ? forward_kernel<Shape, 2, following, Byte>
-                                   : forward_kernel<Shape, 1, following, Byte>,
+template <class Shape, Following following, class Element>
+void queue(cudaStream_t stream, const ForwardOperation& operation, const Matrix<Element>& output) {
+  launch(operation.limb_count == 2 ? forward_kernel<Shape, 2, following, Element>
+                                   : forward_kernel<Shape, 1, following, Element>,
          {dim3(blocks_for(blocks_of<Shape>(operation), 1, 2147483647)), dim3(Shape::threads)}, stream,
          operation, output);
 }
 
 /// Large tiles read operands fewer times, and small ones occupy more multiprocessors.
-template <Following following, class Byte>
-void queue_fitting(cudaStream_t stream, const ForwardOperation& operation, const Matrix<Byte>& output) {
+template <Following following, class Element>
+void queue_fitting(cudaStream_t stream, const ForwardOperation& operation, const Matrix<Element>& output) {
   constexpr std::int64_t enough_blocks = 64;
   if (blocks_of<LargeTiling>(operation) >= enough_blocks) {
     queue<LargeTiling, following>(stream, operation, output);
@@ -392,6 +398,10 @@ void forward_sample(cudaStream_t stream, const ForwardOperation& operation, Stat
   } else {
     queue_fitting<Following::samples>(stream, operation, output);
   }
+}
+
+void forward_logits(cudaStream_t stream, const ForwardOperation& operation, Matrix<float> kept) {
+  queue_fitting<Following::nothing>(stream, operation, kept);
 }
 
 void forward_delta(cudaStream_t stream, const ForwardOperation& operation, Deltas deltas) {

@@ -371,8 +371,14 @@ class CudaOps final : public Ops {
       cuda::forward_sample(stream(), operation, output);
       return;
     }
-    const Logits logits = logits_of(conditional, input);
-    if (kept.data != nullptr) cuda::keep_logits(stream(), logits, kept);
+    Logits logits;
+    if (kept.data != nullptr && fits_one_kernel(conditional, input)) {
+      cuda::forward_logits(stream(), forward_operation(conditional, input), kept);
+      logits.kept = kept;
+    } else {
+      logits = logits_of(conditional, input);
+      if (kept.data != nullptr) cuda::keep_logits(stream(), logits, kept);
+    }
     cuda::sample(stream(), logits, rows_per_input, draw, samples, output, sink, errors);
   }
 

@@ -10,23 +10,32 @@ namespace {
 
 /// Samples the four units that share one Philox block, and writes their errors where there is room for them.
 /// Returns their log-probability if `scored`, else 0.
-template <bool scored>
+template <bool scored, bool gaussian>
 __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_row, const PhiloxBlock& random,
                                      const States& output, const Matrix<float>& errors, std::int64_t row,
                                      std::int64_t group) {
-  std::uint32_t states = 0;
-  std::int64_t log_probability = 0;
+  const std::int64_t left = output.columns - 4 * group;
   const LogitGroup<4> a = logit_group<4>(logits, input_row, 4 * group, output.columns);
+  std::uint32_t states = 0;
+  if constexpr (gaussian) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      states |= sample_gaussian(a.unit[i], logits.deviation, random.word[i]) << (8 * i);
+    }
+  } else {
+    states = states_of(a.unit, random);
+  }
+  states = existing(states, left);
+  *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
+  std::int64_t log_probability = 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if (4 * group + i >= output.columns) break;
-    const std::uint32_t state = drawn_state(logits, a.unit[i], random.word[i]);
-    states |= state << (8 * i);
+    if (i >= left) break;
+    const std::uint32_t state = states >> (8 * i) & 0xFFu;
     if constexpr (scored) log_probability += log_probability_of_state(logits, state, a.unit[i]);
     if (errors.data != nullptr)
       errors.data[row * errors.stride + 4 * group + i] = error_of_state(logits, state, a.unit[i]);
   }
-  *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + 4 * group) = states;
   return log_probability;
 }
 
@@ -78,7 +87,7 @@ __global__ void sample_kernel(Logits logits, std::int64_t rows_per_input, Draw d
         rows_per_input == 1 ? row
                             : static_cast<std::uint32_t>(row) /
                                   static_cast<std::uint32_t>(rows_per_input);  // rows are below 2^31
-    log_probability = sample_group<scored>(logits, input_row, random, output, errors, row, group);
+    log_probability = sample_group<scored, gaussian>(logits, input_row, random, output, errors, row, group);
   }
   if constexpr (scored) add_to_sink(sink, row, output.rows, log_probability);
 }

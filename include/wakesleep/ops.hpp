@@ -128,7 +128,8 @@ struct DataRows {
   bool fixed_point = false;  ///< read as fixed-point states
 };
 
-/// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats.
+/// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats. Operations that may run at the
+/// same time may add to the same: their sums are those of any order.
 struct ScoreSink {
   std::int64_t* rows = nullptr;  ///< [output rows]: rows[r] += sign * log p(row r); may be null
   int sign = 1;
@@ -209,7 +210,8 @@ class Ops {
   // On the main line, operations run in the order of the calls. A branch leaves the main line and runs beside
   // it: what is called between enter_branch and leave_branch runs after everything called on the main line
   // before, in the order of the branch, but may run at the same time as what the main line is given next.
-  // Whoever uses branches sees to it that operations that may run at the same time touch no memory in common.
+  // Whoever uses branches sees to it that operations that may run at the same time touch no memory in common,
+  // but for that of a ScoreSink.
   // A backend that runs everything at once, in the order of the calls, has one branch and nothing to do.
 
   virtual int branches() const { return 1; }

@@ -26,7 +26,8 @@ class PosteriorSamples {
 
   /// Queues h^k ~ q(. | x) for the rows x of the batch and log w_k = log p(x, h^k) - log q(h^k | x). With a
   /// memory of chains, the first sample of each image is what that recalls (which needs recognition_learns).
-  void draw(const Batch& batch, const ChainMemory* memory = nullptr);
+  /// Works on the branches of the delta rule as well, which have nothing left to do afterwards.
+  void draw(const Batch& batch, DeltaRule& delta_rule, const ChainMemory* memory = nullptr);
 
   /// The states of hidden layer l [images * K x units].
   ConstStates hidden(const Batch& batch, int l) const { return states(l, batch.rows); }

@@ -67,6 +67,8 @@ struct ForwardOperation {
 /// Whether a product is so small that it pays to make it and what follows in one kernel.
 bool fits_one_kernel(std::int64_t rows, const Limbs& limbs);
 void forward_sample(cudaStream_t stream, const ForwardOperation& operation, States output);
+/// kept = the logits themselves.
+void forward_logits(cudaStream_t stream, const ForwardOperation& operation, Matrix<float> kept);
 void forward_delta(cudaStream_t stream, const ForwardOperation& operation, Deltas deltas);
 void forward_score(cudaStream_t stream, const ForwardOperation& operation);
 

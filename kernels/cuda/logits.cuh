@@ -23,11 +23,7 @@ struct Logits {
   GaussianDensity density;   ///< gaussian_density(deviation)
 };
 
-/// Of a unit with pre-activation `a`: the state that a word draws, and error and log-probability of a state.
-__device__ inline std::uint32_t drawn_state(const Logits& logits, float a, std::uint32_t random_word) {
-  return logits.deviation > 0.0f ? sample_gaussian(a, logits.deviation, random_word)
-                                 : sample_state(a, random_word);
-}
+/// Of a unit with pre-activation `a`: error and log-probability of a state.
 __device__ inline float error_of_state(const Logits& logits, std::uint32_t state, float a) {
   return logits.deviation > 0.0f ? value_minus_mean(state, a) : state_minus_probability(state, a);
 }
@@ -52,20 +48,6 @@ __device__ UnitGroup<count> unit_group(const Logits& logits, std::int64_t first,
     group.bias[i] = exists ? logits.bias[first + i] : 0.0f;
   }
   return group;
-}
-
-/// The integer sums of four units, the first of which is a multiple of 4.
-__device__ inline Several<std::int32_t, 4> four_sums(const Logits& logits, std::int64_t row,
-                                                     std::int64_t first) {
-  if (logits.sums == nullptr) return {};
-  const std::int32_t* sums = logits.sums + row * logits.stride + first;
-  Several<std::int32_t, 4> sum = load<4>(sums);
-  if (logits.low_limb_offset != 0) {
-    const Several<std::int32_t, 4> low = load<4>(sums + logits.low_limb_offset);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sum.element[i] = join_limbs(sum.element[i], low.element[i]);
-  }
-  return sum;
 }
 
 /// Sums of `fours` times four units from `first` on in several rows, all of them asked for before the first
@@ -124,13 +106,14 @@ __device__ LogitGroup<count> logit_group(const Logits& logits, std::int64_t row,
     return group;
   }
   const UnitGroup<count> units_of_group = unit_group<count>(logits, first, units);
+  Several<std::int32_t, 4> sums[1][count / 4];
+  load_sums(logits, {static_cast<std::uint32_t>(row)}, first, sums);  // rows are below 2^31
 #pragma unroll
   for (int four = 0; four < count; four += 4) {
-    const Several<std::int32_t, 4> sum = four_sums(logits, row, first + four);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      group.unit[four + i] =
-          pre_activation(sum.element[i], units_of_group.scale[four + i], units_of_group.bias[four + i]);
+      group.unit[four + i] = pre_activation(sums[0][four / 4].element[i], units_of_group.scale[four + i],
+                                            units_of_group.bias[four + i]);
     }
   }
   return group;
