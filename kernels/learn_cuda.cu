@@ -45,8 +45,9 @@ struct Tiling {
   static constexpr int receiving = segment * warps_down * down;
   static constexpr int sending = segment * warps_across * across;
 };
-using LargeTiling = Tiling<2, 4, 2, 2>;  ///< 64 receiving by 128 sending units
-using SmallTiling = Tiling<1, 8, 1, 1>;  ///< 16 by 128
+using LargestTiling = Tiling<4, 4, 2, 2>;  ///< 128 receiving by 128 sending units
+using LargeTiling = Tiling<2, 4, 2, 2>;    ///< 64 by 128
+using SmallTiling = Tiling<1, 8, 1, 1>;    ///< 16 by 128
 
 /// Where a segment of a row of a chunk lies in shared memory, in segments of 16 bytes. Those of a row are
 /// stored in an order that depends on the row, so that eight rows' segments of one number, as
@@ -194,7 +195,8 @@ __device__ void write_integers_of_units(const LearnOperation& operation, std::in
 }
 
 template <class Shape, OptimizerKind kind>
-__global__ void __launch_bounds__(Shape::threads, 2) learn_kernel(LearnOperation operation) {
+__global__ void __launch_bounds__(Shape::threads, 512 / Shape::threads)
+    learn_kernel(LearnOperation operation) {
   constexpr int down = Shape::down;
   constexpr int across = Shape::across;
   using DeltaCopies = Copies<Shape::threads, Shape::receiving / segment>;
@@ -354,9 +356,12 @@ void learn(cudaStream_t stream, ConstDeltas deltas, ConstStates states, const Pa
   operation.fours = in_fours(update);
   operation.largest = reinterpret_cast<std::uint32_t*>(zeros);
   operation.arrivals = operation.largest + update.receiving;
-  // Large tiles read operands fewer times, and small ones occupy more multiprocessors.
+  // Large tiles read operands fewer times, and small ones occupy more multiprocessors. Half of a large device is
+  // enough for what runs beside a chain.
   constexpr std::int64_t enough_blocks = 64;
-  if (blocks_of<LargeTiling>(operation) >= enough_blocks) {
+  if (blocks_of<LargestTiling>(operation) >= enough_blocks) {
+    queue<LargestTiling>(stream, operation);
+  } else if (blocks_of<LargeTiling>(operation) >= enough_blocks) {
     queue<LargeTiling>(stream, operation);
   } else {
     queue<SmallTiling>(stream, operation);

@@ -897,8 +897,8 @@ struct Learnt {
 // Small gradients and large ones are made and followed in different ways.
 TEST_P(OpsTest, LearnFollowsTheExactSum) {
   std::vector<Size> sizes = gradient_sizes();
-  for (const Size& size :
-       {Size{100, 200, 784}, Size{65, 784, 200}, Size{130, 1030, 530}, Size{4100, 40, 70}}) {
+  for (const Size& size : {Size{100, 200, 784}, Size{65, 784, 200}, Size{130, 1030, 530},
+                           Size{70, 1030, 1030}, Size{4100, 40, 70}}) {
     sizes.push_back(size);
   }
   const OptimizerKind kinds[] = {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam};
