@@ -23,14 +23,18 @@ void learn(benchmark::State& state, bool as_one) {
   Buffer<Rates> rates(ops(), 1);
   rates.copy_in(&host_rates);
 
+  Learning learning;
+  learning.rates = rates.data();
+  learning.gradient = gradient.data();
+  learning.bias_gradient = bias_gradient.data();
+
   const std::int64_t parameters = (sending + 1) * receiving;
   const std::int64_t bytes =
       states.count() + deltas.count() + 4 * 2 * parameters + conditional.integer_bytes();
   measure(state, queued * parameters, queued * bytes, [&] {
     for (int i = 0; i < queued; ++i) {
       if (as_one) {
-        ops().learn(conditional.get(), deltas.view(), states.view(), {}, {}, rates.data(), gradient.data(),
-                    bias_gradient.data(), nullptr, nullptr);
+        ops().learn(conditional.get(), deltas.view(), states.view(), learning);
       } else {
         ops().gradient(deltas.view(), states.view(), gradient.data(), bias_gradient.data());
         ops().update(conditional.get(), {}, {}, rates.data(), gradient.data(), bias_gradient.data(), nullptr,

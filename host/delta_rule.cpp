@@ -2,6 +2,7 @@
 #include "wakesleep/delta_rule.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "state_tensors.hpp"
 #include "wakesleep/error.hpp"
@@ -116,50 +117,54 @@ void DeltaRule::learn(int branch, int index, const Rates* rates, const std::uint
                       ConstDeltas deltas, ConstStates input) {
   const Conditional& conditional = machine_.conditional(index);
   const Working& of_branch = working_[static_cast<std::size_t>(branch)];
-  const OptimizerState& state = optimizer_state_[static_cast<std::size_t>(index)].view;
-  const Gradient& working = of_branch.gradient;
-  std::int32_t* gradient = conditional.has_input() ? working.weight.data() : nullptr;
-  std::int32_t* bias_gradient = working.bias.data();
-  std::uint32_t* diverged = diverged_.data() + index;
-  if (!changes_gradient(index)) {
-    ops_.learn(conditional, deltas, input, state, optimizer_, rates, gradient, bias_gradient, diverged, step);
+  Learning learning;
+  learning.state = optimizer_state_[static_cast<std::size_t>(index)].view;
+  learning.optimizer = optimizer_;
+  learning.rates = rates;
+  learning.gradient = conditional.has_input() ? of_branch.gradient.weight.data() : nullptr;
+  learning.bias_gradient = of_branch.gradient.bias.data();
+  learning.diverged = diverged_.data() + index;
+  learning.step = step;
+  add_terms(index, learning);
+  if (!conditional.autoregressive && clip_limit_ == 0.0f && natural_gradient_ == nullptr) {
+    ops_.learn(conditional, deltas, input, learning);
     return;
   }
+
+  std::int32_t* const gradient = learning.gradient;
+  std::int32_t* const bias_gradient = learning.bias_gradient;
   ops_.gradient(deltas, input, gradient, bias_gradient, conditional.largest_input);
   if (conditional.autoregressive) ops_.keep_below_diagonal(gradient, conditional.receiving);
-  if (has_held(index)) {
-    Held& held = held_[static_cast<std::size_t>(index)];
-    ops_.add(gradient, held.gradient.weight.data(), held.gradient.weight.size());
-    ops_.add(bias_gradient, held.gradient.bias.data(), held.gradient.bias.size());
-    held.pending = false;
-  }
-  const std::int32_t*& bias_terms = bias_terms_[static_cast<std::size_t>(index)];
-  if (bias_terms != nullptr) ops_.add(bias_gradient, bias_terms, conditional.receiving);
-  bias_terms = nullptr;
+  if (learning.added != nullptr)
+    ops_.add(gradient, learning.added, conditional.receiving * conditional.sending);
+  if (learning.added_bias != nullptr) ops_.add(bias_gradient, learning.added_bias, conditional.receiving);
   if (clip_limit_ > 0.0f) {
     Rates* const clipped = of_branch.clipped_rates.data();
     ops_.clip(conditional, gradient, bias_gradient, clip_limit_, rates, clipped);
     rates = clipped;
   }
   if (natural_gradient_ == nullptr) {
-    ops_.update(conditional, state, optimizer_, rates, gradient, bias_gradient, diverged, step);
+    ops_.update(conditional, learning.state, optimizer_, rates, gradient, bias_gradient, learning.diverged,
+                step);
     return;
   }
   float* natural = of_branch.natural_weight.data();
   float* natural_bias = of_branch.natural_bias.data();
   ops_.natural_gradient(conditional, natural_gradient_->inverse(index), rates, gradient, bias_gradient,
                         natural, natural_bias);
-  ops_.update(conditional, state, optimizer_, rates, natural, natural_bias, diverged, step);
+  ops_.update(conditional, learning.state, optimizer_, rates, natural, natural_bias, learning.diverged, step);
 }
 
-bool DeltaRule::has_held(int index) const {
-  return !held_.empty() && held_[static_cast<std::size_t>(index)].pending;
-}
-
-bool DeltaRule::changes_gradient(int index) const {
-  return machine_.conditional(index).autoregressive || has_held(index) ||
-         bias_terms_[static_cast<std::size_t>(index)] != nullptr || clip_limit_ > 0.0f ||
-         natural_gradient_ != nullptr;
+void DeltaRule::add_terms(int index, Learning& learning) {
+  const std::int32_t* bias_terms = std::exchange(bias_terms_[static_cast<std::size_t>(index)], nullptr);
+  learning.added_bias = bias_terms;
+  if (held_.empty() || !held_[static_cast<std::size_t>(index)].pending) return;
+  Held& held = held_[static_cast<std::size_t>(index)];
+  held.pending = false;
+  if (bias_terms != nullptr)
+    ops_.add(held.gradient.bias.data(), bias_terms, machine_.conditional(index).receiving);
+  learning.added = held.gradient.weight.data();
+  learning.added_bias = held.gradient.bias.data();
 }
 
 void DeltaRule::follow(const NaturalGradient& natural_gradient) {

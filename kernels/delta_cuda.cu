@@ -43,30 +43,37 @@ __global__ void delta_kernel(Logits logits, ConstStates target, std::int64_t row
 template <int rows_of_thread>
 __global__ void uniform_delta_kernel(Logits logits, ConstStates target, float weight, Draw draw,
                                      Deltas deltas) {
-  const std::int64_t first_unit = 8 * position().item;
-  if (first_unit >= deltas.columns) return;
+  const auto units = static_cast<std::uint32_t>(deltas.columns);
   const auto rows = static_cast<std::uint32_t>(deltas.rows);
-  const std::uint32_t first_row = blockIdx.x * (blockDim.y * rows_of_thread) + threadIdx.y;
+  const BlockPlace block = last_first((units + 8 * warp_lanes - 1) / (8 * warp_lanes));
+  const std::uint32_t first_unit = 8 * (block.across * warp_lanes + threadIdx.x);
+  const std::uint32_t first_row = block.down * (block_warps * rows_of_thread) + threadIdx.y;
+  if (first_unit >= units) return;
   std::uint32_t row_read[rows_of_thread];
-  std::uint64_t states[rows_of_thread];
+  Several<std::uint32_t, 2> states[rows_of_thread];
 #pragma unroll
   for (int i = 0; i < rows_of_thread; ++i) {
-    const std::uint32_t row = first_row + i * blockDim.y;
+    const std::uint32_t row = first_row + i * block_warps;
     row_read[i] = row < rows ? row : rows - 1;
-    states[i] =
-        *reinterpret_cast<const std::uint64_t*>(target.data + row_read[i] * target.stride + first_unit);
+    states[i] = load<2>(
+        reinterpret_cast<const std::uint32_t*>(target.data + row_read[i] * target.stride + first_unit));
   }
   Several<std::int32_t, 4> sums[rows_of_thread][2];
   load_sums(logits, row_read, first_unit, sums);
-  const UnitGroup<8> units = unit_group<8>(logits, first_unit, deltas.columns);
-  const std::int64_t left = deltas.columns - first_unit;
-  const RowDraws draws = row_draws(draw, 1, static_cast<std::uint32_t>(first_unit / 8));
+  const UnitGroup<8> group = unit_group<8>(logits, first_unit, units);
+  const std::uint32_t left = units - first_unit;
+  const std::uint32_t exist[2] = {existing(0xFFFFFFFFu, left),
+                                  existing(0xFFFFFFFFu, static_cast<std::int64_t>(left) - 4)};
+  RowDraws draws = row_draws(draw, 1, first_unit / 8);
+  draws.samples = 0;  // every row has its own address
+  std::int8_t* rounded = deltas.data + first_row * deltas.stride + first_unit;
+  const std::int64_t apart = block_warps * deltas.stride;
 #pragma unroll
   for (int i = 0; i < rows_of_thread; ++i) {
-    const std::uint32_t row = first_row + i * blockDim.y;
+    const std::uint32_t row = first_row + i * block_warps;
     if (row >= rows) return;
     const PhiloxBlock random = draws.of_row(row);
-    std::uint32_t rounded[2];
+    Several<std::uint32_t, 2> eight;
 #pragma unroll
     for (int four = 0; four < 2; ++four) {
       float a[4];
@@ -74,14 +81,13 @@ __global__ void uniform_delta_kernel(Logits logits, ConstStates target, float we
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int unit = 4 * four + j;
-        a[j] = pre_activation(sums[i][four].element[j], units.scale[unit], units.bias[unit]);
+        a[j] = pre_activation(sums[i][four].element[j], group.scale[unit], group.bias[unit]);
         bits[j] = half_word(random, unit);
       }
-      const auto of_four = static_cast<std::uint32_t>(states[i] >> (32 * four));
-      rounded[four] = existing(deltas_of(a, of_four, weight, bits), left - 4 * four);
+      eight.element[four] = deltas_of(a, states[i].element[four], weight, bits) & exist[four];
     }
-    store(reinterpret_cast<std::uint32_t*>(deltas.data + row * deltas.stride + first_unit),
-          Several<std::uint32_t, 2>{{rounded[0], rounded[1]}});
+    store(reinterpret_cast<std::uint32_t*>(rounded), eight);
+    rounded += apart;
   }
 }
 
@@ -181,15 +187,11 @@ void delta(cudaStream_t stream, const Logits& logits, ConstStates target, std::i
   const bool uniform = weights.coefficient == nullptr && weights.relative == nullptr && rows_per_target == 1;
   if (uniform && logits.kept.data == nullptr && logits.deviation == 0.0f) {
     const std::int64_t groups = (deltas.columns + 7) / 8;
-    if (deltas.rows * groups < enough_threads) {
-      launch(uniform_delta_kernel<1>, over_rows(deltas.rows, groups), stream, logits, target, weights.scale,
-             draw, deltas);
-    } else {
-      constexpr int rows_of_thread = 2;
-      launch(uniform_delta_kernel<rows_of_thread>,
-             over_rows((deltas.rows + rows_of_thread - 1) / rows_of_thread, groups), stream, logits, target,
-             weights.scale, draw, deltas);
-    }
+    constexpr int rows_of_thread = 2;
+    const bool several = deltas.rows * groups >= enough_threads;
+    const std::int64_t rows = several ? (deltas.rows + rows_of_thread - 1) / rows_of_thread : deltas.rows;
+    launch(several ? uniform_delta_kernel<rows_of_thread> : uniform_delta_kernel<1>,
+           over_rows_last_first(rows, groups), stream, logits, target, weights.scale, draw, deltas);
     return;
   }
   launch(delta_kernel, over_rows(deltas.rows, (deltas.columns + 7) / 8), stream, logits, target,

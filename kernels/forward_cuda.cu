@@ -253,17 +253,13 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   const bool odd = member % 2 == 1;
   const bool upper = member / 2 == 1;
   const std::int32_t tile_unit = first_unit + warp_unit;
-  float scale[across][4];
-  float bias[across][4];
+  Several<float, 4> scale[across];
+  Several<float, 4> bias[across];
 #pragma unroll
   for (int j = 0; j < across; ++j) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const std::int32_t unit = tile_unit + 8 * j + 4 * (member / 2) + k;
-      const bool exists = unit < operation.units;
-      scale[j][k] = exists ? operation.scales[unit] : 0.0f;
-      bias[j][k] = exists ? operation.bias[unit] : 0.0f;
-    }
+    const std::int32_t unit = tile_unit + 8 * j + 4 * (member / 2);
+    scale[j] = four_values(operation.scales + unit, operation.units - unit);
+    bias[j] = four_values(operation.bias + unit, operation.units - unit);
   }
   // Where the lane's words lie once they are neighbours, and how many units there are from there on.
   const std::int32_t own_unit = tile_unit + 4 * across * (member / 2);
@@ -316,7 +312,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
       float a[4];
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        a[k] = pre_activation(static_cast<std::int32_t>(sum[k]), scale[j][k], bias[j][k]);
+        a[k] = pre_activation(static_cast<std::int32_t>(sum[k]), scale[j].element[k], bias[j].element[k]);
       }
       const std::int32_t unit = tile_unit + 8 * j + 4 * (member / 2);
       if constexpr (keeps_logits) {

@@ -317,14 +317,8 @@ class CpuOps : public Ops {
     const ArithmeticScope scope;
     if (gradient != nullptr) reserve_gradient(deltas, states, largest_state);
     team_.run([&](int thread) {
-      const Range units = gradient_part(deltas.columns, thread);
-      if (gradient != nullptr) {
-        products_[static_cast<std::size_t>(thread)].gradient(deltas, states, units, gradient, largest_state);
-      }
-      if (bias_gradient != nullptr) {
-        kernels_.sum_columns(deltas.data + units.begin, deltas.rows, deltas.stride, units.end - units.begin,
-                             bias_gradient + units.begin);
-      }
+      gradient_of_units(deltas, states, gradient, bias_gradient, largest_state,
+                        gradient_part(deltas.columns, thread), thread);
     });
   }
 
@@ -393,6 +387,32 @@ class CpuOps : public Ops {
               const std::uint32_t* step) override {
     update_with(kernels_.update_along, conditional, state, optimizer, rates, gradient, bias_gradient,
                 diverged, step);
+  }
+
+  // The threads' gradients are those of the units that they move, so nobody waits in between.
+  void learn(const Conditional& conditional, ConstDeltas deltas, ConstStates states,
+             const Learning& learning) override {
+    require_shapes_of_learn(conditional, deltas, states, learning);
+    const std::int32_t largest_state = conditional.largest_input;
+    const ArithmeticScope scope;
+    if (learning.gradient != nullptr) reserve_gradient(deltas, states, largest_state);
+    team_.run([&](int thread) {
+      const Range units = gradient_part(conditional.receiving, thread);
+      gradient_of_units(deltas, states, learning.gradient, learning.bias_gradient, largest_state, units,
+                        thread);
+      const auto add_part = [](std::int32_t* sums, const std::int32_t* terms, std::int64_t begin,
+                               std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) sums[i] += terms[i];
+      };
+      if (learning.added != nullptr) {
+        add_part(learning.gradient, learning.added, units.begin * conditional.sending,
+                 units.end * conditional.sending);
+      }
+      if (learning.added_bias != nullptr)
+        add_part(learning.bias_gradient, learning.added_bias, units.begin, units.end);
+      update_units(kernels_.update, conditional, learning.state, learning.optimizer, learning.rates,
+                   learning.gradient, learning.bias_gradient, learning.diverged, learning.step, units);
+    });
   }
 
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
@@ -585,6 +605,18 @@ class CpuOps : public Ops {
     return targets;
   }
 
+  /// One thread's part of a gradient.
+  void gradient_of_units(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
+                         std::int32_t* bias_gradient, std::int32_t largest_state, Range units, int thread) {
+    if (gradient != nullptr) {
+      products_[static_cast<std::size_t>(thread)].gradient(deltas, states, units, gradient, largest_state);
+    }
+    if (bias_gradient != nullptr) {
+      kernels_.sum_columns(deltas.data + units.begin, deltas.rows, deltas.stride, units.end - units.begin,
+                           bias_gradient + units.begin);
+    }
+  }
+
   /// `kernel` is update or update_along of the row kernels.
   template <class Kernel, class Gradient>
   void update_with(const Kernel& kernel, const Conditional& conditional, const OptimizerState& state,
@@ -592,26 +624,35 @@ class CpuOps : public Ops {
                    const Gradient* bias_gradient, std::uint32_t* diverged, const std::uint32_t* step) {
     require_shapes_of_update(conditional, state, optimizer, gradient, bias_gradient);
     const ArithmeticScope scope;
+    team_.run([&](int thread) {
+      update_units(kernel, conditional, state, optimizer, rates, gradient, bias_gradient, diverged, step,
+                   part_of(conditional.receiving, thread, team_.size()));
+    });
+  }
+
+  /// One thread's part of an update.
+  template <class Kernel, class Gradient>
+  void update_units(const Kernel& kernel, const Conditional& conditional, const OptimizerState& state,
+                    const Optimizer& optimizer, const Rates* rates, const Gradient* gradient,
+                    const Gradient* bias_gradient, std::uint32_t* diverged, const std::uint32_t* step,
+                    Range units) {
+    if (units.begin == units.end) return;
     const GradientUnits gradient_units = conditional.gradient_units();
     const auto at = [](float* values, std::int64_t index) {
       return values == nullptr ? nullptr : values + index;
     };
-    team_.run([&](int thread) {
-      const Range units = part_of(conditional.receiving, thread, team_.size());
-      if (units.begin == units.end) return;
-      const Rates bias_rates = rates_in_units(*rates, gradient_units.bias);
-      const Rates weight_rates = rates_in_units(*rates, gradient_units.weight);
-      bool finite = kernel(conditional.bias + units.begin, at(state.bias_first, units.begin),
-                           at(state.bias_second, units.begin), bias_gradient + units.begin,
-                           units.end - units.begin, false, optimizer, bias_rates);
-      for (std::int64_t i = units.begin; i < units.end && conditional.has_input(); ++i) {
-        const std::int64_t first = i * conditional.sending;
-        kernel(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
-               gradient + first, conditional.sending, true, optimizer, weight_rates);
-        finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
-      }
-      if (!finite) note_divergence(diverged, step);
-    });
+    const Rates bias_rates = rates_in_units(*rates, gradient_units.bias);
+    const Rates weight_rates = rates_in_units(*rates, gradient_units.weight);
+    bool finite = kernel(conditional.bias + units.begin, at(state.bias_first, units.begin),
+                         at(state.bias_second, units.begin), bias_gradient + units.begin,
+                         units.end - units.begin, false, optimizer, bias_rates);
+    for (std::int64_t i = units.begin; i < units.end && conditional.has_input(); ++i) {
+      const std::int64_t first = i * conditional.sending;
+      kernel(conditional.weight.row(i), at(state.weight_first, first), at(state.weight_second, first),
+             gradient + first, conditional.sending, true, optimizer, weight_rates);
+      finite &= quantize_unit(conditional, i);  // finds a weight that is not finite, too
+    }
+    if (!finite) note_divergence(diverged, step);
   }
 
   static const CpuWeights& weights_of(const Conditional& conditional) {

@@ -493,26 +493,26 @@ class CudaOps final : public Ops {
   }
 
   void learn(const Conditional& conditional, ConstDeltas deltas, ConstStates states,
-             const OptimizerState& state, const Optimizer& optimizer, const Rates* rates,
-             std::int32_t* gradient_memory, std::int32_t* bias_gradient_memory, std::uint32_t* diverged,
-             const std::uint32_t* step) override {
+             const Learning& learning) override {
+    require_shapes_of_learn(conditional, deltas, states, learning);
     if (!learns_in_one_kernel(conditional, deltas)) {
-      Ops::learn(conditional, deltas, states, state, optimizer, rates, gradient_memory, bias_gradient_memory,
-                 diverged, step);
+      Ops::learn(conditional, deltas, states, learning);
       return;
     }
-    require_shapes_of_gradient(deltas, states, gradient_memory, conditional.largest_input);
-    require_shapes_of_update(conditional, state, optimizer, gradient_memory, bias_gradient_memory);
     require_lines(deltas);
     require_lines(states);
     const CurrentDevice current(ordinal_);
-    const ParameterUpdate update = update_of(conditional, state, diverged, step);
+    const ParameterUpdate update = update_of(conditional, learning.state, learning.diverged, learning.step);
     const Drafted drafted(*this, [&](Draft& draft) {
-      note_gradient(draft, deltas, states, gradient_memory, bias_gradient_memory, conditional.largest_input);
-      note_update(draft, update, {gradient_memory, bias_gradient_memory}, optimizer, rates);
+      note_gradient(draft, deltas, states, learning.gradient, learning.bias_gradient,
+                    conditional.largest_input);
+      if (learning.added != nullptr || learning.added_bias != nullptr)
+        draft.refuse("a gradient that something is added to");
+      note_update(draft, update, {learning.gradient, learning.bias_gradient}, learning.optimizer,
+                  learning.rates);
     });
-    cuda::learn(stream(), deltas, states, update, optimizer, rates,
-                products().zeros(learn_zeros_count(conditional.receiving)));
+    cuda::learn(stream(), deltas, states, {learning.added, learning.added_bias}, update, learning.optimizer,
+                learning.rates, products().zeros(learn_zeros_count(conditional.receiving)));
   }
 
   void natural_gradient(const Conditional& conditional, const FisherInverse& inverse, const Rates* rates,
@@ -803,8 +803,10 @@ class CudaOps final : public Ops {
   }
 
   bool learns_in_one_kernel(const Conditional& conditional, ConstDeltas deltas) const {
+    // Places among the weights are counted in 32 bits, as those among the padded integers can be.
     return conditional.has_input() && deltas.rows > 0 &&
-           cuda::learns_in_one_kernel(deltas.rows, weights_of(conditional).limbs());
+           conditional.weight.stride <= weights_of(conditional).limbs().stride &&
+           gradient_is_small(route_, deltas.rows, conditional.receiving, conditional.sending);
   }
 
   ForwardOperation forward_operation(const Conditional& conditional, ConstStates input) const {

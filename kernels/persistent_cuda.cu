@@ -6,6 +6,7 @@
 #include "kernels/cuda/approximate.cuh"
 #include "kernels/cuda/ascent.cuh"
 #include "kernels/cuda/cooperative.cuh"
+#include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/four_by_four.cuh"
 #include "kernels/cuda/gather.cuh"
 #include "kernels/cuda/grid.cuh"
@@ -173,12 +174,8 @@ __device__ Ending ending_of(StageKind kind, const ForwardStage& stage, const Dra
   if (kind == StageKind::delta) {
     ending.target = *reinterpret_cast<const std::uint32_t*>(element(stage.target, at.row, at.first_unit));
   }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i >= left) continue;
-    ending.bias.element[i] = stage.bias[at.first_unit + i];
-    if (stage.high != nullptr) ending.scale.element[i] = stage.scales[at.first_unit + i];
-  }
+  ending.bias = four_values(stage.bias + at.first_unit, left);
+  if (stage.high != nullptr) ending.scale = four_values(stage.scales + at.first_unit, left);
   ending.random = random_words(draw, at.row, at.first_unit / (kind == StageKind::sample ? 4 : 8));
   return ending;
 }
@@ -560,14 +557,15 @@ __device__ void run(const Level& level, const Clock& clock, const StepScalars* s
 
 constexpr int level_parts = sizeof(Level) / sizeof(Several<std::uint32_t, 4>);
 
-__device__ Several<std::uint32_t, 4> fetched(const Level* level) {
+/// Begins to bring a level into the block's memory.
+__device__ void begin_fetch(const Level& from, Level& to) {
+  constexpr int bytes = sizeof(Several<std::uint32_t, 4>);
   const int part = static_cast<int>(threadIdx.x);
-  if (part >= level_parts) return {};
-  return load<4>(reinterpret_cast<const std::uint32_t*>(level) + 4 * part);
-}
-__device__ void keep(const Several<std::uint32_t, 4>& fetched, Level& level) {
-  const int part = static_cast<int>(threadIdx.x);
-  if (part < level_parts) store(reinterpret_cast<std::uint32_t*>(&level) + 4 * part, fetched);
+  if (part < level_parts) {
+    begin_copy(reinterpret_cast<std::byte*>(&to) + bytes * part,
+               reinterpret_cast<const std::byte*>(&from) + bytes * part);
+  }
+  close_group();
 }
 
 /// One for each optimiser, so that none carries the code of the others along.
@@ -576,18 +574,17 @@ __global__ void __launch_bounds__(persistent_threads, 1) persistent_kernel(Progr
   BlockMemory& memory = block_memory<BlockMemory>();
   const std::uint32_t first_step = *program.clock.position;
   const StepScalars* steps = program.clock.table + first_step;
-  keep(fetched(program.levels), memory.level[0]);
+  begin_fetch(program.levels[0], memory.level[0]);
+  await_groups<0>();
   __syncthreads();
   for (int number = 0; number < program.level_count; ++number) {
-    const bool another = number + 1 < program.level_count;
-    // On its way while this level runs.
-    Several<std::uint32_t, 4> next = {};
-    if (another) next = fetched(program.levels + number + 1);
+    const int next = number + 1;
+    if (next < program.level_count) begin_fetch(program.levels[next], memory.level[next % 2]);
     const Level& level = memory.level[number % 2];
     for (std::int32_t item = blockIdx.x; item < level.items; item += gridDim.x) {
       run<kind>(level, program.clock, steps, item, memory);
     }
-    if (another) keep(next, memory.level[(number + 1) % 2]);
+    await_groups<0>();
     grid_barrier(program.barrier, static_cast<std::uint32_t>(number));
   }
   // As `advance` would have left them. Behind the barrier everybody has read the position.

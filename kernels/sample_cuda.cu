@@ -41,36 +41,41 @@ __device__ std::int64_t sample_group(const Logits& logits, std::int64_t input_ro
 
 /// Samples of Bernoulli units of which nothing else is asked. A thread has four units of several rows, which
 /// lie a block's height apart: what the rows have in common is read and computed once, and all their sums are
-/// on their way before the first is used.
-template <int rows_of_thread>
+/// on their way before the first is used. `alone`: every input row has one output row and one step.
+template <int rows_of_thread, bool alone>
 __global__ void draw_states_kernel(Logits logits, std::int64_t rows_per_input, Draw draw,
                                    std::int64_t samples, States output) {
-  const std::int64_t first_unit = 4 * position().item;
-  if (first_unit >= output.columns) return;
+  const auto units = static_cast<std::uint32_t>(output.columns);
   const auto rows = static_cast<std::uint32_t>(output.rows);
-  const std::uint32_t first_row = blockIdx.x * (blockDim.y * rows_of_thread) + threadIdx.y;
+  const BlockPlace block = last_first((units + 4 * warp_lanes - 1) / (4 * warp_lanes));
+  const std::uint32_t first_unit = 4 * (block.across * warp_lanes + threadIdx.x);
+  const std::uint32_t first_row = block.down * (block_warps * rows_of_thread) + threadIdx.y;
+  if (first_unit >= units) return;
   std::uint32_t input_row[rows_of_thread];
 #pragma unroll
   for (int i = 0; i < rows_of_thread; ++i) {
-    const std::uint32_t row = first_row + i * blockDim.y;
+    const std::uint32_t row = first_row + i * block_warps;
     input_row[i] = row < rows ? row : rows - 1;
-    if (rows_per_input != 1) input_row[i] /= static_cast<std::uint32_t>(rows_per_input);
+    if constexpr (!alone) input_row[i] /= static_cast<std::uint32_t>(rows_per_input);
   }
   Several<std::int32_t, 4> sums[rows_of_thread][1];
   load_sums(logits, input_row, first_unit, sums);
-  const UnitGroup<4> units = unit_group<4>(logits, first_unit, output.columns);
-  const std::int64_t left = output.columns - first_unit;
-  const RowDraws draws = row_draws(draw, samples, static_cast<std::uint32_t>(first_unit / 4));
+  const UnitGroup<4> group = unit_group<4>(logits, first_unit, units);
+  const std::uint32_t exist = existing(0xFFFFFFFFu, units - first_unit);
+  RowDraws draws = row_draws(draw, samples, first_unit / 4);
+  if constexpr (alone) draws.samples = 0;
+  std::uint8_t* states = output.data + first_row * output.stride + first_unit;
+  const std::int64_t apart = block_warps * output.stride;
 #pragma unroll
   for (int i = 0; i < rows_of_thread; ++i) {
-    const std::uint32_t row = first_row + i * blockDim.y;
+    const std::uint32_t row = first_row + i * block_warps;
     if (row >= rows) return;
     const PhiloxBlock random = draws.of_row(row);
     float a[4];
 #pragma unroll
-    for (int j = 0; j < 4; ++j) a[j] = pre_activation(sums[i][0].element[j], units.scale[j], units.bias[j]);
-    const std::uint32_t states = existing(states_of(a, random), left);
-    *reinterpret_cast<std::uint32_t*>(output.data + row * output.stride + first_unit) = states;
+    for (int j = 0; j < 4; ++j) a[j] = pre_activation(sums[i][0].element[j], group.scale[j], group.bias[j]);
+    *reinterpret_cast<std::uint32_t*>(states) = states_of(a, random) & exist;
+    states += apart;
   }
 }
 
@@ -121,15 +126,15 @@ void sample(cudaStream_t stream, const Logits& logits, std::int64_t rows_per_inp
   const bool gaussian = logits.deviation > 0.0f;
   if (!gaussian && !has_sink(sink) && errors.data == nullptr && logits.kept.data == nullptr) {
     const std::int64_t groups = (output.columns + 3) / 4;
-    if (output.rows * groups < enough_threads) {
-      launch(draw_states_kernel<1>, over_rows(output.rows, groups), stream, logits, rows_per_input, draw,
-             samples, output);
-    } else {
-      constexpr int rows_of_thread = 4;
-      launch(draw_states_kernel<rows_of_thread>,
-             over_rows((output.rows + rows_of_thread - 1) / rows_of_thread, groups), stream, logits,
-             rows_per_input, draw, samples, output);
-    }
+    const bool alone = rows_per_input == 1 && draw.samples != SampleAddress::step;
+    const bool several = output.rows * groups >= enough_threads;
+    constexpr int rows_of_thread = 4;
+    const auto kernel =
+        several
+            ? (alone ? draw_states_kernel<rows_of_thread, true> : draw_states_kernel<rows_of_thread, false>)
+            : (alone ? draw_states_kernel<1, true> : draw_states_kernel<1, false>);
+    const std::int64_t rows = several ? (output.rows + rows_of_thread - 1) / rows_of_thread : output.rows;
+    launch(kernel, over_rows_last_first(rows, groups), stream, logits, rows_per_input, draw, samples, output);
     return;
   }
   const auto kernel = has_sink(sink) ? (gaussian ? sample_kernel<true, true> : sample_kernel<true, false>)

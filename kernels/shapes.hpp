@@ -274,6 +274,18 @@ void require_shapes_of_update(const Conditional& conditional, const OptimizerSta
   operands.require(first && second, "less optimiser state than expected of this optimiser");
 }
 
+inline void require_shapes_of_learn(const Conditional& conditional, const ConstDeltas& deltas,
+                                    const ConstStates& states, const Learning& learning) {
+  require_shapes_of_gradient(deltas, states, learning.gradient, conditional.largest_input);
+  require_shapes_of_update(conditional, learning.state, learning.optimizer, learning.gradient,
+                           learning.bias_gradient);
+  const Operands operands("learn");
+  operands.equal(deltas.columns, "units of the deltas", conditional.receiving, "receiving units");
+  operands.equal(states.columns, "units of the states", conditional.sending, "sending units");
+  operands.require(conditional.has_input() || learning.added == nullptr,
+                   "a gradient added to the weights of a prior, expected none");
+}
+
 inline void require_shapes_of_natural_gradient(const Conditional& conditional, const FisherInverse& inverse) {
   const Operands operands("natural_gradient");
   operands.require(!conditional.is_gaussian(), "Gaussian units, expected Bernoulli units");

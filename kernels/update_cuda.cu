@@ -17,11 +17,11 @@ __global__ void update_prior_kernel(ParameterUpdate update, GradientPair<const G
 
 /// One block per receiving unit: its bias, its weights, and their integers. A thread keeps its new weights,
 /// `kept` times four of them, until the unit's largest is known; where rows are longer (kept = 0) it reads
-/// them again.
+/// them again. The last units come first, as in over_rows_last_first().
 template <int kept, int width, class Element, class Gradient>
 __global__ void update_kernel(ParameterUpdate update, GradientPair<const Gradient> gradient,
                               Integers<Element> integers, Optimizer optimizer, const Rates* rates) {
-  const std::int64_t unit = blockIdx.x;
+  const std::int64_t unit = gridDim.x - 1 - blockIdx.x;
   const Rates now = rates_in_units(*rates, update.units.weight);
   if (threadIdx.x == 0) {
     ascend_bias(update, update.step, unit, gradient.bias[unit], optimizer,

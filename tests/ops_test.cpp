@@ -741,7 +741,7 @@ struct WrittenIntegers {
   Buffer<std::int32_t> buffer;
 };
 
-/// Beside the other awkward sizes those at the edges of tiles of 64 rows and units, and of several tiles.
+/// Beside the other awkward sizes those at the edges of tiles of 64 and 128 rows and units, and of several tiles.
 std::vector<Size> gradient_sizes() {
   std::vector<Size> sizes = awkward_sizes;
   for (const Size& size : std::vector<Size>{{31, 63, 65},
@@ -752,9 +752,12 @@ std::vector<Size> gradient_sizes() {
                                             {64, 33, 33},
                                             {1, 64, 65},
                                             {128, 127, 129},
+                                            {127, 65, 63},
+                                            {128, 64, 65},
                                             {129, 65, 193},
                                             {193, 200, 64},
-                                            {1000, 3, 66}}) {
+                                            {1000, 3, 66},
+                                            {4100, 65, 63}}) {
     sizes.push_back(size);
   }
   return sizes;
@@ -866,8 +869,8 @@ TEST_P(OpsTest, UpdateAscendsAndQuantizes) {
 
 /// What a conditional and its optimiser hold.
 struct Learnt {
-  Learnt(Ops& ops, const Size& size, int bits)
-      : conditional(ops, size.receiving, size.sending, bits),
+  Learnt(Ops& ops, const Size& size, int bits, std::int32_t largest_input)
+      : conditional(ops, size.receiving, size.sending, bits, 2.0, largest_input),
         states{to_device(ops, std::vector<float>(conditional.weights.size(), 0.0625f)),
                to_device(ops, std::vector<float>(conditional.weights.size(), 0.5f)),
                to_device(ops, std::vector<float>(conditional.biases.size(), -0.25f)),
@@ -894,27 +897,58 @@ struct Learnt {
   Buffer<std::uint32_t> diverged;
 };
 
-// Small gradients and large ones are made and followed in different ways.
-TEST_P(OpsTest, LearnFollowsTheExactSum) {
-  std::vector<Size> sizes = gradient_sizes();
-  for (const Size& size : {Size{100, 200, 784}, Size{65, 784, 200}, Size{130, 1030, 530},
-                           Size{70, 1030, 1030}, Size{4100, 40, 70}}) {
-    sizes.push_back(size);
-  }
+/// A way of learning, of which every backend has several: by size, and by what is asked for.
+struct LearningCase {
+  Size size;
+  OptimizerKind kind;
+  int bits;
+  std::int32_t largest_state;
+  bool added;  ///< integers to the gradient, and to that of the biases
+};
+std::vector<LearningCase> learning_cases() {
+  std::vector<LearningCase> cases;
   const OptimizerKind kinds[] = {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::adam};
-  int number = 0;
-  for (const Size& size : sizes) {
-    Optimizer optimizer;
-    optimizer.kind = kinds[number % 3];
-    const int bits = number % 2 == 0 ? 8 : 16;
-    ++number;
-    const TestStates states(ops(), size.rows, size.sending, 4);
+  const auto add = [&](const Size& size) {
+    const std::size_t number = cases.size();
+    cases.push_back(
+        {size, kinds[number % 3], number % 2 == 0 ? 8 : 16, number % 5 == 4 ? 127 : 1, number % 4 == 1});
+  };
+  for (const Size& size : gradient_sizes()) add(size);
+  for (const Size& size : std::vector<Size>{{100, 200, 784}, {65, 784, 200}, {70, 1030, 1030}}) add(size);
+  for (const OptimizerKind kind : kinds) {
+    const bool adam = kind == OptimizerKind::adam;
+    cases.push_back({{300, 1032, 528}, kind, adam ? 16 : 8, 1, adam});
+    cases.push_back({{300, 1032, 1032}, kind, adam ? 8 : 16, 1, !adam});
+  }
+  return cases;
+}
+
+TEST_P(OpsTest, LearnFollowsTheExactSum) {
+  for (const LearningCase& c : learning_cases()) {
+    const Size& size = c.size;
+    const std::int64_t weights = size.receiving * size.sending;
+    TestStates states(ops(), size.rows, size.sending, 4);
+    for (std::uint8_t& state : states.host) state = static_cast<std::uint8_t>(state * c.largest_state);
+    states.buffer.copy_in(states.host.data());
     const GivenDeltas deltas(ops(), size.rows, size.receiving);
-    const auto integers = [&](const std::vector<std::int64_t>& sums) {
-      return to_device(ops(), std::vector<std::int32_t>(sums.begin(), sums.end()));
+    std::vector<std::int64_t> sums = deltas.sums_times(states), bias_sums = deltas.sums();
+    std::vector<std::int32_t> added(sums.size()), added_bias(bias_sums.size());
+    const auto add = [&](std::vector<std::int64_t>& to, std::vector<std::int32_t>& terms,
+                         std::uint32_t seed) {
+      for (std::size_t i = 0; i < to.size() && c.added; ++i) {
+        terms[i] =
+            static_cast<std::int32_t>(word_at(static_cast<std::uint32_t>(i), 3, 0, 0, 0, seed) % 20001) -
+            10000;
+        to[i] += terms[i];
+      }
     };
-    const auto gradient = integers(deltas.sums_times(states));
-    const auto bias_gradient = integers(deltas.sums());
+    add(sums, added, 5);
+    add(bias_sums, added_bias, 6);
+    const auto integers = [&](const std::vector<std::int64_t>& from) {
+      return to_device(ops(), std::vector<std::int32_t>(from.begin(), from.end()));
+    };
+    const auto gradient = integers(sums), bias_gradient = integers(bias_sums);
+    const auto device_added = to_device(ops(), added), device_added_bias = to_device(ops(), added_bias);
     Rates host_rates;
     host_rates.rate = 0.05f;
     host_rates.decay = 0.001f;
@@ -923,37 +957,59 @@ TEST_P(OpsTest, LearnFollowsTheExactSum) {
     const auto rates = to_device(ops(), std::vector<Rates>{host_rates});
     const auto step = to_device(ops(), std::vector<std::uint32_t>{11});
 
-    Learnt apart(ops(), size, bits), at_once(ops(), size, bits);
-    WrittenIntegers memory(ops(), size.receiving * size.sending), bias_memory(ops(), size.receiving);
-    for (int times = 0; times < 2; ++times) {
-      ops().update(apart.conditional.view, apart.state(), optimizer, rates.data(), gradient.data(),
-                   bias_gradient.data(), apart.diverged.data(), step.data());
-      ops().learn(at_once.conditional.view, deltas.view(), states.view(), at_once.state(), optimizer,
-                  rates.data(), memory.data(), bias_memory.data(), at_once.diverged.data(), step.data());
+    Learnt apart(ops(), size, c.bits, c.largest_state), at_once(ops(), size, c.bits, c.largest_state);
+    WrittenIntegers memory(ops(), weights), bias_memory(ops(), size.receiving);
+    Learning learning;
+    learning.state = at_once.state();
+    learning.optimizer.kind = c.kind;
+    learning.rates = rates.data();
+    learning.gradient = memory.data();
+    learning.bias_gradient = bias_memory.data();
+    if (c.added) {
+      learning.added = device_added.data();
+      learning.added_bias = device_added_bias.data();
     }
+    learning.diverged = at_once.diverged.data();
+    learning.step = step.data();
+    for (int times = 0; times < 2; ++times) {
+      ops().update(apart.conditional.view, apart.state(), learning.optimizer, rates.data(), gradient.data(),
+                   bias_gradient.data(), apart.diverged.data(), step.data());
+      ops().learn(at_once.conditional.view, deltas.view(), states.view(), learning);
+    }
+    memory.found();  // nothing behind the last has been written
+    bias_memory.found();
     ASSERT_EQ(at_once.found(ops(), size), apart.found(ops(), size))
-        << size.rows << " rows, " << size.sending << " -> " << size.receiving << ", " << bits
-        << " bits, optimiser " << static_cast<int>(optimizer.kind);
+        << size.rows << " rows, " << size.sending << " -> " << size.receiving << ", " << c.bits
+        << " bits, optimiser " << static_cast<int>(c.kind) << ", states up to " << c.largest_state
+        << (c.added ? ", added to" : "");
   }
 }
 
 TEST_P(OpsTest, LearnOfAUnitThatDivergesKeepsItsIntegers) {
-  const Size size{33, 37, 300};
+  const Size size{33, 300, 37};
+  const std::int64_t unit = 5;
   const TestStates states(ops(), size.rows, size.sending, 4);
   const GivenDeltas deltas(ops(), size.rows, size.receiving);
   const auto rates = to_device(ops(), std::vector<Rates>(1));
   const auto step = to_device(ops(), std::vector<std::uint32_t>{6});
-  Learnt learnt(ops(), size, 8);
-  const std::vector<float> before = learnt.found(ops(), size).back();
-  learnt.conditional.weights[static_cast<std::size_t>(5 * size.sending + 299)] = 1e20f;
+  Learnt learnt(ops(), size, 8, 1);
+  const float before = learnt.found(ops(), size).back()[unit];
+  learnt.conditional.weights[static_cast<std::size_t>(unit * size.sending + 299)] = 1e20f;
   learnt.conditional.weight_buffer.copy_in(learnt.conditional.weights.data());
   WrittenIntegers memory(ops(), size.receiving * size.sending), bias_memory(ops(), size.receiving);
-  ops().learn(learnt.conditional.view, deltas.view(), states.view(), learnt.state(), {}, rates.data(),
-              memory.data(), bias_memory.data(), learnt.diverged.data(), step.data());
+  Learning learning;
+  learning.state = learnt.state();
+  learning.rates = rates.data();
+  learning.gradient = memory.data();
+  learning.bias_gradient = bias_memory.data();
+  learning.diverged = learnt.diverged.data();
+  learning.step = step.data();
+  ops().learn(learnt.conditional.view, deltas.view(), states.view(), learning);
   EXPECT_EQ(to_host(learnt.diverged)[0], 7u);
   const auto found = learnt.found(ops(), size);
-  const std::vector<float>&biases = found[1], &logits = found.back();
-  EXPECT_NEAR(logits[5] - biases[5], before[5] - learnt.conditional.biases[5], 1e-4);
+  const float bias_moved = found[1][unit] - learnt.conditional.biases[unit];
+  EXPECT_GT(std::fabs(before), 0.1f);
+  EXPECT_NEAR(found.back()[unit], before + bias_moved, 1e-4);
 }
 
 TEST_P(OpsTest, DivergenceIsNotedOnceWithItsStep) {

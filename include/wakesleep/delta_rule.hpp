@@ -78,9 +78,8 @@ class DeltaRule {
     Buffer<Rates> clipped_rates;                 ///< of the latest learn(), where gradients are clipped
     Buffer<float> natural_weight, natural_bias;  ///< empty but for natural gradients
   };
-  bool has_held(int index) const;
-  /// Whether something comes between the gradient of deltas and the update.
-  bool changes_gradient(int index) const;
+  /// What hold() and add_to_bias_gradient() have left for a conditional, once.
+  void add_terms(int index, Learning& learning);
   void throw_if_any(const std::uint32_t* diverged) const;
 
   Machine& machine_;

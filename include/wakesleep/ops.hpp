@@ -128,6 +128,21 @@ struct DataRows {
   bool fixed_point = false;  ///< read as fixed-point states
 };
 
+/// How `learn` follows a gradient: as `update` does.
+struct Learning {
+  OptimizerState state;
+  Optimizer optimizer;
+  const Rates* rates = nullptr;
+  /// Memory for the gradients, in their shapes (null: that of the weights of a prior). What it holds afterwards
+  /// is not specified.
+  std::int32_t* gradient = nullptr;
+  std::int32_t* bias_gradient = nullptr;
+  const std::int32_t* added = nullptr;       ///< to the gradient of the weights, in its shape; null: nothing
+  const std::int32_t* added_bias = nullptr;  ///< likewise
+  std::uint32_t* diverged = nullptr;
+  const std::uint32_t* step = nullptr;
+};
+
 /// Where `sample` and `score` add log-probabilities, in units of 2^-20 nats. Operations that may run at the
 /// same time may add to the same: their sums are those of any order.
 struct ScoreSink {
@@ -342,14 +357,17 @@ class Ops {
                       const Rates* rates, const float* gradient, const float* bias_gradient,
                       std::uint32_t* diverged, const std::uint32_t* step) = 0;
 
-  /// `gradient`, with states up to the conditional's largest_input, and then `update` along it. The memory of
-  /// the gradients is needed for both, but what it holds afterwards is not specified.
+  /// `gradient`, of states up to the conditional's largest_input, `add` of what is added to it, and `update`
+  /// along the sum, in one.
   virtual void learn(const Conditional& conditional, ConstDeltas deltas, ConstStates states,
-                     const OptimizerState& state, const Optimizer& optimizer, const Rates* rates,
-                     std::int32_t* gradient_memory, std::int32_t* bias_gradient_memory,
-                     std::uint32_t* diverged, const std::uint32_t* step) {
-    gradient(deltas, states, gradient_memory, bias_gradient_memory, conditional.largest_input);
-    update(conditional, state, optimizer, rates, gradient_memory, bias_gradient_memory, diverged, step);
+                     const Learning& learning) {
+    gradient(deltas, states, learning.gradient, learning.bias_gradient, conditional.largest_input);
+    if (learning.added != nullptr)
+      add(learning.gradient, learning.added, conditional.receiving * conditional.sending);
+    if (learning.added_bias != nullptr)
+      add(learning.bias_gradient, learning.added_bias, conditional.receiving);
+    update(conditional, learning.state, learning.optimizer, learning.rates, learning.gradient,
+           learning.bias_gradient, learning.diverged, learning.step);
   }
 
   /// (natural, natural_bias) of receiving unit i = P_i (mean gradient, mean bias gradient) of that unit, in

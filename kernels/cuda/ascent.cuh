@@ -6,7 +6,6 @@
 #include "kernels/cuda/divergence.cuh"
 #include "kernels/cuda/integers.cuh"
 #include "kernels/cuda/kernels.cuh"
-#include "kernels/cuda/rarely.hpp"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/several.cuh"
 
@@ -70,33 +69,6 @@ inline bool in_fours(const ParameterUpdate& update) {
   return update.weight.columns % 4 == 0 && update.weight.stride % 4 == 0 &&
          fours_aligned(update.weight.data) && fours_aligned(update.state.weight_first) &&
          fours_aligned(update.state.weight_second);
-}
-
-/// Four neighbouring values of which `count` exist, and zeros behind them; `fours` as of in_fours().
-WAKESLEEP_RARELY Several<float, 4> load_some(const float* values, std::int32_t count) {
-  Several<float, 4> some = {};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i < count) some.element[i] = values[i];
-  }
-  return some;
-}
-WAKESLEEP_RARELY void store_some(float* values, const Several<float, 4>& some, std::int32_t count) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i < count) values[i] = some.element[i];
-  }
-}
-__device__ inline Several<float, 4> load_four(const float* values, std::int32_t count, bool fours) {
-  return fours ? load<4>(values) : load_some(values, count);
-}
-__device__ inline void store_four(float* values, const Several<float, 4>& four, std::int32_t count,
-                                  bool fours) {
-  if (fours) {
-    store(values, four);
-  } else {
-    store_some(values, four, count);
-  }
 }
 
 /// A conditional's weights where 32 bits are enough for places among them, and arithmetic in them is shorter.

@@ -49,12 +49,6 @@ __device__ inline FourByFour transposed(const FourBytesOfRows& four) {
            __byte_perm(first_pair_high, second_pair_high, 0x7632)}};
 }
 
-/// The transposed bytes from `row` and `column` on.
-template <class Byte>
-__device__ FourByFour transposed(const Matrix<const Byte>& matrix, std::int64_t row, std::int64_t column) {
-  return transposed(four_rows(matrix, row, column));
-}
-
 /// sum + the four signed bytes of a word.
 __device__ inline std::int32_t plus_bytes(std::int32_t sum, std::uint32_t word) {
   return __dp4a(static_cast<int>(word), 0x01010101, sum);

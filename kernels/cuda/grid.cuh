@@ -35,6 +35,20 @@ inline Shape over_rows(std::int64_t rows, std::int64_t items, int lanes = warp_l
           dim3(static_cast<unsigned int>(lanes), static_cast<unsigned int>(rows_per_block))};
 }
 
+/// The same, with rows of blocks one behind the other, of which a block takes that of last_first(): sums larger
+/// than the L2 cache are read from their end on, which the product has written last and the cache still holds.
+inline Shape over_rows_last_first(std::int64_t rows, std::int64_t items) {
+  const Shape shape = over_rows(rows, items);
+  return {dim3(blocks_for(std::int64_t{shape.grid.x} * shape.grid.y, 1, 2147483647)), shape.block};
+}
+struct BlockPlace {
+  std::uint32_t down, across;
+};
+__device__ inline BlockPlace last_first(std::uint32_t blocks_across) {
+  const std::uint32_t index = gridDim.x - 1 - blockIdx.x;
+  return {index / blocks_across, index % blocks_across};
+}
+
 /// One thread per element.
 inline Shape over_elements(std::int64_t count) {
   return {dim3(blocks_for(count, block_threads, 2147483647)), dim3(block_threads)};

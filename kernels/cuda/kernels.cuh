@@ -84,6 +84,13 @@ void transpose(cudaStream_t stream, CudaRoute route, ConstDeltas deltas, void* t
                ConstStates states, void* transposed_states, std::int32_t* bias_gradient, std::int32_t* zeros);
 std::int64_t column_sums_count(std::int64_t columns);
 
+/// Whether a gradient of so many rows is so small that it pays to make it in one kernel, without transposed
+/// copies.
+bool gradient_is_small(CudaRoute route, std::int64_t rows, std::int64_t receiving, std::int64_t sending);
+/// Dense [deltas.columns x states.columns]; bias_gradient as of transpose.
+void small_gradient(cudaStream_t stream, ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
+                    std::int32_t* bias_gradient);
+
 /// gradient [units x units]: 0 on and above the diagonal.
 void keep_below_diagonal(cudaStream_t stream, std::int32_t* gradient, std::int64_t units);
 
@@ -119,13 +126,17 @@ void update(cudaStream_t stream, const ParameterUpdate& update,
 void update(cudaStream_t stream, const ParameterUpdate& update, const GradientPair<const float>& gradient,
             const Optimizer& optimizer, const Rates* rates);
 
-/// The gradient of deltas and states, and the update along it, in one kernel. `zeros` are
-/// learn_zeros_count(update.receiving) zeros, and are zeros again afterwards.
-void learn(cudaStream_t stream, ConstDeltas deltas, ConstStates states, const ParameterUpdate& update,
-           const Optimizer& optimizer, const Rates* rates, std::int32_t* zeros);
+/// Integers that are added to a gradient, in its shapes; null: none.
+struct AddedGradient {
+  const std::int32_t* weight = nullptr;
+  const std::int32_t* bias = nullptr;
+};
+/// The gradient of deltas and states, which is small, with what is added to it, and the update along it, in one
+/// kernel. `zeros` are learn_zeros_count(update.receiving) zeros, and are zeros again afterwards.
+void learn(cudaStream_t stream, ConstDeltas deltas, ConstStates states, const AddedGradient& added,
+           const ParameterUpdate& update, const Optimizer& optimizer, const Rates* rates,
+           std::int32_t* zeros);
 std::int64_t learn_zeros_count(std::int64_t receiving);
-/// Whether a gradient of so many rows is so small that this pays.
-bool learns_in_one_kernel(std::int64_t rows, const Limbs& limbs);
 
 /// Of a conditional of `receiving` x `sending` weights; `inverse` as in Ops::natural_gradient.
 void natural_gradient(cudaStream_t stream, const FisherInverse& inverse, std::int64_t receiving,

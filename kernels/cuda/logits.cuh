@@ -39,13 +39,20 @@ struct UnitGroup {
 };
 template <int count>
 __device__ UnitGroup<count> unit_group(const Logits& logits, std::int64_t first, std::int64_t units) {
+  static_assert(count % 4 == 0);
   UnitGroup<count> group;
   const auto left = static_cast<std::int32_t>(units - first);
+  const bool has_scales = logits.sums != nullptr;
 #pragma unroll
-  for (int i = 0; i < count; ++i) {
-    const bool exists = i < left;
-    group.scale[i] = exists && logits.sums != nullptr ? logits.scales[first + i] : 0.0f;
-    group.bias[i] = exists ? logits.bias[first + i] : 0.0f;
+  for (int i = 0; i < count; i += 4) {
+    const Several<float, 4> bias = four_values(logits.bias + first + i, left - i);
+    const Several<float, 4> scale =
+        has_scales ? four_values(logits.scales + first + i, left - i) : Several<float, 4>{};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      group.scale[i + j] = scale.element[j];
+      group.bias[i + j] = bias.element[j];
+    }
   }
   return group;
 }

@@ -112,7 +112,10 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   }
   if (route_ == CudaRoute::fp16) left_.get<std::byte>(rows * limbs.stride * element);
 
+  matmul_.reserve(rows * padded_units(weights.sending), columns * limbs.stride);
+
   zeros(std::max(column_sums_count(weights.receiving), learn_zeros_count(weights.receiving)));
+  if (gradient_is_small(route_, rows, weights.receiving, weights.sending)) return;
   left_.get<std::byte>(padded_to_16(weights.receiving) * rows_padded * element);
   right_.get<std::byte>(padded_to_16(weights.sending) * rows_padded * element);
   if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded,
@@ -120,7 +123,6 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
               {nullptr, weights.sending, weights.sending})) {
     piece_.get<std::int32_t>(weights.receiving * padded_to_16(weights.sending));
   }
-  matmul_.reserve(rows * padded_units(weights.sending), columns * limbs.stride);
   matmul_.reserve(padded_to_16(weights.receiving) * rows_padded, padded_to_16(weights.sending) * rows_padded);
 }
 
@@ -151,6 +153,10 @@ Logits Products::forward(const CudaWeights& weights, ConstStates input) {
 
 void Products::gradient(ConstDeltas deltas, ConstStates states, std::int32_t* gradient,
                         std::int32_t* bias_gradient, std::int32_t largest_state) {
+  if (gradient_is_small(route_, deltas.rows, deltas.columns, states.columns)) {
+    small_gradient(stream_, deltas, states, gradient, bias_gradient);
+    return;
+  }
   const std::int64_t receiving = padded_to_16(deltas.columns);
   const std::int64_t sending = padded_to_16(states.columns);
   const std::int64_t rows = padded_to_16(deltas.rows);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 
 #include "kernels/cuda/ascent.cuh"
 
@@ -223,27 +222,30 @@ std::vector<Level> Draft::levels() const {
 }
 
 /// Divides what a level learns into the smallest items for which no block has more turns than it has with
-/// learn_units each: levels wait for the few blocks that have most to do.
+/// learn_units each, nor more turns of learning, which last longest: levels wait for the few blocks that have
+/// most to do.
 void Draft::share_out(Level& level) const {
-  const std::int64_t most_items = pieces_of(level.items, blocks_) * blocks_;
-  for (std::int32_t units_at_once = 1; units_at_once <= learn_units; ++units_at_once) {
-    const auto items_of = [&](const Stage& stage) {
-      return stage.kind != StageKind::learn
-                 ? stage.items
-                 : static_cast<std::int32_t>(pieces_of(stage.learn.update.receiving, units_at_once));
-    };
-    Stage* const end = level.stage + level.stages;
-    const std::int64_t items =
-        std::accumulate(level.stage, end, std::int64_t{0},
-                        [&](std::int64_t sum, const Stage& stage) { return sum + items_of(stage); });
-    if (items > most_items) continue;
-    level.items = static_cast<std::int32_t>(items);
-    for (Stage* stage = level.stage; stage != end; ++stage) {
-      stage->items = items_of(*stage);
-      stage->learn.units_at_once = units_at_once;
+  Stage* const end = level.stage + level.stages;
+  const auto items = [&](std::int32_t units_at_once) {
+    std::int64_t sum = 0;
+    for (const Stage* stage = level.stage; stage != end; ++stage) {
+      if (stage->kind == StageKind::learn) sum += pieces_of(stage->learn.update.receiving, units_at_once);
     }
-    return;
+    return sum;
+  };
+  const std::int64_t others = level.items - items(learn_units);
+  const auto turns = [&](std::int64_t count) { return pieces_of(count, blocks_); };
+  std::int32_t units_at_once = 1;
+  while (turns(others + items(units_at_once)) > turns(level.items) ||
+         turns(items(units_at_once)) > turns(items(learn_units))) {
+    ++units_at_once;
   }
+  for (Stage* stage = level.stage; stage != end; ++stage) {
+    if (stage->kind != StageKind::learn) continue;
+    stage->items = static_cast<std::int32_t>(pieces_of(stage->learn.update.receiving, units_at_once));
+    stage->learn.units_at_once = units_at_once;
+  }
+  level.items = static_cast<std::int32_t>(others + items(units_at_once));
 }
 
 Program Draft::program() const {

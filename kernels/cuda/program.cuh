@@ -69,7 +69,7 @@ struct ForwardStage {
   float weight = 1.0f;
 };
 
-/// Ops::gradient and Ops::update in one: the gradient stays in registers.
+/// Ops::learn, or Ops::gradient and Ops::update: the gradient stays in the block.
 struct LearnStage {
   ConstDeltas deltas;
   ConstStates input;  ///< none for a prior

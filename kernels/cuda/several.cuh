@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/rarely.hpp"
+
 namespace wakesleep::cuda {
 
 template <class T, int count>
@@ -24,8 +26,49 @@ __device__ void store(T* first, const Several<T, count>& several) {
 }
 
 /// Whether four elements of 4 bytes can be moved together from any multiple of 4 on. Null is no obstacle.
-inline bool fours_aligned(const void* elements) {
+__host__ __device__ inline bool fours_aligned(const void* elements) {
   return reinterpret_cast<std::uintptr_t>(elements) % 16 == 0;
+}
+
+/// Four neighbouring values of which `count` exist, which may be none, and zeros behind them.
+__device__ inline Several<float, 4> four_values(const float* values, std::int32_t count) {
+  if (count >= 4 && fours_aligned(values)) return load<4>(values);
+  Several<float, 4> some = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) some.element[i] = values[i];
+  }
+  return some;
+}
+
+/// The same of values that can all be moved in fours (`fours`), or else none of them; at least one exists.
+template <class T>
+WAKESLEEP_RARELY Several<T, 4> load_some(const T* values, std::int32_t count) {
+  Several<T, 4> some = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) some.element[i] = values[i];
+  }
+  return some;
+}
+template <class T>
+WAKESLEEP_RARELY void store_some(T* values, Several<T, 4> some, std::int32_t count) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) values[i] = some.element[i];
+  }
+}
+template <class T>
+__device__ Several<T, 4> load_four(const T* values, std::int32_t count, bool fours) {
+  return fours ? load<4>(values) : load_some(values, count);
+}
+template <class T>
+__device__ void store_four(T* values, const Several<T, 4>& four, std::int32_t count, bool fours) {
+  if (fours) {
+    store(values, four);
+  } else {
+    store_some(values, four, count);
+  }
 }
 
 }  // namespace wakesleep::cuda
