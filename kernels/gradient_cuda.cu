@@ -127,7 +127,8 @@ __global__ void transpose_kernel(const Tiles<Element> deltas, const Tiles<Elemen
   if (has_column) {
 #pragma unroll 8
     for (int i = 0; i < row_groups; ++i) {
-      const int group = (i + 8 * (thread % 4)) % row_groups;  // neighbours read from different banks
+      // The lanes of a warp read from different banks.
+      const int group = (i + 8 * (thread % 4) + thread / 16 % 2) % row_groups;
       sum = plus_bytes(sum, words[thread / 4][row_groups * (thread % 4) + group]);
     }
   }
@@ -201,8 +202,8 @@ bool gradient_is_small(CudaRoute route, std::int64_t rows, std::int64_t receivin
   // As of fits_one_kernel: a thousand rows and units each way; a block sums all rows from end to end.
   constexpr std::int64_t most = std::int64_t{1} << 31;
   constexpr std::int64_t most_rows = 4096;
-  return route == CudaRoute::int8 && rows <= most_rows &&
-         rows * padded_to_16(receiving) <= most / padded_units(sending);
+  if (route != CudaRoute::int8 || rows > most_rows || receiving == 0 || sending == 0) return false;
+  return rows * padded_to_16(receiving) <= most / padded_units(sending);
 }
 
 void small_gradient(cudaStream_t stream, ConstDeltas deltas, ConstStates states, std::int32_t* gradient,

@@ -67,22 +67,34 @@ __global__ void __launch_bounds__(Shape::threads, 512 / Shape::threads)
   const auto units = static_cast<std::int32_t>(update.receiving);
   const auto sending = static_cast<std::int32_t>(update.weight.columns);
   const GradientPlace<Shape> place(sending);
-  const Gradient<Shape> gradient = gradient_of_tile(operation.deltas, operation.states, place, memory);
+  Gradient<Shape> gradient = gradient_of_tile(operation.deltas, operation.states, place, memory);
 
-  // All weights are on their way before the first is used.
-  Several<float, 4> weights[down][2][across];
+  // Calls use(i, odd, j, unit, first) for the lane's weights that exist, four from sending unit `first` on.
+  const auto each_four = [&](const auto& use) {
 #pragma unroll
-  for (int i = 0; i < down; ++i) {
+    for (int i = 0; i < down; ++i) {
 #pragma unroll
-    for (int odd = 0; odd < 2; ++odd) {
+      for (int odd = 0; odd < 2; ++odd) {
 #pragma unroll
-      for (int j = 0; j < across; ++j) {
-        const std::int32_t unit = place.unit(i, odd);
-        const std::int32_t first = place.sending(j);
-        if (unit < units && first < sending)
-          weights[i][odd][j] = load_four(weight_at(update, unit, first), sending - first, operation.fours);
+        for (int j = 0; j < across; ++j) {
+          const std::int32_t unit = place.unit(i, odd);
+          const std::int32_t first = place.sending(j);
+          if (unit < units && first < sending) use(i, odd, j, unit, first);
+        }
       }
     }
+  };
+  // What is read is on its way before the first of it is used.
+  Several<float, 4> weights[down][2][across];
+  each_four([&](int i, int odd, int j, std::int32_t unit, std::int32_t first) {
+    weights[i][odd][j] = load_four(weight_at(update, unit, first), sending - first, operation.fours);
+  });
+  if (operation.added.weight != nullptr) {
+    each_four([&](int i, int odd, int j, std::int32_t unit, std::int32_t first) {
+      gradient.add_four(
+          i, j, odd,
+          load_four(operation.added.weight + (unit * sending + first), sending - first, operation.fours));
+    });
   }
   const Rates in_memory = *operation.rates;
   const Rates rates = rates_in_units(in_memory, update.units.weight);
@@ -109,15 +121,8 @@ __global__ void __launch_bounds__(Shape::threads, 512 / Shape::threads)
       for (int j = 0; j < across; ++j) {
         const std::int32_t first = place.sending(j);
         if (unit < units && first < sending) {
-          Several<std::int32_t, 4> four = gradient.four(i, j, odd);
-          if (operation.added.weight != nullptr) {
-            const Several<std::int32_t, 4> more = load_four(operation.added.weight + (unit * sending + first),
-                                                            sending - first, operation.fours);
-#pragma unroll
-            for (int k = 0; k < 4; ++k) four.element[k] += more.element[k];
-          }
           ascend_four<kind>(update, operation.optimizer, rates, operation.fours, unit, first,
-                            weights[i][odd][j], four, of_lane);
+                            weights[i][odd][j], gradient.four(i, j, odd), of_lane);
         }
       }
       __syncwarp();

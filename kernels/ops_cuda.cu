@@ -710,7 +710,7 @@ class CudaOps final : public Ops {
 
   void refuse_draft_of_others() {
     if (draft_ != nullptr && !drafted_) {
-      draft_->refuse("an operation other than advance, gather, sample, delta, gradient and update");
+      draft_->refuse("an operation other than advance, gather, sample, delta, gradient, update and learn");
     }
   }
 

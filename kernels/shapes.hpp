@@ -240,8 +240,9 @@ inline void require_shapes_of_round_errors(const Matrix<const float>& errors, co
 }
 
 inline void require_shapes_of_gradient(const ConstDeltas& deltas, const ConstStates& states,
-                                       const std::int32_t* gradient, std::int32_t largest_state) {
-  const Operands operands("gradient");
+                                       const std::int32_t* gradient, std::int32_t largest_state,
+                                       const char* operation = "gradient") {
+  const Operands operands(operation);
   operands.at_least(largest_state, "as the largest state", 1);
   operands.require(gradient != nullptr || states.columns == 0, "states and nowhere to write the gradient");
   if (gradient != nullptr) {
@@ -260,8 +261,8 @@ inline void require_shapes_of_sparsity(const ConstStates& states) {
 template <class Gradient>
 void require_shapes_of_update(const Conditional& conditional, const OptimizerState& state,
                               const Optimizer& optimizer, const Gradient* gradient,
-                              const Gradient* bias_gradient) {
-  const Operands operands("update");
+                              const Gradient* bias_gradient, const char* operation = "update") {
+  const Operands operands(operation);
   operands.weight_and_integers(conditional);
   operands.require(bias_gradient != nullptr, "no bias gradient, expected one");
   operands.require(!conditional.has_input() || gradient != nullptr,
@@ -276,12 +277,15 @@ void require_shapes_of_update(const Conditional& conditional, const OptimizerSta
 
 inline void require_shapes_of_learn(const Conditional& conditional, const ConstDeltas& deltas,
                                     const ConstStates& states, const Learning& learning) {
-  require_shapes_of_gradient(deltas, states, learning.gradient, conditional.largest_input);
+  constexpr const char* operation = "learn";
+  require_shapes_of_gradient(deltas, states, learning.gradient, conditional.largest_input, operation);
   require_shapes_of_update(conditional, learning.state, learning.optimizer, learning.gradient,
-                           learning.bias_gradient);
-  const Operands operands("learn");
-  operands.equal(deltas.columns, "units of the deltas", conditional.receiving, "receiving units");
-  operands.equal(states.columns, "units of the states", conditional.sending, "sending units");
+                           learning.bias_gradient, operation);
+  const Operands operands(operation);
+  operands.equal(deltas.columns, "units of the deltas", conditional.receiving,
+                 "receiving units of the conditional");
+  operands.equal(states.columns, "units of the states", conditional.sending,
+                 "sending units of the conditional");
   operands.require(conditional.has_input() || learning.added == nullptr,
                    "a gradient added to the weights of a prior, expected none");
 }

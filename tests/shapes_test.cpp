@@ -331,6 +331,30 @@ TEST_P(ShapesTest, GradientRefusesWhatDoesNotFit) {
           nullptr, 127);
 }
 
+TEST_P(ShapesTest, LearnRefusesWhatDoesNotFit) {
+  Learning learning;
+  learning.rates = rates();
+  learning.gradient = written<std::int32_t>();
+  learning.bias_gradient = written<std::int32_t>() + 64;
+  const auto refuses = [&](const std::string& what, const Conditional& conditional, ConstDeltas from,
+                           ConstStates input) {
+    expect_refusal("learn was called with " + what, [&] { ops().learn(conditional, from, input, learning); });
+  };
+  refuses("3 rows of the states, expected 2, the rows of the deltas", conditional_, deltas(2, 5),
+          states(3, 3));
+  refuses("4 units of the deltas, expected 5, the receiving units of the conditional", conditional_,
+          deltas(2, 4), states(2, 3));
+  refuses("4 units of the states, expected 3, the sending units of the conditional", conditional_,
+          deltas(2, 5), states(2, 4));
+  learning.gradient = nullptr;
+  refuses("no gradient of the weights, expected one of a conditional that has an input", conditional_,
+          deltas(2, 5), {});
+  learning.added = gradient();
+  refuses("a gradient added to the weights of a prior, expected none", prior_, deltas(2, 5), {});
+  learning.bias_gradient = nullptr;
+  refuses("no bias gradient, expected one", prior_, deltas(2, 5), {});
+}
+
 TEST_P(ShapesTest, NaturalGradientRefusesWhatDoesNotFit) {
   const auto refuses = [&](const std::string& what, const Conditional& conditional,
                            const FisherInverse& inverse) {

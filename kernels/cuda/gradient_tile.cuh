@@ -151,6 +151,13 @@ struct Gradient {
     sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
     return sum + __shfl_xor_sync(0xFFFFFFFFu, sum, 2);
   }
+  /// Adds to what four() gives.
+  __device__ void add_four(int i, int j, int odd, const Several<std::int32_t, 4>& more) {
+    of_even[i][j][2 * odd] += more.element[0];
+    of_odd[i][j][2 * odd] += more.element[1];
+    of_even[i][j][2 * odd + 1] += more.element[2];
+    of_odd[i][j][2 * odd + 1] += more.element[3];
+  }
   /// Of receiving unit 2 group + odd, with respect to four neighbouring sending units.
   __device__ Several<std::int32_t, 4> four(int i, int j, int odd) const {
     return {{of_even[i][j][2 * odd], of_odd[i][j][2 * odd], of_even[i][j][2 * odd + 1],
@@ -243,8 +250,8 @@ std::int64_t gradient_blocks(std::int64_t receiving, std::int64_t sending) {
   return pieces(receiving, Shape::receiving) * pieces(sending, Shape::sending);
 }
 
-/// Calls queue(Shape, its launch) for tiles that fit a gradient: large tiles read operands fewer times, and small ones
-/// occupy more multiprocessors; half of a large device is enough for what runs beside a chain.
+/// Calls queue(tiling, launch) with tiles that fit a gradient: large tiles read operands fewer times, and small
+/// ones occupy more multiprocessors; half of a large device is enough for what runs beside a chain.
 template <class Queue>
 void with_gradient_tiling(std::int64_t receiving, std::int64_t sending, const Queue& queue) {
   constexpr std::int64_t enough_blocks = 64;

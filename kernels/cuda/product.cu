@@ -115,7 +115,8 @@ void Products::reserve(const CudaWeights& weights, std::int64_t rows) {
   matmul_.reserve(rows * padded_units(weights.sending), columns * limbs.stride);
 
   zeros(std::max(column_sums_count(weights.receiving), learn_zeros_count(weights.receiving)));
-  if (gradient_is_small(route_, rows, weights.receiving, weights.sending)) return;
+  // Also where gradients of so many rows are made without copies: what a row takes is to be the same for all
+  // numbers of rows, as memory is planned (host/memory_plan.cpp).
   left_.get<std::byte>(padded_to_16(weights.receiving) * rows_padded * element);
   right_.get<std::byte>(padded_to_16(weights.sending) * rows_padded * element);
   if (!direct({nullptr, padded_to_16(weights.sending), rows_padded}, rows_padded,
