@@ -61,6 +61,7 @@ const Shape shapes[] = {
     {"a single unit everywhere", 20, 1, {1}, 1},
     {"37-19-5", 83, 37, {19, 5}, 5},
     {"more sending units than receiving ones", 45, 521, {9, 6}, 5},
+    {"more sending units than threads move at once", 20, 521, {80, 6}, 5},
     {"rows beyond one tile", 140, 66, {35, 17}, 33},
     {"rows and units at the edges of tiles", 130, 64, {32, 16, 8}, 32},
     {"a deep machine", 60, 20, {18, 17, 16, 15, 14, 13, 12, 11, 10}, 7},
