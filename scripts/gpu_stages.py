@@ -350,6 +350,10 @@ def nets_stage(context):
             of_bench,
             expected=expected,
         )  # fmt: skip
+    if context.cuda:
+        yield Item("learning, as one operation and as two", context.program(
+            "operations_bench", "--device=cuda", "--weight-bits=8", "--benchmark_filter=learn"), with_output,
+            expected=15)  # fmt: skip
 
 
 def peers_stage(context):
