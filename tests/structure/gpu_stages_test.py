@@ -223,6 +223,8 @@ class Stages(Folder):
         stages.save(self.folder / "hashes.json", record)
         after, tests = commands()
         for command in after:
+            if "operations_bench" in command:  # which records nothing
+                continue
             self.assertTrue("--replay graph" in command or "--no-persistent" in command, command)
         self.assertEqual(tests, "*/cuda_*-*/cuda_*persistent*")
 
