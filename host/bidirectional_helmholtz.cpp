@@ -5,7 +5,8 @@ namespace wakesleep {
 
 BidirectionalHelmholtz::BidirectionalHelmholtz(Machine& machine, DeltaRule& delta_rule,
                                                const TrainingSettings& settings)
-    : delta_rule_(delta_rule),
+    : TrainingAlgorithm(settings),
+      delta_rule_(delta_rule),
       posterior_(machine, settings, true),
       importance_weights_(machine.ops(), settings) {}
 
@@ -14,7 +15,7 @@ void BidirectionalHelmholtz::reserve(std::int64_t rows) {
   delta_rule_.reserve(rows * posterior_.samples());
 }
 
-void BidirectionalHelmholtz::step(const Batch& batch) {
+void BidirectionalHelmholtz::queue_step(const Batch& batch) {
   posterior_.draw(batch, delta_rule_);
   const int halved = log_fraction_bits + 1;  // the same integers, in units half as large
   SampleWeights weights = importance_weights_.normalize(posterior_.log_weights(batch), halved);

@@ -19,7 +19,8 @@ const std::vector<std::int64_t> counts_shape = {2, 4};
 JointStochasticApproximation::JointStochasticApproximation(Machine& machine, DeltaRule& delta_rule,
                                                            const TrainingSettings& settings,
                                                            std::int64_t data_rows)
-    : machine_(machine),
+    : TrainingAlgorithm(settings),
+      machine_(machine),
       delta_rule_(delta_rule),
       ops_(machine.ops()),
       seed_(settings.seed),
@@ -37,7 +38,7 @@ void JointStochasticApproximation::reserve(std::int64_t rows) {
   delta_rule_.reserve(rows * posterior_.samples());
 }
 
-void JointStochasticApproximation::step(const Batch& batch) {
+void JointStochasticApproximation::queue_step(const Batch& batch) {
   posterior_.draw(batch, delta_rule_, &memory_);
   const Draw draw{seed_, Domain::chain_acceptance, 0, 0, 0, &batch.now->step, SampleAddress::row};
   ops_.metropolis(posterior_.log_weights(batch), draw, visits_.data(), totals_.data(), last_.data(),

@@ -9,7 +9,8 @@ ReweightedWakeSleep::ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule
 
 ReweightedWakeSleep::ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule,
                                          const TrainingSettings& settings, bool keeps_recognition)
-    : delta_rule_(delta_rule),
+    : TrainingAlgorithm(settings),
+      delta_rule_(delta_rule),
       insomnia_(static_cast<float>(settings.insomnia)),
       control_variate_(settings.control_variate),
       posterior_(machine, settings, keeps_recognition),
@@ -25,7 +26,7 @@ void ReweightedWakeSleep::reserve(std::int64_t rows) {
   delta_rule_.reserve(rows * posterior_.samples());
 }
 
-void ReweightedWakeSleep::step(const Batch& batch) {
+void ReweightedWakeSleep::queue_step(const Batch& batch) {
   posterior_.draw(batch, delta_rule_);
   SampleWeights weights = importance_weights_.normalize(posterior_.log_weights(batch));
   samples_weighted(batch, posterior_, weights);

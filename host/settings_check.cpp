@@ -60,7 +60,10 @@ void check_layers(const std::vector<std::int64_t>& layers) {
     throw UsageError("layers has " + std::to_string(layers.size()) + " widths; choose at most " +
                      std::to_string(max_layers));
   }
-  for (const std::int64_t width : layers) require(width >= 1, "a width in layers", width, "at least 1");
+  for (const std::int64_t width : layers) {
+    if (width < 1)
+      throw UsageError("layers has a width of " + std::to_string(width) + "; choose widths of at least 1");
+  }
 }
 
 void check_visible(const TrainingSettings& settings) {

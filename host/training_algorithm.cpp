@@ -11,6 +11,15 @@
 
 namespace wakesleep {
 
+void TrainingAlgorithm::step(const Batch& batch) {
+  if (batch.rows < 1 || batch.rows > batch_size_) {
+    throw UsageError("a step of " + std::to_string(batch.rows) +
+                     " rows, where the algorithm has memory for 1 to " + std::to_string(batch_size_) +
+                     ": choose as many, or a larger batch_size in its settings");
+  }
+  queue_step(batch);
+}
+
 void TrainingAlgorithm::upload_state(const Tensors& tensors) {
   if (tensors.empty()) return;
   throw DataError(

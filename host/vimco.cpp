@@ -4,7 +4,8 @@
 namespace wakesleep {
 
 Vimco::Vimco(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings)
-    : delta_rule_(delta_rule),
+    : TrainingAlgorithm(settings),
+      delta_rule_(delta_rule),
       ops_(machine.ops()),
       posterior_(machine, settings, true),
       importance_weights_(ops_, settings),
@@ -16,7 +17,7 @@ void Vimco::reserve(std::int64_t rows) {
   delta_rule_.reserve(rows * posterior_.samples());
 }
 
-void Vimco::step(const Batch& batch) {
+void Vimco::queue_step(const Batch& batch) {
   posterior_.draw(batch, delta_rule_);
   const Matrix<const std::int64_t> log_weights = posterior_.log_weights(batch);
   const SampleWeights weights = importance_weights_.normalize(log_weights);

@@ -4,7 +4,8 @@
 namespace wakesleep {
 
 WakeSleep::WakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings)
-    : machine_(machine),
+    : TrainingAlgorithm(settings),
+      machine_(machine),
       delta_rule_(delta_rule),
       ops_(machine.ops()),
       seed_(settings.seed),
@@ -13,7 +14,7 @@ WakeSleep::WakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSett
 
 void WakeSleep::reserve(std::int64_t rows) { delta_rule_.reserve(rows); }
 
-void WakeSleep::step(const Batch& batch) {
+void WakeSleep::queue_step(const Batch& batch) {
   wake(batch);
   sleep_.run(batch, states_);
 }

@@ -159,6 +159,38 @@ TEST_P(TrainerTest, RefusesAnInitialModelThatIsNotTheRuns) {
   EXPECT_EQ(waiting.step(), 1);
 }
 
+// Before anything is queued: the states of more rows would be written beyond their memory.
+TEST_P(TrainerTest, AStepOfMoreRowsThanABatchIsRefused) {
+  const DataSet data = binary_rows(30, 21);
+  const DeviceData rows(ops(), data);
+  std::vector<Algorithm> algorithms(std::begin(other_algorithms), std::end(other_algorithms));
+  algorithms.insert(algorithms.end(), {Algorithm::wake_sleep, Algorithm::reweighted_wake_sleep,
+                                       Algorithm::natural_reweighted_wake_sleep});
+  for (const Algorithm algorithm : algorithms) {
+    const TrainingSettings settings = small_settings_of(algorithm);
+    Machine machine(ops(), {21, 9, 4}, settings.weight_bits, settings.prior, visible_units_of(settings));
+    machine.initialize(unit_means(data), settings.seed);
+    const std::string before = hash_of(machine.download());
+    DeltaRule delta_rule(machine, settings);
+    StepClock clock(ops(), settings, data.rows);
+    const auto steps = make_algorithm(machine, delta_rule, settings, data.rows);
+    clock.prepare(0);
+    clock.advance();
+    for (const std::int64_t refused : {0, 9, 30}) {
+      EXPECT_EQ(
+          testing::message_of<UsageError>([&] {
+            steps->step({rows.rows(), nullptr, refused, clock.now()});
+          }),
+          "a step of " + std::to_string(refused) +
+              " rows, where the algorithm has memory for 1 to 8: choose as many, or a larger batch_size "
+              "in its settings");
+    }
+    EXPECT_EQ(hash_of(machine.download()), before);
+    steps->step({rows.rows(), nullptr, 8, clock.now()});
+    EXPECT_NE(hash_of(machine.download()), before);
+  }
+}
+
 TEST_P(TrainerTest, TheSeedAndEverySettingMatter) {
   const DataSet data = binary_rows(30, 21);
   TrainingSettings unchanged = small_settings(OptimizerKind::adam);

@@ -209,6 +209,17 @@ void refuse_unused(const Arguments& given, const std::string& option, const Trai
                    "; leave it out or choose " + needed);
 }
 
+void check_given(const TrainingSettings& settings, const Arguments& given) {
+  try {
+    check(settings);
+  } catch (const UsageError& error) {
+    const std::string message = error.what();
+    const std::string name = message.substr(0, message.find(' '));
+    if (!given.given(name)) throw;
+    throw UsageError(given.place(name) + message.substr(name.size()));
+  }
+}
+
 TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given) {
   TrainingSettings settings = base;
   const auto each_given = [&](const auto& visit) {
@@ -222,7 +233,7 @@ TrainingSettings settings_over(const TrainingSettings& base, const Arguments& gi
                 widths ? joined_widths(given.widths(option.name)) : given.text(option.name));
   });
   each_given([&](const OptionSpec& option) { refuse_unused(given, option.name, settings); });
-  check(settings);
+  check_given(settings, given);
   return settings;
 }
 

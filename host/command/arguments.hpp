@@ -56,6 +56,10 @@ GivenValues read_command_line(const CommandSpec& spec, const std::vector<std::st
 /// Throws UsageError where the option was given and has no part in trainings of these settings.
 void refuse_unused(const Arguments& given, const std::string& option, const TrainingSettings& settings);
 
+/// Throws UsageError for settings that cannot be used (wakesleep::check), naming where the first of them was
+/// given.
+void check_given(const TrainingSettings& settings, const Arguments& given);
+
 /// `base` with the settings that were given put over it. Throws UsageError.
 TrainingSettings settings_over(const TrainingSettings& base, const Arguments& given);
 

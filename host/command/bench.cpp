@@ -72,7 +72,7 @@ Subject subject_of(const Arguments& arguments) {
   settings.seed = arguments.seed("seed");
   refuse_unused(arguments, "samples", settings);
   settings.schedule = Schedule::constant;  // --after may go beyond the run's epochs, where cosine is 0
-  check(settings);
+  check_given(settings, arguments);
   subject.placement = placement_settings(arguments);
   if (arguments.given("data")) subject.data = read_rows(arguments, subject);
   for (const std::string option : {"row-length", "image-shape"}) {

@@ -14,9 +14,11 @@ class BidirectionalHelmholtz : public TrainingAlgorithm {
   BidirectionalHelmholtz(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings);
 
   void reserve(std::int64_t rows) override;
+
+ protected:
   /// With log w_k = (log p(x, h^k) - log q(h^k | x)) / 2, self-normalised: sum_k w_k grad log p(x, h^k) and
   /// sum_k (w_k - 1 / K) grad log q(h^k | x). There is no sleep phase.
-  void step(const Batch& batch) override;
+  void queue_step(const Batch& batch) override;
 
  private:
   DeltaRule& delta_rule_;

@@ -18,17 +18,19 @@ class JointStochasticApproximation : public TrainingAlgorithm {
                                std::int64_t data_rows);
 
   void reserve(std::int64_t rows) override;
-  /// A chain of K states an image: the first is where the image's chain stopped when it was last visited (a
-  /// fresh sample in the first settings.fresh_epochs epochs), and each of the K - 1 others is a proposal h' ~
-  /// q(. | x), accepted with probability min(1, w' / w), or its predecessor again. Then the mean over the
-  /// chain's states of grad log p(x, h) and grad log q(h | x). There are no weights and no sleep phase.
-  void step(const Batch& batch) override;
 
   Tensors download_state() const override;
   void upload_state(const Tensors& tensors) override;
   /// "acceptance_rate": share of the proposals accepted since the last call, checkpoints in between included;
   /// nothing where there were none. Blocks.
   std::vector<std::pair<std::string, double>> diagnostics() override;
+
+ protected:
+  /// A chain of K states an image: the first is where the image's chain stopped when it was last visited (a
+  /// fresh sample in the first settings.fresh_epochs epochs), and each of the K - 1 others is a proposal h' ~
+  /// q(. | x), accepted with probability min(1, w' / w), or its predecessor again. Then the mean over the
+  /// chain's states of grad log p(x, h) and grad log q(h | x). There are no weights and no sleep phase.
+  void queue_step(const Batch& batch) override;
 
  private:
   Machine& machine_;

@@ -18,12 +18,12 @@ class ReweightedWakeSleep : public TrainingAlgorithm {
   ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings);
 
   void reserve(std::int64_t rows) override;
+
+ protected:
   /// Wake-theta with sum_k w_k grad log p(x, h^k), w_k = softmax_k(log p(x, h^k) - log q(h^k | x)). Then
   /// insomnia * wake-phi + (1 - insomnia) * sleep-phi: sum_k w_k grad log q(h^k | x) (w_k - 1 / K with the
   /// control variate) and grad log q(h | x) at one dream for every image. What has no share is not computed.
-  void step(const Batch& batch) override;
-
- protected:
+  void queue_step(const Batch& batch) override;
   /// As above; `keeps_recognition`: the samples' recognition logits are kept even where nothing learns from
   /// them.
   ReweightedWakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings,

@@ -85,7 +85,7 @@ Schedule schedule_named(const std::string& name);
 Binarization binarization_named(const std::string& name);
 
 /// Throws UsageError naming the first setting that cannot be used: a learning rate of 0, negative or NaN, no
-/// layers, a width of 0, weight_bits other than 16, 12, 8, and so on.
+/// layers, a width of 0, weight_bits other than 16, 12, 8, and so on. The message begins with the name.
 void check(const TrainingSettings& settings);
 
 /// Steps of an epoch of so many rows; the last may have fewer than `batch_size` of them.

@@ -31,9 +31,10 @@ class TrainingAlgorithm {
   /// the products may take memory during a call and give it back. Steps of other sizes do it when they first
   /// come.
   virtual void reserve(std::int64_t rows) = 0;
-  /// Queues one step's operations and nothing else, so that it can be recorded. At most batch_size rows.
-  /// At a step of which steps_without_host() is 0, it works on the host as well, and blocks.
-  virtual void step(const Batch& batch) = 0;
+  /// Queues one step's operations and nothing else, so that it can be recorded. At a step of which
+  /// steps_without_host() is 0, it works on the host as well, and blocks. Throws UsageError, before anything
+  /// is queued, unless the batch has 1 to batch_size rows.
+  void step(const Batch& batch);
 
   /// How many steps from number `step` on only queue operations, always the same.
   virtual std::int64_t steps_without_host(std::int64_t) const {
@@ -47,6 +48,14 @@ class TrainingAlgorithm {
   virtual void upload_state(const Tensors& tensors);
   /// What can be said of the steps since the last call, by name. Blocks.
   virtual std::vector<std::pair<std::string, double>> diagnostics() { return {}; }
+
+ protected:
+  explicit TrainingAlgorithm(const TrainingSettings& settings) : batch_size_(settings.batch_size) {}
+  /// step(), of a batch that fits.
+  virtual void queue_step(const Batch& batch) = 0;
+
+ private:
+  std::int64_t batch_size_;
 };
 
 /// The algorithm that the settings name, for `data_rows` training rows. `machine` and `delta_rule` must

@@ -13,10 +13,12 @@ class Vimco : public TrainingAlgorithm {
   Vimco(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings);
 
   void reserve(std::int64_t rows) override;
+
+ protected:
   /// Ascends L = log 1/K sum_k w_k: the generative weights along sum_k w_k grad log p(x, h^k), w_k
   /// self-normalised, the recognition weights along sum_k c_k grad log q(h^k | x), c_k of vimco_coefficients
   /// in arithmetic.hpp.
-  void step(const Batch& batch) override;
+  void queue_step(const Batch& batch) override;
 
  private:
   DeltaRule& delta_rule_;

@@ -17,10 +17,10 @@ class WakeSleep : public TrainingAlgorithm {
   WakeSleep(Machine& machine, DeltaRule& delta_rule, const TrainingSettings& settings);
 
   void reserve(std::int64_t rows) override;
-  /// Wake, then sleep.
-  void step(const Batch& batch) override;
 
  protected:
+  /// Wake, then sleep.
+  void queue_step(const Batch& batch) override;
   /// Called when the wake phase has sampled hidden layer `layer`, before its conditionals learn.
   virtual void hidden_sampled(int, ConstStates) {}
   Machine& machine() { return machine_; }
