@@ -77,14 +77,14 @@ __global__ void uniform_delta_kernel(Logits logits, ConstStates target, float we
 #pragma unroll
     for (int four = 0; four < 2; ++four) {
       float a[4];
-      std::uint32_t bits[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int unit = 4 * four + j;
         a[j] = pre_activation(sums[i][four].element[j], group.scale[unit], group.bias[unit]);
-        bits[j] = half_word(random, unit);
       }
-      eight.element[four] = deltas_of(a, states[i].element[four], weight, bits) & exist[four];
+      eight.element[four] =
+          deltas_of(a, states[i].element[four], weight, random.word[2 * four], random.word[2 * four + 1]) &
+          exist[four];
     }
     store(reinterpret_cast<std::uint32_t*>(rounded), eight);
     rounded += apart;

@@ -3,6 +3,7 @@
 // the others.
 #include "kernels/cuda/approximate.cuh"
 #include "kernels/cuda/copies.cuh"
+#include "kernels/cuda/four_sums.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -246,9 +247,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     now = now == Copying::stages - 1 ? 0 : now + 1;
   }
 
-  // A lane has two units of two rows of a tile. Neighbours exchange, so that the even one has four units of
-  // the upper row and the odd one those of the lower row; of a row, every tile across has four units in each
-  // of two lanes.
+  // Even lanes have four units of a tile's upper row and odd ones four of the lower row (FourSums); of a row,
+  // every tile across has four units in each of two lanes.
   const std::int32_t member = lane % 4;
   const bool odd = member % 2 == 1;
   const bool upper = member / 2 == 1;
@@ -305,14 +305,12 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     for (int j = 0; j < across; ++j) {
       std::uint32_t own[4];
       sums.joined(i, j, own);
-      const std::uint32_t first = __shfl_xor_sync(0xFFFFFFFFu, odd ? own[0] : own[2], 1);
-      const std::uint32_t second = __shfl_xor_sync(0xFFFFFFFFu, odd ? own[1] : own[3], 1);
-      const std::uint32_t sum[4] = {odd ? first : own[0], odd ? second : own[1], odd ? own[2] : first,
-                                    odd ? own[3] : second};
+      const FourSums sums_of_row(own, odd);
       float a[4];
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        a[k] = pre_activation(static_cast<std::int32_t>(sum[k]), scale[j].element[k], bias[j].element[k]);
+        a[k] = pre_activation(static_cast<std::int32_t>(sums_of_row.unit[k]), scale[j].element[k],
+                              bias[j].element[k]);
       }
       const std::int32_t unit = tile_unit + 8 * j + 4 * (member / 2);
       if constexpr (keeps_logits) {
@@ -321,9 +319,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
           if (exists && unit + k < operation.units) output.data[row * output.stride + unit + k] = a[k];
         }
       } else if constexpr (of_deltas) {
-        const std::uint32_t bits[4] = {low_words[j] & 0xFFFFu, low_words[j] >> 16, high_words[j] & 0xFFFFu,
-                                       high_words[j] >> 16};
-        result[j] = deltas_of(a, target[j], operation.weight, bits);
+        result[j] = deltas_of(a, target[j], operation.weight, low_words[j], high_words[j]);
       } else if constexpr (draws) {
         result[j] = states_of(a, random_of(unit / 4));
       } else {

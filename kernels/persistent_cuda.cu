@@ -8,6 +8,7 @@
 #include "kernels/cuda/cooperative.cuh"
 #include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/four_by_four.cuh"
+#include "kernels/cuda/four_sums.cuh"
 #include "kernels/cuda/gather.cuh"
 #include "kernels/cuda/grid.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -90,17 +91,16 @@ __device__ void gather(const GatherStage& stage, const Draw& draw, const std::ui
 
 // -------------------------------------------------------------------------------- sampling and deltas
 
-/// Sums of one row for four neighbouring units, which a lane has of a tile of 16 rows and 8 units. Even lanes
-/// have them of the rows of the upper half.
-struct FourSums {
+/// The FourSums that a lane has of a tile of 16 rows and 8 units, and where they belong.
+struct PlacedSums {
   std::int32_t row = 0;
   std::int32_t first_unit = 0;
   std::uint32_t sum[4] = {};  ///< as 32-bit patterns
 };
 
 /// Zeros, for the tile at (row, unit).
-__device__ FourSums no_sums(std::int32_t row, std::int32_t unit, const Place& place) {
-  FourSums sums;
+__device__ PlacedSums no_sums(std::int32_t row, std::int32_t unit, const Place& place) {
+  PlacedSums sums;
   sums.row = row + place.group + 8 * (place.member % 2);
   sums.first_unit = unit + 4 * (place.member / 2);
   return sums;
@@ -168,7 +168,8 @@ struct Ending {
   std::uint32_t target = 0;  ///< four states
   PhiloxBlock random;
 };
-__device__ Ending ending_of(StageKind kind, const ForwardStage& stage, const Draw& draw, const FourSums& at) {
+__device__ Ending ending_of(StageKind kind, const ForwardStage& stage, const Draw& draw,
+                            const PlacedSums& at) {
   Ending ending;
   const std::int32_t left = stage.units - at.first_unit;
   if (kind == StageKind::delta) {
@@ -183,12 +184,12 @@ __device__ Ending ending_of(StageKind kind, const ForwardStage& stage, const Dra
 /// The sums over chunks `first_chunk`, first_chunk + splits, ... for the tile at (row, unit), and what
 /// follows them where `ends`. All lanes of a warp call it.
 template <int limbs>
-__device__ FourSums products(StageKind kind, const ForwardStage& stage, const Draw& draw, std::int32_t row,
-                             std::int32_t unit, int first_chunk, bool ends, const Place& place,
-                             Ending& ending) {
+__device__ PlacedSums products(StageKind kind, const ForwardStage& stage, const Draw& draw, std::int32_t row,
+                               std::int32_t unit, int first_chunk, bool ends, const Place& place,
+                               Ending& ending) {
   __syncwarp();  // lanes may come from work that only some of them had
   const TileOperands<limbs> operands(stage, row, unit, place);
-  FourSums sums = no_sums(row, unit, place);
+  PlacedSums sums = no_sums(row, unit, place);
   // Splits never have less than one chunk each.
   const int second_chunk = first_chunk + stage.splits;
   const Chunk<limbs> first = operands.chunk(first_chunk);
@@ -210,20 +211,13 @@ __device__ FourSums products(StageKind kind, const ForwardStage& stage, const Dr
     own[i] = static_cast<std::uint32_t>(limbs == 2 ? join_limbs(of_limb[0][i], of_limb[limbs - 1][i])
                                                    : of_limb[0][i]);
   }
-  // Lanes have two units of two rows. Neighbours exchange, so that the even one has four units of the upper
-  // row and the odd one those of the lower row.
-  const bool odd = place.member % 2 == 1;
-  const std::uint32_t given[2] = {__shfl_xor_sync(0xFFFFFFFFu, odd ? own[0] : own[2], 1),
-                                  __shfl_xor_sync(0xFFFFFFFFu, odd ? own[1] : own[3], 1)};
+  const FourSums of_row(own, place.member % 2 == 1);
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    sums.sum[i] = odd ? given[i] : own[i];
-    sums.sum[2 + i] = odd ? own[2 + i] : given[i];
-  }
+  for (int i = 0; i < 4; ++i) sums.sum[i] = of_row.unit[i];
   return sums;
 }
 
-__device__ void end_tile(StageKind kind, const ForwardStage& stage, const FourSums& at,
+__device__ void end_tile(StageKind kind, const ForwardStage& stage, const PlacedSums& at,
                          const Ending& ending) {
   float a[4];
 #pragma unroll
@@ -241,8 +235,7 @@ __device__ void end_tile(StageKind kind, const ForwardStage& stage, const FourSu
   const bool first_half = static_cast<std::uint32_t>(at.first_unit) % 8 == 0;
   const std::uint32_t words[2] = {first_half ? ending.random.word[0] : ending.random.word[2],
                                   first_half ? ending.random.word[1] : ending.random.word[3]};
-  const std::uint32_t bits[4] = {words[0] & 0xFFFFu, words[0] >> 16, words[1] & 0xFFFFu, words[1] >> 16};
-  const std::uint32_t rounded = existing(deltas_of(a, ending.target, stage.weight, bits), left);
+  const std::uint32_t rounded = existing(deltas_of(a, ending.target, stage.weight, words[0], words[1]), left);
   *reinterpret_cast<std::uint32_t*>(element(stage.deltas, at.row, at.first_unit)) = rounded;
 }
 
@@ -257,7 +250,7 @@ __device__ void forward(StageKind kind, const ForwardStage& stage, const Draw& d
   const std::int32_t row = tile / across * tile_rows;
   const std::int32_t unit = tile % across * tile_units;
   const bool exists = row < stage.rows;  // the same for all lanes of a warp
-  FourSums sums = no_sums(row, unit, place);
+  PlacedSums sums = no_sums(row, unit, place);
   Ending ending;
   if (exists && stage.high == nullptr) {
     if (sums.row < stage.rows && sums.first_unit < stage.units) ending = ending_of(kind, stage, draw, sums);

@@ -97,9 +97,12 @@ __device__ inline std::uint32_t states_of(const float (&a)[4], const PhiloxBlock
   return states;
 }
 
-/// The deltas of four units with these states, a byte each; `random` has 16 bits of each unit.
+/// The deltas of four units with these states, a byte each; the halves of two words, the low ones first, are
+/// their random bits.
 __device__ inline std::uint32_t deltas_of(const float (&a)[4], std::uint32_t states, float weight,
-                                          const std::uint32_t (&random)[4]) {
+                                          std::uint32_t first_word, std::uint32_t second_word) {
+  const std::uint32_t random[4] = {first_word & 0xFFFFu, first_word >> 16, second_word & 0xFFFFu,
+                                   second_word >> 16};
   std::uint32_t rounded = 0;
   bool sure = true;
 #pragma unroll

@@ -8,24 +8,15 @@
 
 namespace wakesleep::cuda {
 
-/// Begins to copy 16 bytes to the block's shared memory. Both addresses are multiples of 16.
-__device__ inline void begin_copy(void* to, const void* from) {
+/// Begins to copy 16 bytes to the block's shared memory where they `exist`; elsewhere zeros come there, and
+/// `from` is not read. Both addresses are multiples of 16.
+__device__ inline void begin_copy(void* to, const void* from, bool exist = true) {
 #if __CUDA_ARCH__ >= 800
   const auto shared = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(from) : "memory");
-#else
-  *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
-#endif
-}
-
-/// The same where `exists`; zeros elsewhere, and `from` is not read.
-__device__ inline void begin_copy_or_zeros(void* to, const void* from, bool exists) {
-#if __CUDA_ARCH__ >= 800
-  const auto shared = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(exists ? 16 : 0)
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(exist ? 16 : 0)
                : "memory");
 #else
-  *static_cast<uint4*>(to) = exists ? *static_cast<const uint4*>(from) : uint4{};
+  *static_cast<uint4*>(to) = exist ? *static_cast<const uint4*>(from) : uint4{};
 #endif
 }
 

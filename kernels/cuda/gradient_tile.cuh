@@ -80,8 +80,8 @@ struct RowCopies {
     for (int i = 0; i < of_thread; ++i) {
       const std::int32_t row_of_chunk = own_row + i * rows_apart;
       if (of_thread * threads != all && row_of_chunk >= chunk) break;
-      begin_copy_or_zeros(stage + segment * segment_place<segments>(row_of_chunk, number), from + i * apart,
-                          has_segment && row + i * rows_apart < rows);
+      begin_copy(stage + segment * segment_place<segments>(row_of_chunk, number), from + i * apart,
+                 has_segment && row + i * rows_apart < rows);
     }
     from += chunk_bytes;
     row += chunk;

@@ -8,10 +8,9 @@
 
 namespace wakesleep::cuda {
 
-inline void begin_copy(void* to, const void* from) { std::memcpy(to, from, 16); }
-inline void begin_copy_or_zeros(void* to, const void* from, bool exists) {
-  if (exists) {
-    begin_copy(to, from);
+inline void begin_copy(void* to, const void* from, bool exist = true) {
+  if (exist) {
+    std::memcpy(to, from, 16);
   } else {
     std::memset(to, 0, 16);
   }
