@@ -89,6 +89,10 @@ DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t se
   if (!data.grey) return data;
   switch (how) {
     case Binarization::threshold:
+      if (threshold < 1 || threshold > 255) {
+        throw UsageError("a threshold of " + std::to_string(threshold) +
+                         " would turn all grey values on, or all off; choose 1 to 255");
+      }
       return above_threshold(std::move(data), threshold);
     case Binarization::fixed:
       return sampled_once(std::move(data), seed);

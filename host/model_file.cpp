@@ -278,6 +278,21 @@ Model model_of(TensorFile file) {
 
 }  // namespace
 
+Model finished(Model checkpoint) {
+  checkpoint.optimizer.clear();
+  checkpoint.algorithm.clear();
+  const auto data = checkpoint.run.find("data");
+  checkpoint.run = data == checkpoint.run.end() ? Metadata{} : Metadata{*data};
+  return checkpoint;
+}
+
+Machine machine_of(Ops& ops, const Model& model) {
+  Machine machine(ops, model.sizes, model.settings.weight_bits, model.settings.prior,
+                  visible_units_of(model.settings));
+  machine.upload(model.tensors);
+  return machine;
+}
+
 void save_model(const std::string& path, const Model& model) {
   write_content(path, about(path, [&] { return content_of(model); }));
 }

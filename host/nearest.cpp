@@ -34,10 +34,25 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
+/// The candidate that begins with `wanted`, if it is the only one.
+std::string only_continuation(const std::string& wanted, const std::vector<std::string>& candidates) {
+  constexpr std::size_t enough_letters = 3;
+  if (wanted.size() < enough_letters) return "";
+  std::string found;
+  for (const std::string& candidate : candidates) {
+    if (folded(candidate).rfind(wanted, 0) != 0) continue;
+    if (!found.empty()) return "";
+    found = candidate;
+  }
+  return found;
+}
+
 }  // namespace
 
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
   const std::string wanted = folded(word);
+  const std::string continued = only_continuation(wanted, candidates);
+  if (!continued.empty()) return continued;
   std::size_t smallest = std::max<std::size_t>(2, wanted.size() / 3) + 1;
   std::string found;
   for (const std::string& candidate : candidates) {

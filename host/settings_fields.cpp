@@ -105,7 +105,7 @@ struct Field {
   const char* name;
   bool (*used)(const TrainingSettings&);
   const char* needed;                        ///< what a setting that is not used would need
-  bool (*written)(const TrainingSettings&);  ///< whether it stands in files, for which it must be used
+  bool (*written)(const TrainingSettings&);  ///< whether it stands in files
   std::string (*text)(const TrainingSettings&);
   void (*read)(TrainingSettings&, const std::string& text, const std::string& name);
   std::vector<std::string> (*choices)();
@@ -153,12 +153,13 @@ constexpr std::array fields = {
     field<&TrainingSettings::generative_learning_rate>("generative-learning-rate"),
     field<&TrainingSettings::recognition_learning_rate>("recognition-learning-rate"),
     field<&TrainingSettings::optimizer>("optimizer"),
-    field<&TrainingSettings::momentum>("momentum"),
-    field<&TrainingSettings::second_momentum>("second-momentum"),
-    field<&TrainingSettings::epsilon>("epsilon"),
+    field<&TrainingSettings::momentum>("momentum", has_momentum, "--optimizer momentum or adam", always),
+    field<&TrainingSettings::second_momentum>("second-momentum", is_adam, "--optimizer adam", always),
+    field<&TrainingSettings::epsilon>("epsilon", is_adam, "--optimizer adam", always),
     field<&TrainingSettings::schedule>("schedule"),
-    field<&TrainingSettings::schedule_every>("schedule-every"),
-    field<&TrainingSettings::schedule_factor>("schedule-factor"),
+    field<&TrainingSettings::schedule_every>("schedule-every", has_intervals, "--schedule step", always),
+    field<&TrainingSettings::schedule_factor>("schedule-factor", reduces_rates, "--schedule step or plateau",
+                                              always),
     field<&TrainingSettings::patience>("patience", has_plateaus, "--schedule plateau"),
     field<&TrainingSettings::early_stopping>("early-stopping", stops_early, "a number above 0"),
     field<&TrainingSettings::min_improvement>("min-improvement", watches_validation,
@@ -170,7 +171,7 @@ constexpr std::array fields = {
     field<&TrainingSettings::seed>("seed"),
     field<&TrainingSettings::initial_hash>("initial-hash", begins_with_a_model, "--initial-model"),
     field<&TrainingSettings::binarization>("binarize", binarizes, "--visible bernoulli"),
-    field<&TrainingSettings::threshold>("threshold", binarizes, "--visible bernoulli"),
+    field<&TrainingSettings::threshold>("threshold", has_threshold, "--binarize threshold", binarizes),
 };
 
 /// Null where there is none of that name.

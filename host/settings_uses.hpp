@@ -35,5 +35,17 @@ inline bool is_autoregressive(const TrainingSettings& settings) {
 }
 inline bool is_gaussian(const TrainingSettings& settings) { return settings.visible == Visible::gaussian; }
 inline bool binarizes(const TrainingSettings& settings) { return !is_gaussian(settings); }
+inline bool has_threshold(const TrainingSettings& settings) {
+  return binarizes(settings) && settings.binarization == Binarization::threshold;
+}
+
+inline bool has_momentum(const TrainingSettings& settings) {
+  return settings.optimizer != OptimizerKind::sgd;
+}
+inline bool is_adam(const TrainingSettings& settings) { return settings.optimizer == OptimizerKind::adam; }
+inline bool has_intervals(const TrainingSettings& settings) { return settings.schedule == Schedule::step; }
+inline bool reduces_rates(const TrainingSettings& settings) {
+  return has_intervals(settings) || has_plateaus(settings);
+}
 
 }  // namespace wakesleep

@@ -829,6 +829,11 @@ class CpuOps : public Ops {
 }  // namespace cpu
 
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options) {
+  if (options.threads < 0 || options.piece_rows < 0) {
+    throw UsageError("the CPU was given " + std::to_string(options.threads) + " threads and pieces of " +
+                     std::to_string(options.piece_rows) +
+                     " rows; choose at least 1 of each, or 0 for what suits the machine");
+  }
   return std::make_unique<cpu::CpuOps>(options);
 }
 

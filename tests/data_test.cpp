@@ -847,13 +847,26 @@ TEST(RealData, FashionMnistLabelsAreRefused) {
 TEST(Binarize, Threshold) {
   for (const Size size : awkward_sizes) {
     const Table table = random_table(size.rows, 1, size.columns, all_greys());
-    for (const int threshold : {0, 1, 2, 127, 128, 255}) {
+    for (const int threshold : {1, 2, 127, 128, 255}) {
       Table expected = table;
       for (std::uint8_t& value : expected.values) value = value >= threshold ? 1 : 0;
       const DataSet data = binarize(grey_data(table), Binarization::threshold, threshold, 1);
       expect_table(data, expected, false);
       EXPECT_EQ(data.source, "generated");
     }
+  }
+}
+
+TEST(Binarize, RefusesThresholdsThatTellNothingApart) {
+  const DataSet grey = grey_data(random_table(3, 1, 9, all_greys()));
+  for (const int threshold : {-5, 0, 256}) {
+    try {
+      binarize(grey, Binarization::threshold, threshold, 1);
+      ADD_FAILURE() << "nothing was refused";
+    } catch (const UsageError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("a threshold of " + std::to_string(threshold) + " would turn all"));
+    }
+    EXPECT_NO_THROW(binarize(grey, Binarization::fixed, threshold, 1));
   }
 }
 

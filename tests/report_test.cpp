@@ -490,6 +490,7 @@ TEST(Nearest, FindsTheSmallestDistance) {
   const std::vector<std::string> options = {"epochs", "batch-size", "learning-rate",
                                             "generative-learning-rate", "seed"};
   EXPECT_EQ(nearest("epoch", options), "epochs");
+  EXPECT_EQ(nearest("batch", options), "batch-size");       // half of it is missing
   EXPECT_EQ(nearest("bacth-size", options), "batch-size");  // a swap is one edit
   EXPECT_EQ(nearest("learnig-rate", options), "learning-rate");
   EXPECT_EQ(nearest("sede", options), "seed");

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "wakesleep/error.hpp"
+#include "wakesleep/ops.hpp"
 
 namespace wakesleep::cpu {
 namespace {
@@ -81,6 +82,11 @@ TEST(Team, ThrowsWhatAShareThrowsAndGoesOn) {
   std::atomic<int> done{0};
   team.run([&](int) { ++done; });
   EXPECT_EQ(done.load(), 3);
+}
+
+TEST(Team, OfANegativeSizeIsRefused) {
+  EXPECT_THROW(make_cpu_ops({.threads = -1}), UsageError);
+  EXPECT_THROW(make_cpu_ops({.piece_rows = -1}), UsageError);
 }
 
 }  // namespace

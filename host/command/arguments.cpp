@@ -41,7 +41,7 @@ void refuse_leftovers(const CommandSpec& spec, const std::vector<std::string>& l
     if (word.size() > 1 && word[0] == '-') {
       const std::string name = word.substr(0, word.find('='));
       throw UsageError("unknown option " + name + " of " + quoted_command(spec) +
-                       did_you_mean(name, option_names(spec)));
+                       did_you_mean(name, option_names(spec)) + "; see `wakesleep " + spec.name + " --help`");
     }
   }
   if (!leftovers.empty()) {

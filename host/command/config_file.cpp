@@ -202,7 +202,7 @@ std::string resolved_toml(const Arguments& arguments, const TrainingSettings& se
       "batch.\n";
   for (const auto& [name, value] : to_pairs(settings)) {
     const OptionSpec* const option = spec.find(name);  // none for the hash of the initial model, a file below
-    if (option != nullptr) text += toml_line(*option, value);
+    if (option != nullptr && is_used(settings, name)) text += toml_line(*option, value);
   }
   text += "\n# These do not enter the settings that --resume compares.\n";
   for (const OptionSpec& option : spec.options) {

@@ -21,10 +21,7 @@ struct OpenModel {
       : path(arguments.required("model")),
         model(load_model(path)),
         device(choose_device(arguments)),
-        machine(*device.ops, model.sizes, model.settings.weight_bits, model.settings.prior,
-                visible_units_of(model.settings)) {
-    machine.upload(model.tensors);
-  }
+        machine(machine_of(*device.ops, model)) {}
 
   std::string path;
   Model model;

@@ -346,9 +346,7 @@ void Run::finish() {
     model = load_best();
     record = restore_best(model);
   }
-  model.optimizer.clear();
-  model.algorithm.clear();
-  model.run = {{"data", model.run.at("data")}};
+  model = finished(std::move(model));
   save_model(folder_.model(), model);
   std::printf("%s\n", estimate_text(model.settings, record).c_str());
   if (keeps_best()) {

@@ -22,9 +22,10 @@ struct BareProducts {
   std::int64_t multiply_adds = 0;
 };
 
-/// The products of a step of the settings' algorithm, each by itself with its sums in memory (a GPU's step may
-/// make them together with what follows, and take less time), on batch_size rows of random 0/1 states (K times as many where K samples are drawn), with the shapes, weight bits and route of a training
-/// step on `ops`. For every layer pair of wake-sleep: 4 forward products and 2 gradients. With K samples: the
+/// The products of a step of the settings' algorithm, each by itself with its sums in memory (a GPU's step
+/// may make them together with what follows, and take less time), on batch_size rows of random 0/1 states (K
+/// times as many where K samples are drawn), with the shapes, weight bits and route of a training step on
+/// `ops`. For every layer pair of wake-sleep: 4 forward products and 2 gradients. With K samples: the
 /// samples and their scores once, both gradients, and the sleep phase if there is one; the first recognition
 /// layer on batch_size rows. An autoregressive prior adds its scores and its gradient, as whole squares.
 /// `sizes` from the visible layer upward.

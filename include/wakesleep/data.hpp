@@ -47,7 +47,8 @@ struct ReadOptions {
 DataSet read_data(const std::string& path, const ReadOptions& options = {});
 
 /// threshold: value >= threshold; fixed: sampled once at (unit group, row, 0, domain binarize_fixed). dynamic
-/// keeps the grey values (they are sampled as batches are gathered). Binary data is returned as it is.
+/// keeps the grey values (they are sampled as batches are gathered). Binary data is returned as it is. Throws
+/// UsageError for grey data and a threshold, where there is one, outside 1 .. 255.
 DataSet binarize(DataSet data, Binarization how, int threshold, std::uint64_t seed);
 
 /// Takes `count` rows, chosen by draws (domain held_out), out of `data` and returns them; the others keep
@@ -64,6 +65,8 @@ void check_layout(const DataSet& data);
 /// The data set in a backend's memory.
 class DeviceData {
  public:
+  /// Copies the rows, so that `data` need not stay. Blocks. Throws UsageError as check_layout() does, and
+  /// DeviceError where the memory is not there.
   DeviceData(Ops& ops, const DataSet& data);
   const DataRows& rows() const { return view_; }
 

@@ -50,7 +50,7 @@ struct Evaluation {
 /// rows and K alone: any chunking, thread count, device or C library gives the same bits. Throws UsageError
 /// when K is outside 1 .. 8,388,607, the limit negative, memory_bytes below 1, or the data grey where the
 /// visible units are Bernoulli; DataError when the rows have other units than the visible layer or there are
-/// none.
+/// none. Blocks.
 Evaluation evaluate(const Machine& machine, const DataSet& data, const EvaluationSettings& settings);
 
 /// Largest n_l + n_{l+1} of two neighbouring hidden layers (and largest n_L + 4) that enumeration accepts.

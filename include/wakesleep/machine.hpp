@@ -31,8 +31,9 @@ using Tensors = std::map<std::string, Tensor>;
 class Machine {
  public:
   /// `sizes` from the visible layer upward, at least two. All parameters zero. Throws UsageError, with the
-  /// limit named, when sums could leave the exact range (docs/numerics.md), or Gaussian units have a
-  /// deviation outside its bounds (visible.hpp).
+  /// limit named, for fewer than two sizes, a size below 1 or other weight bits than 16, 12 and 8, when sums
+  /// could leave the exact range (docs/numerics.md), or Gaussian units have a deviation outside its bounds
+  /// (visible.hpp); DeviceError where the device has not the memory.
   Machine(Ops& ops, std::vector<std::int64_t> sizes, int weight_bits, Prior prior = Prior::factorial,
           VisibleUnits visible = {});
 
@@ -46,6 +47,7 @@ class Machine {
   bool has_gaussian_visible() const { return visible_.kind == Visible::gaussian; }
   std::int64_t parameters() const;
 
+  /// Of hidden layer l, 1 .. L: given the layer below, and of the layer below given it. No index is checked.
   const Conditional& recognition(int l) const {
     return parts_[static_cast<std::size_t>(2 * (l - 1))].conditional;
   }

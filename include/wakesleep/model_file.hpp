@@ -44,6 +44,14 @@ struct Model {
   Metadata run;                        ///< further run state of a checkpoint, such as the data's fingerprint
 };
 
+/// The checkpoint as a finished model: its parameters and settings and the fingerprint of the data, without
+/// what only a run that goes on needs.
+Model finished(Model checkpoint);
+
+/// A machine of the model's layers, prior, visible units and weight bits with its parameters, on the device of
+/// `ops`, which must outlive it. Blocks. Throws as the constructor and upload() of Machine do.
+Machine machine_of(Ops& ops, const Model& model);
+
 /// As write_tensor_file. The file gets the hash of the tensors, whatever Model::hash says. Also throws
 /// UsageError for settings that `check` refuses and for states whose names begin otherwise, DataError when
 /// tensors, sizes, step or image shape are not those of one machine, or a value is not finite.

@@ -133,8 +133,8 @@ struct Learning {
   OptimizerState state;
   Optimizer optimizer;
   const Rates* rates = nullptr;
-  /// Memory for the gradients, in their shapes (null: that of the weights of a prior). What it holds afterwards
-  /// is not specified.
+  /// Memory for the gradients, in their shapes (null: that of the weights of a prior). What it holds
+  /// afterwards is not specified.
   std::int32_t* gradient = nullptr;
   std::int32_t* bias_gradient = nullptr;
   const std::int32_t* added = nullptr;       ///< to the gradient of the weights, in its shape; null: nothing
@@ -517,6 +517,8 @@ struct CpuOptions {
   CpuInstructions instructions = CpuInstructions::best;
   std::int64_t piece_rows = 0;  ///< rows multiplied and sampled at a time by one thread; 0: chosen by shape
 };
+/// Throws UsageError for negative numbers, and DeviceError where the processor lacks the instructions of the
+/// route or the set that is asked for, or the system refuses so many threads.
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options = {});
 
 /// How the GPU multiplies.

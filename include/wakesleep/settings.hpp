@@ -65,7 +65,7 @@ struct TrainingSettings {
   std::string initial_hash;  ///< of the parameters that the run begins with (Trainer::begin_with); empty:
                              ///< they are drawn
   Binarization binarization = Binarization::threshold;  ///< not of Gaussian visible units, as the next
-  int threshold = 128;                                  ///< grey values of at least this (0..255) are on
+  int threshold = 128;                                  ///< grey values of at least this (1..255) are on
 };
 
 const char* name_of(Prior prior);
@@ -130,8 +130,9 @@ bool is_used(const TrainingSettings& settings, const std::string& name);
 /// What a setting that is not used would need: "another --algorithm", "--schedule plateau".
 std::string needed_for(const std::string& name);
 
-/// The settings that are used as (name, value) pairs in a fixed order, as they stand in models and in the
-/// resolved TOML file: but for the factorial prior, which stands in none.
+/// The settings as (name, value) pairs in a fixed order, as they stand in models: those that are used, but
+/// for the factorial prior and Bernoulli visible units, and, used or not, those of optimiser, schedule and
+/// threshold.
 std::vector<std::pair<std::string, std::string>> to_pairs(const TrainingSettings& settings);
 /// Reads such pairs back; throws DataError naming a missing, unknown or unusable one.
 TrainingSettings settings_from_pairs(const std::vector<std::pair<std::string, std::string>>& pairs);

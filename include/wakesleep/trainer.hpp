@@ -25,7 +25,7 @@ class Trainer {
   /// cannot be used with this data (batch larger than the data, a layer too wide, grey data without dynamic
   /// binarization or Gaussian visible units). `placement` decides where the rows are kept, and changes no
   /// bit: rows that are streamed stay in the data set, which is otherwise given back once they have been
-  /// copied, so pass it by std::move.
+  /// copied, so pass it by std::move. Throws DeviceError where the device has not the memory.
   Trainer(Ops& ops, DataSet data, const TrainingSettings& settings, const PlacementSettings& placement = {});
   /// Goes on where `checkpoint` stopped (a snapshot() of a Trainer, or one that was read from a file), to the
   /// same bits as a run that never stopped. Throws DataError when the checkpoint does not fit the data, or is
@@ -59,14 +59,14 @@ class Trainer {
   /// The factor on the learning rates in the last step that was done; one must have been (step() > 0).
   double last_schedule_factor() const;
 
-  /// Trains up to the end of the current epoch, or until `interrupted` (asked after every few steps; may be
+  /// Trains up to the end of the current epoch (not at all if the run is finished), or until `interrupted` (asked after every few steps; may be
   /// empty) returns true. `progress` (may be empty) gets the steps of this epoch that are done or queued.
   /// Blocks. Throws DivergenceError, and UsageError where an estimate is missing (observe).
   void run_epoch(const std::function<bool()>& interrupted = {},
                  const std::function<void(std::int64_t)>& progress = {});
 
   /// Trains so many steps, past ends of epochs and of the run (finished()), so that steps can be timed for
-  /// any time; cosine learning rates stay at 0 there. Blocks. Throws as run_epoch.
+  /// any time; cosine learning rates stay at 0 there. No steps for 0 and less. Blocks. Throws as run_epoch.
   void run_steps(std::int64_t steps);
 
   /// What the algorithm can say of the steps since the last call (TrainingAlgorithm::diagnostics). Blocks.

@@ -140,12 +140,11 @@ inline constexpr unsigned most_sets = 1;
 using RowRounds = RowAddress;
 
 template <unsigned sets>
-static inline void philox_blocks(const RowRounds& address, std::uint32_t first_group, std::uint32_t* words) {
-  for (unsigned set = 0; set < sets; ++set) {
-    const PhiloxBlock block = philox4x32_10(
-        draw_counter(first_group + set, address.row, address.step, address.domain_and_layer), address.seed);
-    for (unsigned i = 0; i < 4; ++i) words[4 * set + i] = block.word[i];
-  }
+static inline void philox_blocks(const RowRounds& address, std::uint32_t group, std::uint32_t* words) {
+  static_assert(sets == 1);
+  const PhiloxBlock block =
+      philox4x32_10(draw_counter(group, address.row, address.step, address.domain_and_layer), address.seed);
+  for (unsigned i = 0; i < 4; ++i) words[i] = block.word[i];
 }
 
 #endif

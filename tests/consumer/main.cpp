@@ -1,8 +1,9 @@
-// Trains a tiny machine for two steps through the public headers alone, and prints the hash of what it
-// learned.
+// Trains a tiny machine for two steps through the public headers alone, prints the hash of what it learned, and
+// evaluates the model and has it dream, from its file.
 #include <cstdint>
 #include <exception>
 #include <iostream>
+#include <vector>
 
 #include "wakesleep/wakesleep.hpp"
 
@@ -38,7 +39,15 @@ int main() {
     wakesleep::Trainer trainer(*ops, some_images(), settings);
     trainer.run_epoch();
     std::cout << wakesleep::hash_of(trainer.machine().download()) << "\n";
-    return trainer.step() == 2 ? 0 : 1;
+
+    wakesleep::save_model("consumer.safetensors", finished(trainer.snapshot()));
+    const wakesleep::Model model = wakesleep::load_model("consumer.safetensors");
+    const wakesleep::Machine machine = machine_of(*ops, model);
+    const wakesleep::Evaluation evaluation = wakesleep::evaluate(machine, some_images(), {.samples = 10});
+    const std::vector<float> dreams = wakesleep::dream(machine, 4, 1);
+    const bool is_whole = trainer.step() == 2 && model.optimizer.empty() && evaluation.rows == 64 &&
+                          evaluation.log_likelihood < 0 && dreams.size() == 4 * 15;
+    return is_whole ? 0 : 1;
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;
