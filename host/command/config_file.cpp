@@ -5,6 +5,7 @@
 
 #include <toml++/toml.h>
 
+#include "command/run_texts.hpp"
 #include "command/values.hpp"
 #include "file.hpp"
 #include "number_text.hpp"
@@ -200,9 +201,9 @@ std::string resolved_toml(const Arguments& arguments, const TrainingSettings& se
   text +=
       "\n# These decide which model the run ends with; learning rates multiply the mean gradient over the "
       "batch.\n";
-  for (const auto& [name, value] : to_pairs(settings)) {
+  for (const auto& [name, value] : used_settings(settings)) {
     const OptionSpec* const option = spec.find(name);  // none for the hash of the initial model, a file below
-    if (option != nullptr && is_used(settings, name)) text += toml_line(*option, value);
+    if (option != nullptr) text += toml_line(*option, value);
   }
   text += "\n# These do not enter the settings that --resume compares.\n";
   for (const OptionSpec& option : spec.options) {

@@ -5,6 +5,7 @@
 
 #include "command/commands.hpp"
 #include "command/progress.hpp"
+#include "command/run_texts.hpp"
 #include "wakesleep/arithmetic.hpp"
 #include "wakesleep/model_file.hpp"
 
@@ -25,7 +26,7 @@ bool is_checkpoint(const Model& model) {
 
 void print_json(const Model& model) {
   nlohmann::ordered_json settings = nlohmann::ordered_json::object();
-  for (const auto& [name, value] : to_pairs(model.settings)) settings[name] = value;
+  for (const auto& [name, value] : used_settings(model.settings)) settings[name] = value;
   const nlohmann::ordered_json json = {
       {"hash", model.hash},
       {"step", model.step},
@@ -72,7 +73,7 @@ void print_text(const Model& model) {
   print_line("optimiser state", model.optimizer.empty() ? "none" : "present");
   print_line("arithmetic contract", std::string(arithmetic_contract) + ": " + promise_of(model.settings));
   std::printf("settings (learning rates multiply the mean gradient over the batch)\n");
-  for (const auto& [name, value] : to_pairs(model.settings)) print_line("  " + name, value);
+  for (const auto& [name, value] : used_settings(model.settings)) print_line("  " + name, value);
 }
 
 }  // namespace

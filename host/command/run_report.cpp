@@ -117,7 +117,7 @@ Report report_of(const ShownRun& run, const Model& model, const EpochRecord& sho
       {"Arithmetic contract", std::string(arithmetic_contract) + ": " + promise_of(model.settings)},
       {"Model hash", model.hash},
   };
-  report.settings = to_pairs(model.settings);
+  report.settings = used_settings(model.settings);
   report.likelihood = likelihood_name(model.settings);
   report.samples = e.samples;
   report.evaluated_on = shown.evaluated_on + ", " + counted(e.rows, "row");

@@ -50,6 +50,14 @@ std::string estimate_text(const TrainingSettings& settings, const EpochRecord& r
          " nats, effective sample size " + decimals(e.effective_sample_size, 1) + diagnostics;
 }
 
+std::vector<std::pair<std::string, std::string>> used_settings(const TrainingSettings& settings) {
+  std::vector<std::pair<std::string, std::string>> used;
+  for (auto& setting : to_pairs(settings)) {
+    if (is_used(settings, setting.first)) used.push_back(std::move(setting));
+  }
+  return used;
+}
+
 std::string placement_text(const PlacementDecision& placement, const std::string& asked_for) {
   const auto bytes = [](auto count) { return byte_text(static_cast<double>(count)); };
   const std::string rows = bytes(placement.data_bytes) + " of rows ";

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "command/run_folder.hpp"
@@ -16,6 +17,9 @@ namespace wakesleep::command {
 std::string estimate_name(const TrainingSettings& settings, const EpochRecord& record);
 /// The estimate with its value, the bound and what else was measured after the epoch.
 std::string estimate_text(const TrainingSettings& settings, const EpochRecord& record);
+
+/// Those of to_pairs(settings) that a training of these settings has a use for.
+std::vector<std::pair<std::string, std::string>> used_settings(const TrainingSettings& settings);
 
 /// Where the rows are kept, and why. `asked_for` is the value of --data-placement.
 std::string placement_text(const PlacementDecision& placement, const std::string& asked_for);

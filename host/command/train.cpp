@@ -115,7 +115,7 @@ void Run::describe() const {
              byte_text(static_cast<double>(device_.ops->memory_use().current)) +
                  " held on the device: parameters, integers, optimiser state, data, one step's states");
   std::string text;
-  for (const auto& [name, value] : to_pairs(settings))
+  for (const auto& [name, value] : used_settings(settings))
     text += (text.empty() ? "" : ", ") + name + " " + value;
   log_.field("settings", text);
   log_.field("", "learning rates multiply the mean gradient over the batch");

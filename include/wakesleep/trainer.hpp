@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "wakesleep/data.hpp"
 #include "wakesleep/delta_rule.hpp"
