@@ -10,7 +10,8 @@
 namespace wakesleep {
 
 // Where data is read, all of them throw UsageError when it is grey where the visible units are Bernoulli, or
-// has more than max_data_rows rows; DataError when its rows have other units than the visible layer or there are none.
+// has more than max_data_rows rows; DataError when its rows have other units than the visible layer or there
+// are none.
 // All throw std::bad_alloc, before anything is drawn, where the system refuses the memory for what they
 // return. All block.
 

@@ -60,7 +60,8 @@ class Trainer {
   /// The factor on the learning rates in the last step that was done; one must have been (step() > 0).
   double last_schedule_factor() const;
 
-  /// Trains up to the end of the current epoch (not at all if the run is finished), or until `interrupted` (asked after every few steps; may be
+  /// Trains up to the end of the current epoch (not at all if the run is finished), or until
+  /// `interrupted` (asked after every few steps; may be
   /// empty) returns true. `progress` (may be empty) gets the steps of this epoch that are done or queued.
   /// Blocks. Throws DivergenceError, and UsageError where an estimate is missing (observe).
   void run_epoch(const std::function<bool()>& interrupted = {},

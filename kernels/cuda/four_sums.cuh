@@ -7,9 +7,9 @@
 
 namespace wakesleep::cuda {
 
-/// From sums as multiply_add leaves them, two units of two rows, as 32-bit patterns: neighbouring lanes exchange,
-/// so that the even one has four units of the upper row and the odd one those of the lower row. All lanes of a
-/// warp must call it.
+/// From sums as multiply_add leaves them, two units of two rows, as 32-bit patterns: neighbouring lanes
+/// exchange, so that the even one has four units of the upper row and the odd one those of the lower row. All
+/// lanes of a warp must call it.
 struct FourSums {
   std::uint32_t unit[4];
   __device__ FourSums(const std::uint32_t (&own)[4], bool odd) {
